@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/async/pool.h"
+#include "base/clock.h"
+#include "base/http/router.h"
+#include "base/metrics.h"
+#include "base/result.h"
+
+namespace base::http {
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:0";  // HOST:PORT; [::1]:0 for IPv6
+  size_t io_threads = 2;
+  size_t max_connections = kMaxConnections;
+  int64_t header_timeout_ms = kHeaderTimeoutMs;
+  int64_t idle_timeout_ms = kIdleTimeoutMs;
+  int64_t body_stall_timeout_ms = kBodyStallTimeoutMs;
+  int64_t drain_timeout_ms = kDrainTimeoutMs;
+};
+
+// An HTTP/1.1 server over a Router. For each request: id, route, token (Access), body or stream, handler,
+// response with x-openstack-request-id, one access-log line with the duration, metrics. Handlers run on `pool`,
+// sockets on the server's own io threads. Thread-safe.
+//
+// Hostile clients: headers over kMaxHeaderBytes 431, bodies over the route's limit 413, a connection too many
+// 503 with Retry-After, slow headers 408, a stalled body cut off, Content-Length together with
+// Transfer-Encoding 400.
+class Server {
+ public:
+  // `router`, `pool` and `metrics` are borrowed and outlive the server.
+  static Result<std::unique_ptr<Server>> Start(ServerOptions options, const Router& router,
+                                               async::Pool& pool, Metrics& metrics);
+  virtual ~Server() = default;
+
+  // "127.0.0.1:34567": what was really bound.
+  virtual std::string address() const = 0;
+  // Stops to accept, lets requests in flight end (drain_timeout_ms), closes. Blocks; idempotent.
+  virtual void Stop() = 0;
+};
+
+}  // namespace base::http

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/hash.h"
+#include "base/result.h"
+
+// The stored form of a chunk, a map page or a manifest: format version 1, written down byte by byte in FORMAT.md
+// and kept by golden files. A blob explains itself: blocks first (raw bytes or independent zstd frames), then a
+// table of blocks, then a fixed trailer with the magic, the version, the kind, the plain length and the id.
+
+namespace chunkstore {
+
+constexpr uint32_t kChunkBytes = 4 * base::kMiB;
+
+// Cuts between blocks lie on this grid inside a chunk, so equal pages at other places still make equal blocks.
+constexpr uint32_t kBlockGridBytes = 4 * base::kKiB;
+constexpr uint32_t kMinBlockBytes = 8 * base::kKiB;
+constexpr uint32_t kAverageBlockBytes = 32 * base::kKiB;
+constexpr uint32_t kMaxBlockBytes = 128 * base::kKiB;
+
+enum class BlobKind : uint8_t { kChunk = 1, kPage = 2, kManifest = 3 };
+
+struct Block {
+  enum class Form : uint8_t {
+    kRaw = 0,
+    kZstd = 1,
+    // Reserved by the format for a block whose bytes lie in another chunk's blob; version 1 readers refuse it.
+    kElsewhere = 2,
+  };
+  uint32_t plain_offset = 0;   // in the plain bytes of the blob
+  uint32_t plain_length = 0;   // 1 .. kMaxBlockBytes
+  uint32_t stored_offset = 0;  // in the blob
+  uint32_t stored_length = 0;
+  Form form = Form::kRaw;
+  base::Hash128 hash;          // XXH3-128 of the plain bytes
+};
+
+// What a blob says of itself. Value type.
+struct BlobTable {
+  BlobKind kind = BlobKind::kChunk;
+  base::Digest256 id;          // SHA-256 of the plain bytes
+  uint32_t plain_length = 0;   // 1 .. kChunkBytes
+  std::vector<Block> blocks;   // in order, without gaps, over all plain bytes
+  bool all_raw = false;        // the first plain_length bytes of the blob ARE the plain bytes: sendfile
+
+  // The index of the block that holds this plain byte. REQUIRES: plain_offset < plain_length.
+  size_t BlockAt(uint32_t plain_offset) const;
+};
+
+struct EncodeOptions {
+  int compression_level = 1;   // zstd's; 0: store raw
+};
+
+// A blob on its way to a BlobStore. Its pieces borrow the plain bytes given to EncodeBlob where they are raw.
+class EncodedBlob {
+ public:
+  std::span<const base::ByteView> pieces() const { return pieces_; }
+  uint64_t stored_bytes() const { return stored_bytes_; }
+  const BlobTable& table() const { return table_; }
+
+ private:
+  friend class BlobEncoder;
+  std::vector<base::ByteView> pieces_;
+  std::vector<std::string> owned_;
+  uint64_t stored_bytes_ = 0;
+  BlobTable table_;
+};
+
+// Cuts, compresses what compresses (a cheap probe decides for what does not), hashes. One encoder a thread: it keeps
+// zstd's context. `id` is what the caller computed of `plain`.
+class BlobEncoder {
+ public:
+  explicit BlobEncoder(EncodeOptions options);
+  ~BlobEncoder();
+  // REQUIRES: 1 <= plain.size() <= kChunkBytes. `plain` outlives the EncodedBlob.
+  EncodedBlob Encode(BlobKind kind, const base::Digest256& id, base::ByteView plain);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Ends of the blocks of `plain` (the last is plain.size()): content-defined, on the grid.
+std::vector<uint32_t> CutBlocks(base::ByteView plain);
+
+constexpr uint32_t kTrailerBytes = 64;  // fixed by the format
+constexpr uint32_t kMaxTableBytes = 64 * base::kKiB;
+
+// How many bytes at the end of a blob of `blob_bytes` to read at first: with them a table of usual size is complete.
+uint64_t TailReadBytes(uint64_t blob_bytes);
+
+// Reads trailer and table from the last bytes of a blob. Input is hostile: every length and sum is checked.
+// kCorruption; kTooLarge (with the number in the message) never happens for a blob that fits TailReadBytes.
+base::Result<BlobTable> DecodeTable(base::ByteView tail, uint64_t blob_bytes);
+
+// Turns the stored bytes of one block into its plain bytes and verifies them. REQUIRES: out.size() ==
+// block.plain_length. kCorruption.
+base::Result<void> DecodeBlock(const Block& block, base::ByteView stored, base::MutableByteView out);
+
+// The block's stored bytes are its plain bytes, and right. kCorruption.
+base::Result<void> VerifyRawBlock(const Block& block, base::ByteView stored);
+
+}  // namespace chunkstore
