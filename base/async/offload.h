@@ -17,9 +17,9 @@
 
 namespace base::async {
 
-// Runs `job` (a callable without arguments that returns Result<T>) on `pool` and resumes on the executor that
-// awaited. A full pool answers kUnavailable without running it. The job owns what it needs: the awaiting
-// coroutine may be destroyed meanwhile only at the end of the process.
+// Runs `job` (a callable without arguments that returns Result<T>) on `pool` and resumes on the
+// executor that awaited. A full pool answers kUnavailable without running it. The job owns what it
+// needs: the awaiting coroutine may be destroyed meanwhile only at the end of the process.
 //
 //   auto job = [this, id] { return catalog_.Get(id); };
 //   Result<Image> image = co_await Offload(pool_, std::move(job));

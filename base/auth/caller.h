@@ -7,17 +7,19 @@
 
 namespace base::auth {
 
-// Who is calling, as a verified token says. Value type, immutable once made. Ids are Keystone's (32 hex digits).
+// Who is calling, as a verified token says. Value type, immutable once made. Ids are Keystone's (32
+// hex digits).
 struct Caller {
   std::string user_id;
   std::string user_name;
   std::string user_domain_id;
-  std::string project_id;         // empty: unscoped, or scoped to a domain or the system
+  std::string project_id;  // empty: unscoped, or scoped to a domain or the system
   std::string project_name;
   std::string project_domain_id;
-  std::string domain_id;          // scoped to a domain
-  bool system_scope = false;      // scoped to the system ("all")
-  std::vector<std::string> roles; // names, implied ones included: admin has member and reader as well
+  std::string domain_id;      // scoped to a domain
+  bool system_scope = false;  // scoped to the system ("all")
+  std::vector<std::string>
+      roles;  // names, implied ones included: admin has member and reader as well
   int64_t expires_at_us = 0;
 
   bool HasRole(std::string_view role) const {

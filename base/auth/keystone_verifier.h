@@ -11,19 +11,19 @@
 namespace base::auth {
 
 struct KeystoneVerifierOptions {
-  std::string auth_url;              // http://host:port/v3 (or .../identity/v3)
-  std::string username;              // the service user that asks (role service or admin)
-  std::string password;              // secret
+  std::string auth_url;  // http://host:port/v3 (or .../identity/v3)
+  std::string username;  // the service user that asks (role service or admin)
+  std::string password;  // secret
   std::string user_domain = "Default";
   std::string project = "service";
   std::string project_domain = "Default";
-  int64_t cache_ms = 1000;           // an answer is believed this long: a revocation takes effect within it
+  int64_t cache_ms = 1000;  // an answer is believed this long: a revocation takes effect within it
   size_t cache_entries = 10'000;
   int64_t timeout_ms = 5000;
 };
 
-// Validates against a Keystone v3 by GET /auth/tokens with X-Subject-Token, as every OpenStack service does.
-// Logs in again when its own token ends. Thread-safe.
+// Validates against a Keystone v3 by GET /auth/tokens with X-Subject-Token, as every OpenStack
+// service does. Logs in again when its own token ends. Thread-safe.
 std::unique_ptr<TokenVerifier> MakeKeystoneVerifier(KeystoneVerifierOptions options,
                                                     const Clock& clock);
 

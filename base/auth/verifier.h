@@ -8,13 +8,14 @@
 
 namespace base::auth {
 
-// Turns a token into the one who calls. Two real ones: controlplane/identity in the same process, and any
-// Keystone by URL (auth/keystone_verifier.h); a service does not know which it was handed.
+// Turns a token into the one who calls. Two real ones: controlplane/identity in the same process,
+// and any Keystone by URL (auth/keystone_verifier.h); a service does not know which it was handed.
 // Thread-safe; may block (on the network, for a Keystone), so it is called on a Pool's thread.
 class TokenVerifier {
  public:
   virtual ~TokenVerifier() = default;
-  // kUnauthenticated: unknown, expired, revoked or malformed. kUnavailable: the identity service does not answer.
+  // kUnauthenticated: unknown, expired, revoked or malformed. kUnavailable: the identity service
+  // does not answer.
   virtual Result<std::shared_ptr<const Caller>> Verify(std::string_view token) = 0;
 };
 

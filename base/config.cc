@@ -1,0 +1,533 @@
+#include "base/config.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+#include <boost/program_options/errors.hpp>
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/parsers.hpp>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/files.h"
+
+namespace base {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr uint64_t kMaxConfigFileBytes = kMiB;
+constexpr std::string_view kEnvironmentPrefix = "QUARRY_";
+
+// A value as it stood somewhere, not yet parsed.
+struct RawValue {
+  std::string key;
+  std::string text;
+  std::string source;  // "command line", "environment (QUARRY_LISTEN)", "/etc/quarry.conf:12"
+};
+
+std::string Canonical(std::string key) {
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
+std::string EnvironmentName(const std::string& key) {
+  std::string name(kEnvironmentPrefix);
+  for (char c : key) name += c == '.' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+  return name;
+}
+
+std::string FlagName(std::string key) {
+  std::replace(key.begin(), key.end(), '_', '-');
+  return "--" + key;
+}
+
+std::string_view Trim(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r";
+  size_t begin = text.find_first_not_of(kBlank);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
+}
+
+// How many insertions, removals and replacements turn `a` into `b` (Levenshtein).
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      size_t replaced = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+// The file's own syntax is read here because Boost's reader cuts a value at '#' without a word, and
+// a password may well hold one.
+Result<std::vector<RawValue>> ReadConfigText(std::string_view text, const std::string& path) {
+  std::vector<RawValue> values;
+  std::string section;
+  for (int line_number = 1; !text.empty(); ++line_number) {
+    size_t end = text.find('\n');
+    std::string_view line = Trim(text.substr(0, end));
+    text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
+    std::string source = fmt::format("{}:{}", path, line_number);
+    if (line.empty() || line.front() == '#') continue;
+    if (line.front() == '[' && line.back() == ']') {
+      section = std::string(Trim(line.substr(1, line.size() - 2)));
+      continue;
+    }
+    size_t equals = line.find('=');
+    if (equals == std::string_view::npos) {
+      return Error(
+          Code::kInvalidArgument,
+          source + ": expected '[section]', 'name = value' or a line that begins with '#'");
+    }
+    std::string name(Trim(line.substr(0, equals)));
+    if (!section.empty()) name = section + "." + name;
+    values.push_back({Canonical(name), std::string(Trim(line.substr(equals + 1))), source});
+  }
+  return values;
+}
+
+struct CommandLine {
+  std::vector<RawValue> values;
+  std::vector<std::string> positional;
+};
+
+// '-' and '_' are the same in a name, not in what follows '='.
+std::string CanonicalArgument(const std::string& argument) {
+  if (!argument.starts_with("--")) return argument;
+  size_t equals = std::min(argument.find('='), argument.size());
+  return "--" + Canonical(argument.substr(2, equals - 2)) + argument.substr(equals);
+}
+
+Result<CommandLine> ReadCommandLine(const std::vector<std::string>& args,
+                                    const po::options_description& known) {
+  auto options_end = std::find(args.begin(), args.end(), "--");
+  std::vector<std::string> canonical;
+  std::transform(args.begin(), options_end, std::back_inserter(canonical), CanonicalArgument);
+  CommandLine found;
+  try {
+    using Style = po::command_line_style::style_t;
+    int style = Style::allow_long | Style::long_allow_adjacent | Style::long_allow_next;
+    po::command_line_parser parser(canonical);
+    parser.options(known).style(style).allow_unregistered();
+    for (const po::option& option : parser.run().options) {
+      if (option.position_key < 0) {
+        std::string text = option.value.empty() ? std::string() : option.value.front();
+        found.values.push_back({option.string_key, text, "command line"});
+        continue;
+      }
+      const std::string& word = option.value.front();
+      if (word.size() > 1 && word.front() == '-') {
+        return Error(Code::kInvalidArgument,
+                     "unknown option '" + word + "' on the command line; --help lists all");
+      }
+      found.positional.push_back(word);
+    }
+  } catch (const po::error& error) {
+    return Error(Code::kInvalidArgument, std::string("command line: ") + error.what());
+  }
+  if (options_end != args.end())
+    found.positional.insert(found.positional.end(), options_end + 1, args.end());
+  return found;
+}
+
+bool WantsHelp(const std::vector<std::string>& args) {
+  auto end = std::find(args.begin(), args.end(), "--");
+  return std::find(args.begin(), end, "--help") != end || std::find(args.begin(), end, "-h") != end;
+}
+
+std::string Join(const std::vector<std::string>& parts, std::string_view separator) {
+  return fmt::format("{}", fmt::join(parts, separator));
+}
+
+Result<std::string> ParseString(std::string_view text) { return std::string(text); }
+
+Result<bool> ParseBool(std::string_view text) {
+  if (text == "true" || text == "yes" || text == "on" || text == "1") return true;
+  if (text == "false" || text == "no" || text == "off" || text == "0") return false;
+  return Error(Code::kInvalidArgument, fmt::format("'{}' is neither true nor false", text));
+}
+
+Result<int64_t> ParseInt(std::string_view text, int64_t min, int64_t max) {
+  int64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) {
+    return Error(Code::kInvalidArgument,
+                 fmt::format("'{}' is no whole number from {} to {}", text, min, max));
+  }
+  return value;
+}
+
+std::vector<std::string> SplitList(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    size_t comma = text.find(',');
+    std::string_view part = Trim(text.substr(0, comma));
+    if (!part.empty()) parts.emplace_back(part);
+    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
+  }
+  return parts;
+}
+
+struct Unit {
+  std::string_view suffix;
+  uint64_t factor;
+};
+
+// "12" followed by one of the units, as a number of the smallest; nothing if it is not that, or too
+// large.
+std::optional<uint64_t> ParseWithUnit(std::string_view text, std::span<const Unit> units) {
+  uint64_t count = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc()) return std::nullopt;
+  std::string_view suffix = Trim(text.substr(static_cast<size_t>(end - text.data())));
+  for (const Unit& unit : units) {
+    if (suffix != unit.suffix) continue;
+    uint64_t value = 0;
+    if (__builtin_mul_overflow(count, unit.factor, &value)) return std::nullopt;
+    return value;
+  }
+  return std::nullopt;
+}
+
+constexpr std::array<Unit, 10> kByteUnits = {{{"", 1},
+                                              {"B", 1},
+                                              {"K", kKiB},
+                                              {"KiB", kKiB},
+                                              {"M", kMiB},
+                                              {"MiB", kMiB},
+                                              {"G", kGiB},
+                                              {"GiB", kGiB},
+                                              {"T", kTiB},
+                                              {"TiB", kTiB}}};
+constexpr std::array<Unit, 5> kDurationUnits = {
+    {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}}};
+
+// The largest unit that says it exactly: what ParseDurationMs reads back.
+std::string ShowDuration(int64_t duration_ms) {
+  for (size_t i = kDurationUnits.size(); i-- > 0;) {
+    auto factor = static_cast<int64_t>(kDurationUnits[i].factor);
+    if (duration_ms != 0 && duration_ms % factor == 0)
+      return fmt::format("{}{}", duration_ms / factor, kDurationUnits[i].suffix);
+  }
+  return "0s";
+}
+
+// Likewise for ParseBytes: a setting is shown exactly, not rounded as FormatBytes does.
+std::string ShowBytes(uint64_t bytes) {
+  for (size_t i = kByteUnits.size() - 1; i > 1; i -= 2) {
+    if (bytes != 0 && bytes % kByteUnits[i].factor == 0)
+      return fmt::format("{}{}", bytes / kByteUnits[i].factor, kByteUnits[i].suffix);
+  }
+  return fmt::format("{}", bytes);
+}
+
+}  // namespace
+
+struct ConfigBuilder::Impl {
+  struct Entry {
+    std::string name;
+    std::string type;
+    std::string help;
+    std::string fallback;
+    bool secret = false;
+    bool flag = false;  // may stand without a value
+    std::string source = "default";
+    std::shared_ptr<void> option;
+    std::function<Result<void>(std::string_view)> set;
+    std::function<std::string()> show;
+  };
+
+  std::vector<Entry> entries;
+  std::vector<std::string> positional;
+  bool help_wanted = false;
+  bool parsed = false;
+
+  // `parse` turns text into a T, `show` a T into text that parses to the same.
+  template <typename T, typename Parse, typename Show>
+  Option<T>& Declare(Entry entry, T fallback, Parse parse, Show show) {
+    CHECK(!parsed);
+    CHECK(FindEntry(entry.name) == nullptr);
+    auto option = std::make_shared<Option<T>>();
+    entry.fallback = show(fallback);
+    option->value_ = std::move(fallback);
+    entry.set = [option = option.get(), parse](std::string_view text) -> Result<void> {
+      ASSIGN_OR_RETURN(option->value_, parse(text));
+      return {};
+    };
+    entry.show = [option = option.get(), show] { return show(option->value_); };
+    entry.option = option;
+    entries.push_back(std::move(entry));
+    return *option;
+  }
+
+  Entry* FindEntry(const std::string& name) {
+    for (Entry& entry : entries)
+      if (entry.name == name) return &entry;
+    return nullptr;
+  }
+
+  Error UnknownKey(const std::string& key, const std::string& source) const {
+    const Entry* closest = &entries.front();
+    for (const Entry& entry : entries)
+      if (EditDistance(key, entry.name) < EditDistance(key, closest->name)) closest = &entry;
+    return Error(Code::kInvalidArgument,
+                 fmt::format("unknown option '{}' ({}); did you mean '{}'? --help lists all", key,
+                             source, closest->name));
+  }
+
+  Result<void> Apply(const RawValue& raw) {
+    Entry* entry = FindEntry(raw.key);
+    if (entry == nullptr) return UnknownKey(raw.key, raw.source);
+    Result<void> set = entry->set(raw.text);
+    if (!set.has_value())
+      return set.error().Annotate(fmt::format("option '{}' ({})", raw.key, raw.source));
+    entry->source = raw.source;
+    return {};
+  }
+
+  Result<void> ApplyFile(const std::string& path) {
+    ASSIGN_OR_RETURN(std::string text, ReadWholeFile(path, kMaxConfigFileBytes));
+    ASSIGN_OR_RETURN(std::vector<RawValue> values, ReadConfigText(text, path));
+    std::map<std::string, std::string> seen;
+    for (const RawValue& raw : values) {
+      if (raw.key == "config") {
+        return Error(Code::kInvalidArgument,
+                     raw.source + ": a configuration file can't name another with 'config'");
+      }
+      auto [first, fresh] = seen.emplace(raw.key, raw.source);
+      if (!fresh) {
+        return Error(Code::kInvalidArgument,
+                     fmt::format("option '{}' stands twice: {} and {}; remove one", raw.key,
+                                 first->second, raw.source));
+      }
+      RETURN_IF_ERROR(Apply(raw));
+    }
+    return {};
+  }
+
+  Result<std::vector<RawValue>> ReadEnvironment(
+      const std::map<std::string, std::string>& environment) const {
+    std::map<std::string, std::string> keys;  // by the variable's name
+    for (const Entry& entry : entries) keys[EnvironmentName(entry.name)] = entry.name;
+    std::vector<RawValue> values;
+    for (const auto& [name, text] : environment) {
+      if (!name.starts_with(kEnvironmentPrefix)) continue;
+      auto key = keys.find(name);
+      if (key == keys.end()) return UnknownVariable(name);
+      values.push_back({key->second, text, "environment " + name});
+    }
+    return values;
+  }
+
+  Error UnknownVariable(const std::string& name) const {
+    std::string closest = EnvironmentName(entries.front().name);
+    for (const Entry& entry : entries) {
+      std::string candidate = EnvironmentName(entry.name);
+      if (EditDistance(name, candidate) < EditDistance(name, closest)) closest = candidate;
+    }
+    return Error(Code::kInvalidArgument,
+                 fmt::format("unknown option '{}' in the environment; did you mean '{}'? --help "
+                             "lists all",
+                             name, closest));
+  }
+
+  Result<CommandLine> ParseCommandLine(const std::vector<std::string>& args) {
+    po::options_description known;
+    for (const Entry& entry : entries) {
+      auto* value = po::value<std::string>();
+      if (entry.flag) value->implicit_value("true");
+      known.add_options()(entry.name.c_str(), value);
+    }
+    ASSIGN_OR_RETURN(CommandLine found, ReadCommandLine(args, known));
+    for (const RawValue& raw : found.values) {
+      const Entry* entry = FindEntry(raw.key);
+      if (entry == nullptr || !entry->secret) continue;
+      return Error(Code::kInvalidArgument,
+                   fmt::format("option '{}' is a secret, and other users of this machine can see a "
+                               "command line: set {} or write it into the configuration file",
+                               raw.key, EnvironmentName(raw.key)));
+    }
+    return found;
+  }
+};
+
+ConfigBuilder::ConfigBuilder() : impl_(std::make_unique<Impl>()) {
+  String("config", "", "file to read options from");
+}
+
+ConfigBuilder::~ConfigBuilder() = default;
+
+ConfigBuilder::Option<std::string>& ConfigBuilder::String(const std::string& name,
+                                                          std::string fallback,
+                                                          const std::string& help) {
+  return impl_->Declare({.name = name, .type = "TEXT", .help = help}, std::move(fallback),
+                        ParseString, [](const std::string& value) { return value; });
+}
+
+ConfigBuilder::Option<std::string>& ConfigBuilder::Secret(const std::string& name,
+                                                          const std::string& help) {
+  return impl_->Declare({.name = name, .type = "SECRET", .help = help, .secret = true},
+                        std::string(), ParseString,
+                        [](const std::string& value) { return value.empty() ? "" : "***"; });
+}
+
+ConfigBuilder::Option<std::string>& ConfigBuilder::Choice(const std::string& name,
+                                                          std::string fallback,
+                                                          std::vector<std::string> choices,
+                                                          const std::string& help) {
+  auto parse = [choices](std::string_view text) -> Result<std::string> {
+    for (const std::string& choice : choices)
+      if (choice == text) return choice;
+    return Error(Code::kInvalidArgument,
+                 fmt::format("'{}' is none of {}", text, Join(choices, ", ")));
+  };
+  CHECK(parse(fallback).has_value());
+  return impl_->Declare({.name = name, .type = Join(choices, "|"), .help = help},
+                        std::move(fallback), parse, [](const std::string& value) { return value; });
+}
+
+ConfigBuilder::Option<bool>& ConfigBuilder::Bool(const std::string& name, bool fallback,
+                                                 const std::string& help) {
+  return impl_->Declare({.name = name, .type = "true|false", .help = help, .flag = true}, fallback,
+                        ParseBool,
+                        [](bool value) -> std::string { return value ? "true" : "false"; });
+}
+
+ConfigBuilder::Option<int64_t>& ConfigBuilder::Int(const std::string& name, int64_t fallback,
+                                                   int64_t min, int64_t max,
+                                                   const std::string& help) {
+  CHECK(min <= fallback && fallback <= max);
+  auto parse = [min, max](std::string_view text) { return ParseInt(text, min, max); };
+  return impl_->Declare({.name = name, .type = fmt::format("{}..{}", min, max), .help = help},
+                        fallback, parse, [](int64_t value) { return std::to_string(value); });
+}
+
+ConfigBuilder::Option<uint64_t>& ConfigBuilder::Bytes(const std::string& name, uint64_t fallback,
+                                                      const std::string& help) {
+  return impl_->Declare({.name = name, .type = "BYTES", .help = help}, fallback, ParseBytes,
+                        ShowBytes);
+}
+
+ConfigBuilder::Option<int64_t>& ConfigBuilder::DurationMs(const std::string& name,
+                                                          int64_t fallback_ms,
+                                                          const std::string& help) {
+  return impl_->Declare({.name = name, .type = "DURATION", .help = help}, fallback_ms,
+                        ParseDurationMs, ShowDuration);
+}
+
+ConfigBuilder::Option<std::vector<std::string>>& ConfigBuilder::List(
+    const std::string& name, std::vector<std::string> fallback, const std::string& help) {
+  auto parse = [](std::string_view text) -> Result<std::vector<std::string>> {
+    return SplitList(text);
+  };
+  return impl_->Declare({.name = name, .type = "LIST", .help = help}, std::move(fallback), parse,
+                        [](const std::vector<std::string>& value) { return Join(value, ","); });
+}
+
+Result<void> ConfigBuilder::Parse(const std::vector<std::string>& args,
+                                  const std::map<std::string, std::string>& environment) {
+  CHECK(!impl_->parsed);
+  impl_->parsed = true;
+  impl_->help_wanted = WantsHelp(args);
+  if (impl_->help_wanted) return {};
+
+  ASSIGN_OR_RETURN(CommandLine command_line, impl_->ParseCommandLine(args));
+  ASSIGN_OR_RETURN(std::vector<RawValue> variables, impl_->ReadEnvironment(environment));
+  impl_->positional = std::move(command_line.positional);
+
+  // Weakest first, so that the strongest is what stays; but where the file is must be known before
+  // it.
+  std::string path;
+  for (const auto* values : {&variables, &command_line.values})
+    for (const RawValue& raw : *values)
+      if (raw.key == "config") path = raw.text;
+  if (!path.empty()) RETURN_IF_ERROR(impl_->ApplyFile(path).Annotate("configuration file"));
+  for (const auto* values : {&variables, &command_line.values})
+    for (const RawValue& raw : *values) RETURN_IF_ERROR(impl_->Apply(raw));
+  return {};
+}
+
+const std::vector<std::string>& ConfigBuilder::positional() const { return impl_->positional; }
+
+bool ConfigBuilder::help_wanted() const { return impl_->help_wanted; }
+
+std::string ConfigBuilder::HelpText() const {
+  std::string text = "Options (command line > environment > file > default):\n";
+  for (const Impl::Entry& entry : impl_->entries) {
+    if (entry.secret) {
+      text += fmt::format("  {} (environment or file only)\n", EnvironmentName(entry.name));
+    } else {
+      text += fmt::format("  {}={}\n", FlagName(entry.name), entry.type);
+    }
+    text += fmt::format("      {}", entry.help);
+    if (!entry.fallback.empty()) text += fmt::format(" [default: {}]", entry.fallback);
+    text += '\n';
+  }
+  text += "  --help\n      this text\n";
+  return text;
+}
+
+std::string ConfigBuilder::Describe() const {
+  std::string text;
+  for (const Impl::Entry& entry : impl_->entries)
+    text += fmt::format("{} = {}  # from {}\n", entry.name, entry.show(), entry.source);
+  return text;
+}
+
+size_t ConfigBuilder::option_count() const { return impl_->entries.size(); }
+
+std::map<std::string, std::string> QuarryEnvironment() {
+  std::map<std::string, std::string> found;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    std::string_view text = *variable;
+    size_t equals = text.find('=');
+    if (equals == std::string_view::npos || !text.starts_with(kEnvironmentPrefix)) continue;
+    found.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return found;
+}
+
+Result<uint64_t> ParseBytes(std::string_view text) {
+  std::optional<uint64_t> bytes = ParseWithUnit(text, kByteUnits);
+  if (bytes) return *bytes;
+  return Error(Code::kInvalidArgument,
+               fmt::format("'{}' is no size; write bytes, or a number with K, M, G or T (powers of "
+                           "1024), as in 64MiB or 10G",
+                           text));
+}
+
+Result<int64_t> ParseDurationMs(std::string_view text) {
+  std::optional<uint64_t> duration_ms = ParseWithUnit(text, kDurationUnits);
+  if (duration_ms && *duration_ms <= static_cast<uint64_t>(INT64_MAX))
+    return static_cast<int64_t>(*duration_ms);
+  return Error(
+      Code::kInvalidArgument,
+      fmt::format("'{}' is no duration; write a number with ms, s, m, h or d, as in 30s", text));
+}
+
+std::string FormatBytes(uint64_t bytes) {
+  constexpr std::array<std::string_view, 7> kNames = {"B",   "KiB", "MiB", "GiB",
+                                                      "TiB", "PiB", "EiB"};
+  size_t unit = 0;
+  double value = static_cast<double>(bytes);
+  // 1023.96 would be shown as "1024.0".
+  while (value >= (unit == 0 ? 1024.0 : 1023.95) && unit + 1 < kNames.size()) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kNames[unit]);
+}
+
+}  // namespace base
