@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/auth/verifier.h"
+#include "base/clock.h"
+#include "base/http/router.h"
+#include "chunkstore/chunk_store.h"
+#include "controlplane/admin/operations.h"
+
+namespace controlplane::admin {
+
+// The store's maintenance over HTTP, under /admin; every route wants the role admin (API.md).
+//
+//   POST   /admin/v1/gc      {"orphans": bool}   202 {"id"}
+//   POST   /admin/v1/scrub   {"repair": bool}    202 {"id"}
+//   GET    /admin/v1/operations[/{id}]           the state, at the end with the report
+//   DELETE /admin/v1/operations/{id}             asks it to end
+//   GET    /admin/v1/stats                       the store's figures
+//   GET    /admin/v1/stats/{image_id}            one image's
+//
+// Thread-safe.
+class AdminService {
+ public:
+  // All are borrowed and outlive it.
+  AdminService(chunkstore::ChunkStore& store, Operations& operations,
+               base::auth::TokenVerifier& verifier)
+      : store_(store), operations_(operations), verifier_(verifier) {}
+
+  base::http::Service service();
+
+  // Starts a pass, as the route does: the background schedule uses these too.
+  base::Result<std::string> StartCollect(bool orphans);
+  base::Result<std::string> StartScrub(bool repair);
+
+ private:
+  base::Result<base::http::Response> StatsOf(const base::http::Request& request);
+
+  chunkstore::ChunkStore& store_;
+  Operations& operations_;
+  base::auth::TokenVerifier& verifier_;
+};
+
+// The holder under which imaged keeps the data of an image begins with this and the image's id.
+std::string ImageHolderPrefix(std::string_view image_id);
+
+// The figures of the one holder that an image has. kNotFound.
+base::Result<chunkstore::HolderStats> StatsOfImage(chunkstore::ChunkStore& store,
+                                                   std::string_view image_id);
+
+}  // namespace controlplane::admin

@@ -1,0 +1,234 @@
+#include "controlplane/cli/cloud.h"
+
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include "base/files.h"
+
+namespace controlplane::cli {
+namespace {
+
+constexpr uint64_t kMaxCloudsFileBytes = 1 * base::kMiB;
+
+using base::Code;
+using base::Error;
+using base::Result;
+
+std::string Env(const char* name, std::string fallback = {}) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? value : std::move(fallback);
+}
+
+std::string Member(const YAML::Node& node, const char* key, std::string fallback = {}) {
+  const YAML::Node member = node[key];
+  return member && member.IsScalar() ? member.as<std::string>() : std::move(fallback);
+}
+
+Cloud FromYaml(const YAML::Node& entry) {
+  const YAML::Node auth = entry["auth"];
+  Cloud cloud;
+  cloud.auth_url = Member(auth, "auth_url");
+  cloud.username = Member(auth, "username");
+  cloud.password = Member(auth, "password");
+  cloud.user_domain = Member(auth, "user_domain_name", cloud.user_domain);
+  cloud.project = Member(auth, "project_name");
+  cloud.project_domain = Member(auth, "project_domain_name", cloud.project_domain);
+  cloud.region = Member(entry, "region_name");
+  return cloud;
+}
+
+Result<Cloud> ReadCloudsFile(const std::string& path, const std::string& name) {
+  ASSIGN_OR_RETURN(const std::string text, base::ReadWholeFile(path, kMaxCloudsFileBytes));
+  try {
+    const YAML::Node clouds = YAML::Load(text)["clouds"];
+    const YAML::Node entry = clouds ? clouds[name] : YAML::Node();
+    if (!entry || !entry["auth"]) {
+      return Error(Code::kNotFound, fmt::format("{} has no cloud '{}'", path, name));
+    }
+    return FromYaml(entry);
+  } catch (const YAML::Exception& exception) {
+    return Error(Code::kInvalidArgument, fmt::format("{}: {}", path, exception.what()));
+  }
+}
+
+std::vector<std::string> CloudsFiles() {
+  std::vector<std::string> paths;
+  if (const std::string own = Env("OS_CLIENT_CONFIG_FILE"); !own.empty()) paths.push_back(own);
+  paths.push_back("clouds.yaml");
+  if (const std::string home = Env("HOME"); !home.empty()) {
+    paths.push_back(home + "/.config/openstack/clouds.yaml");
+  }
+  paths.push_back("/etc/openstack/clouds.yaml");
+  return paths;
+}
+
+std::optional<Cloud> CloudOfEnvironment() {
+  Cloud cloud;
+  cloud.auth_url = Env("OS_AUTH_URL");
+  if (cloud.auth_url.empty()) return std::nullopt;
+  cloud.username = Env("OS_USERNAME");
+  cloud.password = Env("OS_PASSWORD");
+  cloud.user_domain = Env("OS_USER_DOMAIN_NAME", cloud.user_domain);
+  cloud.project = Env("OS_PROJECT_NAME");
+  cloud.project_domain = Env("OS_PROJECT_DOMAIN_NAME", cloud.project_domain);
+  cloud.region = Env("OS_REGION_NAME");
+  return cloud;
+}
+
+// The sentence in an error body: Keystone's and Cinder's {"error": {"message"}}, Glance's
+// {"message"} or HTML.
+std::string Sentence(const base::http::Response& response) {
+  const Result<base::Json> body = base::ParseJson(response.body);
+  if (body.has_value()) {
+    const base::Json* error = base::Find(*body, "error");
+    if (const auto message = base::FindString(error != nullptr ? *error : *body, "message")) {
+      return *message;
+    }
+  }
+  return response.body.substr(0, 300);
+}
+
+Code CodeOfStatus(int status) {
+  switch (status) {
+    case 400:
+      return Code::kInvalidArgument;
+    case 401:
+      return Code::kUnauthenticated;
+    case 403:
+      return Code::kPermissionDenied;
+    case 404:
+      return Code::kNotFound;
+    case 409:
+      return Code::kConflict;
+    case 413:
+      return Code::kQuotaExceeded;
+    case 503:
+      return Code::kUnavailable;
+    case 507:
+      return Code::kOutOfSpace;
+    default:
+      return Code::kIo;
+  }
+}
+
+base::Json LoginBody(const Cloud& cloud) {
+  base::JsonObject user{{"name", cloud.username},
+                        {"domain", base::JsonObject{{"name", cloud.user_domain}}},
+                        {"password", cloud.password}};
+  base::JsonObject identity{{"methods", base::JsonArray{"password"}},
+                            {"password", base::JsonObject{{"user", std::move(user)}}}};
+  base::JsonObject auth{{"identity", std::move(identity)}};
+  if (!cloud.project.empty()) {
+    base::JsonObject project{{"name", cloud.project},
+                             {"domain", base::JsonObject{{"name", cloud.project_domain}}}};
+    auth["scope"] = base::JsonObject{{"project", std::move(project)}};
+  }
+  return base::JsonObject{{"auth", std::move(auth)}};
+}
+
+std::string WithoutSlash(std::string url) {
+  while (url.ends_with('/')) url.pop_back();
+  return url;
+}
+
+}  // namespace
+
+Result<Cloud> CloudOfDataDir(const std::string& data_dir) {
+  return ReadCloudsFile(data_dir + "/clouds.yaml", "quarry");
+}
+
+Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir) {
+  const std::string name = cloud_name.empty() ? Env("OS_CLOUD") : cloud_name;
+  std::string looked_at;
+  if (!name.empty()) {
+    for (const std::string& path : CloudsFiles()) {
+      Result<Cloud> cloud = ReadCloudsFile(path, name);
+      if (cloud.has_value() || cloud.error().code() != Code::kNotFound) return cloud;
+      looked_at += (looked_at.empty() ? "" : ", ") + path;
+    }
+    return Error(Code::kNotFound, fmt::format("no cloud '{}' in any of: {}", name, looked_at));
+  }
+  if (std::optional<Cloud> cloud = CloudOfEnvironment()) return *std::move(cloud);
+  Result<Cloud> local = CloudOfDataDir(data_dir);
+  if (local.has_value() || local.error().code() != Code::kNotFound) return local;
+  return Error(
+      Code::kNotFound,
+      fmt::format("no cloud to talk to: name one with --cloud (or OS_CLOUD), set OS_AUTH_URL and "
+                  "its family, or point --data-dir at the directory of a service on this machine "
+                  "(there is no {}/clouds.yaml)",
+                  data_dir));
+}
+
+ApiClient::ApiClient(Cloud cloud) : cloud_(std::move(cloud)) {}
+
+Result<std::unique_ptr<ApiClient>> ApiClient::Login(const Cloud& cloud) {
+  std::unique_ptr<ApiClient> client(new ApiClient(cloud));
+  RETURN_IF_ERROR(client->LogIn());
+  return client;
+}
+
+Result<void> ApiClient::LogIn() {
+  base::http::ClientRequest request;
+  request.method = "POST";
+  request.url = WithoutSlash(cloud_.auth_url) + "/auth/tokens";
+  request.headers.Set("Content-Type", "application/json");
+  request.body = base::ToText(LoginBody(cloud_));
+  ASSIGN_OR_RETURN(const base::http::Response response, client_.Do(request));
+  if (response.status != 201) {
+    return Error(CodeOfStatus(response.status),
+                 fmt::format("logging in at {} as {}: {}", cloud_.auth_url, cloud_.username,
+                             Sentence(response)));
+  }
+  token_ = response.headers.Get("X-Subject-Token");
+  ASSIGN_OR_RETURN(const base::Json body, base::ParseJson(response.body));
+  endpoints_.clear();
+  const base::Json* token = base::Find(body, "token");
+  const base::Json* catalog = token != nullptr ? base::Find(*token, "catalog") : nullptr;
+  if (catalog == nullptr || !catalog->is_array()) return {};
+  for (const base::Json& service : catalog->as_array()) {
+    const base::Json* endpoints = base::Find(service, "endpoints");
+    if (endpoints == nullptr || !endpoints->is_array()) continue;
+    for (const base::Json& endpoint : endpoints->as_array()) {
+      if (base::FindString(endpoint, "interface") != "public") continue;
+      if (!cloud_.region.empty() && base::FindString(endpoint, "region_id") != cloud_.region)
+        continue;
+      endpoints_.emplace(base::FindString(service, "type").value_or(""),
+                         WithoutSlash(base::FindString(endpoint, "url").value_or("")));
+    }
+  }
+  return {};
+}
+
+Result<std::string> ApiClient::Endpoint(std::string_view service_type) const {
+  const auto found = endpoints_.find(service_type);
+  if (found != endpoints_.end()) return found->second;
+  return Error(Code::kNotFound, fmt::format("the cloud at {} offers no '{}' service to {}",
+                                            cloud_.auth_url, service_type, cloud_.username));
+}
+
+Result<base::http::Response> ApiClient::Call(base::http::ClientRequest request) {
+  request.headers.Set("X-Auth-Token", token_);
+  if (!request.headers.Has("Accept")) request.headers.Set("Accept", "application/json");
+  ASSIGN_OR_RETURN(base::http::Response response, client_.Do(request));
+  if (response.status == 401 && !request.body_source) {
+    RETURN_IF_ERROR(LogIn());
+    request.headers.Set("X-Auth-Token", token_);
+    ASSIGN_OR_RETURN(response, client_.Do(request));
+  }
+  if (response.status < 400) return response;
+  const std::string id(response.headers.Get("x-openstack-request-id"));
+  return Error(CodeOfStatus(response.status),
+               fmt::format("{} (HTTP {}{}{})", Sentence(response), response.status,
+                           id.empty() ? "" : ", ", id));
+}
+
+Result<base::Json> ApiClient::CallJson(base::http::ClientRequest request) {
+  ASSIGN_OR_RETURN(const base::http::Response response, Call(std::move(request)));
+  return base::ParseJson(response.body);
+}
+
+}  // namespace controlplane::cli

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/http/client.h"
+#include "base/json.h"
+#include "base/result.h"
+
+// How the command line finds a cloud and calls it: the same files and variables as every OpenStack
+// client.
+
+namespace controlplane::cli {
+
+// Where to log in and as whom. `password` is secret.
+struct Cloud {
+  std::string auth_url;
+  std::string username;
+  std::string password;
+  std::string user_domain = "Default";
+  std::string project;
+  std::string project_domain = "Default";
+  std::string region;
+};
+
+// In this order: the cloud named `cloud_name` (or by OS_CLOUD) in OS_CLIENT_CONFIG_FILE,
+// ./clouds.yaml,
+// ~/.config/openstack/clouds.yaml or /etc/openstack/clouds.yaml; the OS_AUTH_URL family of
+// variables; or else `data_dir`/clouds.yaml, as `quarry serve` wrote it. kNotFound with all the
+// places looked at.
+base::Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir);
+
+// The cloud that `quarry serve --data-dir` wrote down.
+base::Result<Cloud> CloudOfDataDir(const std::string& data_dir);
+
+// A session with a cloud: a token and its catalog. One thread.
+class ApiClient {
+ public:
+  // Logs in. kUnauthenticated, kUnavailable.
+  static base::Result<std::unique_ptr<ApiClient>> Login(const Cloud& cloud);
+
+  // The public endpoint of a service type ("image"), without a slash at the end. kNotFound.
+  base::Result<std::string> Endpoint(std::string_view service_type) const;
+
+  // Sends with the token. A status of 400 or more becomes an Error with the service's own sentence
+  // and the request id; a 401 logs in again once.
+  base::Result<base::http::Response> Call(base::http::ClientRequest request);
+  // The same, for a call that answers JSON.
+  base::Result<base::Json> CallJson(base::http::ClientRequest request);
+
+ private:
+  explicit ApiClient(Cloud cloud);
+  base::Result<void> LogIn();
+
+  Cloud cloud_;
+  base::http::Client client_;
+  std::string token_;
+  std::map<std::string, std::string, std::less<>> endpoints_;
+};
+
+}  // namespace controlplane::cli

@@ -1,0 +1,152 @@
+#include <algorithm>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "controlplane/cli/cloud.h"
+#include "controlplane/cli/command.h"
+#include "controlplane/cli/image_transfer.h"
+
+namespace controlplane::cli {
+namespace {
+
+using base::Json;
+using base::Result;
+
+// What every image command can be told.
+struct ImageOptions {
+  explicit ImageOptions(base::ConfigBuilder& options)
+      : cloud(options.String("cloud", "", "name of a cloud in clouds.yaml (OS_CLOUD)")),
+        data_dir(options.String(
+            "data-dir", "quarry-data",
+            "of a service on this machine, whose clouds.yaml is used if no cloud is named")),
+        json(options.Bool("json", false, "answer in JSON on stdout, without progress")) {}
+
+  Result<std::unique_ptr<ApiClient>> LogIn() const {
+    ASSIGN_OR_RETURN(const Cloud found, FindCloud(*cloud, *data_dir));
+    return ApiClient::Login(found);
+  }
+
+  base::ConfigBuilder::Option<std::string>& cloud;
+  base::ConfigBuilder::Option<std::string>& data_dir;
+  base::ConfigBuilder::Option<bool>& json;
+};
+
+std::string Text(const Json& image, std::string_view key) {
+  return base::FindString(image, key).value_or("-");
+}
+
+uint64_t Number(const Json& image, std::string_view key) {
+  const Json* value = base::Find(image, key);
+  return value != nullptr && value->is_number() ? value->to_number<uint64_t>() : 0;
+}
+
+}  // namespace
+
+int RunImagePush(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const ImageOptions common(options);
+  auto& name = options.String("name", "", "of the image; else the file's name");
+  auto& disk_format = options.String(
+      "disk-format", "", "raw, qcow2, vmdk, vhdx, vdi, iso; else what the file's first bytes say");
+  auto& again = options.Bool("again", false,
+                             "upload even if you have an image of this name and content already");
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, false, 1, 1, &exit_code)) return exit_code;
+
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  PushOptions push;
+  push.name = *name;
+  push.disk_format = *disk_format;
+  push.again = *again;
+  push.quiet = *common.json;
+  const Result<Json> image = PushImage(**client, options.positional()[0], push);
+  if (!image.has_value()) return Fail(image.error());
+  if (*common.json) {
+    PrintJson(*image);
+    return kOk;
+  }
+  const uint64_t size = Number(*image, "size");
+  const uint64_t sent = Number(*image, "quarry_sent_bytes");
+  fmt::print("{}  {}  {}  {}\n", Text(*image, "id"), Text(*image, "name"), base::FormatBytes(size),
+             sent == 0 && size > 0 ? "already there: 100 %, nothing was sent" : "uploaded");
+  return kOk;
+}
+
+int RunImagePull(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const ImageOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, false, 2, 2, &exit_code)) return exit_code;
+
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  PullOptions pull;
+  pull.quiet = *common.json;
+  const Result<Json> pulled =
+      PullImage(**client, options.positional()[0], options.positional()[1], pull);
+  if (!pulled.has_value()) return Fail(pulled.error());
+  if (*common.json) {
+    PrintJson(*pulled);
+    return kOk;
+  }
+  const bool verified = base::Find(*pulled, "verified")->as_bool();
+  fmt::print("{}  {}  {}\n", Text(*pulled, "path"), base::FormatBytes(Number(*pulled, "size")),
+             verified ? "verified" : "not verified: the image shows no digest");
+  return kOk;
+}
+
+int RunImageLs(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const ImageOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, false, 0, 0, &exit_code)) return exit_code;
+
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  const Result<base::JsonArray> images = ListImages(**client);
+  if (!images.has_value()) return Fail(images.error());
+  if (*common.json) {
+    PrintJson(*images);
+    return kOk;
+  }
+  fmt::print("{:<36}  {:<10}  {:<6}  {:>10}  {:<9}  {}\n", "ID", "STATUS", "FORMAT", "SIZE",
+             "SEEN BY", "NAME");
+  for (const Json& image : *images) {
+    fmt::print("{:<36}  {:<10}  {:<6}  {:>10}  {:<9}  {}\n", Text(image, "id"),
+               Text(image, "status"), Text(image, "disk_format"),
+               base::FormatBytes(Number(image, "size")), Text(image, "visibility"),
+               Text(image, "name"));
+  }
+  return kOk;
+}
+
+int RunImageRm(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const ImageOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, false, 1, 1000, &exit_code)) return exit_code;
+
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  base::JsonArray removed;
+  for (const std::string& name : options.positional()) {
+    const Result<Json> image = FindImage(**client, name);
+    if (!image.has_value()) {
+      exit_code = Fail(image.error());
+      continue;
+    }
+    const Result<void> deleted = DeleteImage(**client, Text(*image, "id"));
+    if (!deleted.has_value()) {
+      exit_code = Fail(deleted.error());
+      continue;
+    }
+    removed.emplace_back(Text(*image, "id"));
+    if (!*common.json) fmt::print("{}  removed\n", Text(*image, "id"));
+  }
+  if (*common.json) PrintJson(removed);
+  return exit_code;
+}
+
+}  // namespace controlplane::cli

@@ -1,0 +1,360 @@
+#include "controlplane/cli/image_transfer.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/files.h"
+#include "base/hash.h"
+#include "base/uuid.h"
+#include "controlplane/cli/progress.h"
+
+namespace controlplane::cli {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::JsonArray;
+using base::JsonObject;
+using base::Result;
+using base::http::ClientRequest;
+
+constexpr size_t kCopyBytes = 1 * base::kMiB;
+constexpr size_t kHoleBytes = 64 * base::kKiB;  // zeros of this length, aligned, become a hole
+constexpr const char* kPageLimit = "1000";
+
+std::string PercentEncode(std::string_view text) {
+  std::string encoded;
+  for (const char c : text) {
+    const bool plain =
+        std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_';
+    if (plain) {
+      encoded += c;
+    } else {
+      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return encoded;
+}
+
+ClientRequest Ask(std::string method, std::string url) {
+  ClientRequest request;
+  request.method = std::move(method);
+  request.url = std::move(url);
+  return request;
+}
+
+Result<std::string> ImagesUrl(const ApiClient& client) {
+  ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("image"));
+  return endpoint.ends_with("/v2") ? endpoint + "/images" : endpoint + "/v2/images";
+}
+
+// The images of one page and of those that follow.
+Result<JsonArray> Pages(ApiClient& client, const std::string& query) {
+  ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
+  JsonArray all;
+  std::string marker;
+  while (true) {
+    const std::string url = fmt::format("{}?limit={}{}{}", images_url, kPageLimit, query,
+                                        marker.empty() ? "" : "&marker=" + marker);
+    ASSIGN_OR_RETURN(Json page, client.CallJson(Ask("GET", url)));
+    const Json* images = base::Find(page, "images");
+    if (images == nullptr || !images->is_array()) {
+      return Error(Code::kIo, "the image service answered something that is no list of images");
+    }
+    for (const Json& image : images->as_array()) all.push_back(image);
+    if (base::Find(page, "next") == nullptr || images->as_array().empty()) return all;
+    marker = base::FindString(images->as_array().back(), "id").value_or("");
+    if (!base::IsUuid(marker)) return all;
+  }
+}
+
+// Calls `take` with the file's bytes in order.
+template <typename Take>
+Result<void> ReadThrough(const base::File& file, uint64_t from, uint64_t to, const Take& take) {
+  base::Buffer buffer(kCopyBytes);
+  for (uint64_t offset = from; offset < to;) {
+    const uint64_t length = std::min<uint64_t>(buffer.size(), to - offset);
+    RETURN_IF_ERROR(file.ReadAt(offset, buffer.view().first(length)));
+    take(buffer.view().first(length), offset);
+    offset += length;
+  }
+  return {};
+}
+
+Result<std::string> DigestOfFile(const base::File& file, uint64_t size,
+                                 const std::string& algorithm, const std::string& title,
+                                 bool quiet) {
+  ASSIGN_OR_RETURN(const auto digester, base::Digester::Create(algorithm));
+  ProgressBar bar(title, ProgressBar::Unit::kBytes, quiet);
+  RETURN_IF_ERROR(ReadThrough(file, 0, size, [&](base::ByteView bytes, uint64_t offset) {
+    digester->Update(bytes);
+    bar.Update(offset + bytes.size(), size);
+  }));
+  return digester->FinishHex();
+}
+
+// An active image that has this name and, by its own digest, this content.
+Result<std::optional<Json>> FindSameContent(ApiClient& client, const std::string& name,
+                                            const base::File& file, uint64_t size, bool quiet) {
+  ASSIGN_OR_RETURN(const JsonArray named,
+                   Pages(client, "&status=active&name=" + PercentEncode(name)));
+  std::map<std::string, std::string> digests;
+  for (const Json& image : named) {
+    const Json* image_size = base::Find(image, "size");
+    const auto algorithm = base::FindString(image, "os_hash_algo");
+    const auto value = base::FindString(image, "os_hash_value");
+    if (!algorithm || !value || image_size == nullptr || !image_size->is_number() ||
+        image_size->to_number<uint64_t>() != size) {
+      continue;
+    }
+    if (!digests.contains(*algorithm)) {
+      ASSIGN_OR_RETURN(digests[*algorithm],
+                       DigestOfFile(file, size, *algorithm, "compare " + name, quiet));
+    }
+    if (digests[*algorithm] == *value) return std::optional<Json>(image);
+  }
+  return std::optional<Json>();
+}
+
+std::string FileName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+Result<void> UploadFile(ApiClient& client, const std::string& url, const base::File& file,
+                        uint64_t size, const std::string& title, bool quiet) {
+  ProgressBar bar(title, ProgressBar::Unit::kBytes, quiet);
+  uint64_t offset = 0;
+  ClientRequest request = Ask("PUT", url);
+  request.headers.Set("Content-Type", "application/octet-stream");
+  request.body_size = size;
+  request.body_source = [&](base::MutableByteView into) -> Result<size_t> {
+    const size_t length = std::min<uint64_t>(into.size(), size - offset);
+    if (length == 0) return 0;
+    RETURN_IF_ERROR(file.ReadAt(offset, into.first(length)));
+    offset += length;
+    bar.Update(offset, size);
+    return length;
+  };
+  RETURN_IF_ERROR(client.Call(std::move(request)));
+  bar.Finish();
+  return {};
+}
+
+// Writes a download in order, leaving holes where there are zeros. One thread.
+class SparseWriter {
+ public:
+  SparseWriter(base::File& file, uint64_t offset) : file_(file), offset_(offset) {}
+
+  Result<void> Write(base::ByteView bytes) {
+    while (!bytes.empty()) {
+      const size_t to_boundary = kHoleBytes - offset_ % kHoleBytes;
+      const base::ByteView run = bytes.first(std::min(bytes.size(), to_boundary));
+      if (!base::IsZero(run)) {
+        const base::ByteView pieces[] = {run};
+        RETURN_IF_ERROR(file_.WriteAt(offset_, pieces));
+      }
+      offset_ += run.size();
+      bytes = bytes.subspan(run.size());
+    }
+    return {};
+  }
+  uint64_t offset() const { return offset_; }
+
+ private:
+  base::File& file_;
+  uint64_t offset_;
+};
+
+// Downloads [writer.offset(), size) of an image.
+Result<void> Download(ApiClient& client, const std::string& url, uint64_t size,
+                      SparseWriter& writer, const std::string& title, bool quiet) {
+  ProgressBar bar(title, ProgressBar::Unit::kBytes, quiet);
+  const uint64_t resumed = writer.offset();
+  const std::string note =
+      resumed == 0 ? "" : fmt::format("already there: {} %", resumed * 100 / size);
+  bar.Update(resumed, size, note);
+  ClientRequest request = Ask("GET", url);
+  request.headers.Set("Accept", "application/octet-stream");
+  if (resumed > 0) request.headers.Set("Range", fmt::format("bytes={}-", resumed));
+  request.body_sink = [&](base::ByteView bytes) -> Result<void> {
+    if (writer.offset() + bytes.size() > size) {
+      return Error(Code::kCorruption, "the service sent more than the image's size");
+    }
+    RETURN_IF_ERROR(writer.Write(bytes));
+    bar.Update(writer.offset(), size, note);
+    return {};
+  };
+  ASSIGN_OR_RETURN(const base::http::Response response, client.Call(std::move(request)));
+  if (resumed > 0 && response.status != 206) {
+    return Error(Code::kIo,
+                 fmt::format("asked for a part, the service answered {}", response.status));
+  }
+  if (writer.offset() != size) {
+    return Error(Code::kIo, fmt::format("the service sent {} of {} bytes; pull again to go on",
+                                        writer.offset(), size));
+  }
+  return {};
+}
+
+// How far the file is sure to be whole: a broken-off pull may have left a hole at its end that is
+// data.
+uint64_t ResumePoint(uint64_t part_bytes, uint64_t size) {
+  return std::min(part_bytes, size) / kCopyBytes * kCopyBytes;
+}
+
+// Whether the file has the digest that the image shows; nothing if it shows none.
+Result<std::optional<bool>> Verify(const Json& image, const base::File& file, uint64_t size,
+                                   const std::string& title, bool quiet) {
+  auto algorithm = base::FindString(image, "os_hash_algo");
+  auto value = base::FindString(image, "os_hash_value");
+  if (!algorithm || !value) {
+    algorithm = "md5";
+    value = base::FindString(image, "checksum");
+    if (!value) return std::optional<bool>();
+  }
+  ASSIGN_OR_RETURN(const std::string digest, DigestOfFile(file, size, *algorithm, title, quiet));
+  return std::optional<bool>(digest == *value);
+}
+
+}  // namespace
+
+Result<std::string> GuessDiskFormat(const std::string& path) {
+  ASSIGN_OR_RETURN(const auto file, base::SystemFiles().Open(path, base::Files::Mode::kRead));
+  ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  struct Magic {
+    const char* format;
+    uint64_t offset;
+    std::string_view bytes;
+  };
+  static constexpr Magic kMagics[] = {
+      {"qcow2", 0, "QFI\xfb"}, {"vmdk", 0, "KDMV"},    {"vmdk", 0, "# Disk Descriptor"},
+      {"vhdx", 0, "vhdxfile"}, {"vhd", 0, "conectix"}, {"vdi", 64, "\x7f\x10\xda\xbe"},
+      {"iso", 32769, "CD001"},
+  };
+  for (const Magic& magic : kMagics) {
+    if (magic.offset + magic.bytes.size() > size) continue;
+    std::string found(magic.bytes.size(), '\0');
+    RETURN_IF_ERROR(
+        file->ReadAt(magic.offset, {reinterpret_cast<uint8_t*>(found.data()), found.size()}));
+    if (found == magic.bytes) return std::string(magic.format);
+  }
+  return std::string("raw");
+}
+
+Result<JsonArray> ListImages(ApiClient& client) { return Pages(client, ""); }
+
+Result<Json> FindImage(ApiClient& client, const std::string& image) {
+  ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
+  if (base::IsUuid(image)) {
+    Result<Json> by_id = client.CallJson(Ask("GET", images_url + "/" + image));
+    if (by_id.has_value() || by_id.error().code() != Code::kNotFound) return by_id;
+  }
+  ASSIGN_OR_RETURN(const JsonArray named, Pages(client, "&name=" + PercentEncode(image)));
+  if (named.empty()) {
+    return Error(Code::kNotFound,
+                 fmt::format("no image '{}'; `quarry image ls` shows those you can see", image));
+  }
+  if (named.size() > 1) {
+    return Error(Code::kConflict,
+                 fmt::format("{} images are named '{}': name one by its id", named.size(), image));
+  }
+  return named[0];
+}
+
+Result<void> DeleteImage(ApiClient& client, const std::string& id) {
+  ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
+  RETURN_IF_ERROR(client.Call(Ask("DELETE", images_url + "/" + id)));
+  return {};
+}
+
+Result<Json> PushImage(ApiClient& client, const std::string& path, const PushOptions& options) {
+  ASSIGN_OR_RETURN(const auto file, base::SystemFiles().Open(path, base::Files::Mode::kRead));
+  ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  const std::string name = options.name.empty() ? FileName(path) : options.name;
+  if (!options.again) {
+    ASSIGN_OR_RETURN(std::optional<Json> same,
+                     FindSameContent(client, name, *file, size, options.quiet));
+    if (same.has_value()) {
+      same->as_object()["quarry_sent_bytes"] = 0;
+      return *std::move(same);
+    }
+  }
+  std::string disk_format = options.disk_format;
+  if (disk_format.empty()) {
+    ASSIGN_OR_RETURN(disk_format, GuessDiskFormat(path));
+  }
+
+  ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
+  ClientRequest create = Ask("POST", images_url);
+  create.headers.Set("Content-Type", "application/json");
+  create.body = base::ToText(JsonObject{{"name", name},
+                                        {"disk_format", disk_format},
+                                        {"container_format", options.container_format}});
+  ASSIGN_OR_RETURN(const Json created, client.CallJson(std::move(create)));
+  const std::string id = base::FindString(created, "id").value_or("");
+  if (!base::IsUuid(id)) return Error(Code::kIo, "the image service made an image without an id");
+
+  const std::string url = images_url + "/" + id;
+  Result<void> uploaded =
+      UploadFile(client, url + "/file", *file, size, "push " + name, options.quiet);
+  if (!uploaded.has_value()) {
+    const Result<void> deleted = DeleteImage(client, id);
+    return uploaded.error().Annotate(deleted.has_value()
+                                         ? "upload failed, nothing is left of it"
+                                         : fmt::format("upload failed, image {} is left", id));
+  }
+  ASSIGN_OR_RETURN(Json image, client.CallJson(Ask("GET", url)));
+  image.as_object()["quarry_sent_bytes"] = size;
+  return image;
+}
+
+Result<Json> PullImage(ApiClient& client, const std::string& image_name, const std::string& path,
+                       const PullOptions& options) {
+  ASSIGN_OR_RETURN(const Json image, FindImage(client, image_name));
+  const std::string id = base::FindString(image, "id").value_or("");
+  const Json* size_member = base::Find(image, "size");
+  if (base::FindString(image, "status") != "active" || size_member == nullptr ||
+      !size_member->is_number()) {
+    return Error(Code::kConflict,
+                 fmt::format("image {} has no data to pull: its status is '{}'", id,
+                             base::FindString(image, "status").value_or("unknown")));
+  }
+  const auto size = size_member->to_number<uint64_t>();
+
+  // The part is the image's own: another image's leftovers are never gone on with.
+  const std::string part_path = fmt::format("{}.{}.part", path, id);
+  base::Files& files = base::SystemFiles();
+  ASSIGN_OR_RETURN(const auto file, files.Open(part_path, base::Files::Mode::kCreateOrOpen));
+  ASSIGN_OR_RETURN(const uint64_t part_bytes, file->Size());
+  const uint64_t resumed = ResumePoint(part_bytes, size);
+  RETURN_IF_ERROR(file->Truncate(resumed));
+  SparseWriter writer(*file, resumed);
+  const std::string title = "pull " + base::FindString(image, "name").value_or(id);
+  if (resumed < size) {
+    ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
+    RETURN_IF_ERROR(
+        Download(client, images_url + "/" + id + "/file", size, writer, title, options.quiet));
+  }
+  RETURN_IF_ERROR(file->Truncate(size));
+  ASSIGN_OR_RETURN(const std::optional<bool> verified,
+                   Verify(image, *file, size, "verify " + FileName(path), options.quiet));
+  if (verified == false) {
+    RETURN_IF_ERROR(files.Remove(part_path));
+    return Error(
+        Code::kCorruption,
+        fmt::format("what came is not image {}: its digest differs; nothing was kept", id));
+  }
+  RETURN_IF_ERROR(file->Sync());
+  RETURN_IF_ERROR(files.Rename(part_path, path));
+  return JsonObject{{"id", id},
+                    {"path", path},
+                    {"size", size},
+                    {"resumed_bytes", resumed},
+                    {"verified", verified.has_value()}};
+}
+
+}  // namespace controlplane::cli

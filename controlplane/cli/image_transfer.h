@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "controlplane/cli/cloud.h"
+
+// Images between a local file and a cloud, through the plain Image API: what `quarry image push`
+// and `pull` do.
+
+namespace controlplane::cli {
+
+struct PushOptions {
+  std::string name;         // empty: the file's name
+  std::string disk_format;  // empty: told by the file's first bytes
+  std::string container_format = "bare";
+  bool again = false;  // upload even if an image with the same content is there already
+  bool quiet = false;  // no progress bar
+};
+
+// Makes an image of the file and uploads it. Where the cloud already shows the caller an active
+// image of the same content (by os_hash_value) and the same name, that one is the answer and
+// nothing is sent. A failed upload deletes the image that it made. The answer is the image as the
+// API shows it, with "quarry_sent_bytes" added.
+base::Result<base::Json> PushImage(ApiClient& client, const std::string& path,
+                                   const PushOptions& options);
+
+struct PullOptions {
+  bool quiet = false;
+};
+
+// Downloads an image (by id, or by a name that only one has) into `path`: first into PATH.part,
+// where a pull that was broken off goes on, then verified against os_hash_value and renamed. Runs
+// of zeros become holes. The answer is
+// {"id", "path", "size", "resumed_bytes", "verified"}.
+base::Result<base::Json> PullImage(ApiClient& client, const std::string& image,
+                                   const std::string& path, const PullOptions& options);
+
+// The image with this id, or the only one with this name. kNotFound; kConflict when several have
+// the name.
+base::Result<base::Json> FindImage(ApiClient& client, const std::string& image);
+
+// All images the caller can see, page by page.
+base::Result<base::JsonArray> ListImages(ApiClient& client);
+
+base::Result<void> DeleteImage(ApiClient& client, const std::string& id);
+
+// The disk format that the first bytes of a file speak for: "qcow2", "vmdk", "vhdx", "vdi", "iso",
+// or else "raw".
+base::Result<std::string> GuessDiskFormat(const std::string& path);
+
+}  // namespace controlplane::cli
