@@ -10,15 +10,17 @@
 #include "base/hash.h"
 #include "base/result.h"
 
-// The stored form of a chunk, a map page or a manifest: format version 1, written down byte by byte in FORMAT.md
-// and kept by golden files. A blob explains itself: blocks first (raw bytes or independent zstd frames), then a
-// table of blocks, then a fixed trailer with the magic, the version, the kind, the plain length and the id.
+// The stored form of a chunk, a map page or a manifest: format version 1, written down byte by byte
+// in FORMAT.md and kept by golden files. A blob explains itself: blocks first (raw bytes or
+// independent zstd frames), then a table of blocks, then a fixed trailer with the magic, the
+// version, the kind, the plain length and the id.
 
 namespace chunkstore {
 
 constexpr uint32_t kChunkBytes = 4 * base::kMiB;
 
-// Cuts between blocks lie on this grid inside a chunk, so equal pages at other places still make equal blocks.
+// Cuts between blocks lie on this grid inside a chunk, so equal pages at other places still make
+// equal blocks.
 constexpr uint32_t kBlockGridBytes = 4 * base::kKiB;
 constexpr uint32_t kMinBlockBytes = 8 * base::kKiB;
 constexpr uint32_t kAverageBlockBytes = 32 * base::kKiB;
@@ -30,7 +32,8 @@ struct Block {
   enum class Form : uint8_t {
     kRaw = 0,
     kZstd = 1,
-    // Reserved by the format for a block whose bytes lie in another chunk's blob; version 1 readers refuse it.
+    // Reserved by the format for a block whose bytes lie in another chunk's blob; version 1 readers
+    // refuse it.
     kElsewhere = 2,
   };
   uint32_t plain_offset = 0;   // in the plain bytes of the blob
@@ -38,28 +41,39 @@ struct Block {
   uint32_t stored_offset = 0;  // in the blob
   uint32_t stored_length = 0;
   Form form = Form::kRaw;
-  base::Hash128 hash;          // XXH3-128 of the plain bytes
+  base::Hash128 hash;  // XXH3-128 of the plain bytes
+  uint64_t stored_check =
+      0;  // low half of the XXH3-128 of the stored bytes: frames can be sent unopened
 };
 
 // What a blob says of itself. Value type.
 struct BlobTable {
   BlobKind kind = BlobKind::kChunk;
-  base::Digest256 id;          // SHA-256 of the plain bytes
-  uint32_t plain_length = 0;   // 1 .. kChunkBytes
-  std::vector<Block> blocks;   // in order, without gaps, over all plain bytes
-  bool all_raw = false;        // the first plain_length bytes of the blob ARE the plain bytes: sendfile
+  base::Digest256 id;         // SHA-256 of the plain bytes
+  uint32_t plain_length = 0;  // 1 .. kChunkBytes
+  std::vector<Block> blocks;  // in order, without gaps, over all plain bytes
+  bool all_raw = false;  // the first plain_length bytes of the blob ARE the plain bytes: sendfile
 
   // The index of the block that holds this plain byte. REQUIRES: plain_offset < plain_length.
   size_t BlockAt(uint32_t plain_offset) const;
 };
 
+// A block is stored compressed if that saves at least 1/16 of it; a blob with compressed blocks is
+// kept if they save at least 1/16 of the blob, because all raw it can leave by sendfile.
+constexpr uint32_t kMinSavingDivisor = 16;
+
 struct EncodeOptions {
-  int compression_level = 1;   // zstd's; 0: store raw
+  int compression_level = 1;  // zstd's; 0: store raw
 };
 
-// A blob on its way to a BlobStore. Its pieces borrow the plain bytes given to EncodeBlob where they are raw.
+// A blob on its way to a BlobStore. Its pieces borrow the plain bytes given to EncodeBlob where
+// they are raw.
 class EncodedBlob {
  public:
+  EncodedBlob() = default;
+  EncodedBlob(EncodedBlob&&) = default;
+  EncodedBlob& operator=(EncodedBlob&&) = default;
+
   std::span<const base::ByteView> pieces() const { return pieces_; }
   uint64_t stored_bytes() const { return stored_bytes_; }
   const BlobTable& table() const { return table_; }
@@ -72,8 +86,8 @@ class EncodedBlob {
   BlobTable table_;
 };
 
-// Cuts, compresses what compresses (a cheap probe decides for what does not), hashes. One encoder a thread: it keeps
-// zstd's context. `id` is what the caller computed of `plain`.
+// Cuts, compresses what compresses (a cheap probe decides for what does not), hashes. One encoder a
+// thread: it keeps zstd's context. `id` is what the caller computed of `plain`.
 class BlobEncoder {
  public:
   explicit BlobEncoder(EncodeOptions options);
@@ -90,18 +104,23 @@ class BlobEncoder {
 std::vector<uint32_t> CutBlocks(base::ByteView plain);
 
 constexpr uint32_t kTrailerBytes = 64;  // fixed by the format
+constexpr uint32_t kTableEntryBytes = 40;
+constexpr uint32_t kMaxBlocks = kChunkBytes / kMinBlockBytes;
 constexpr uint32_t kMaxTableBytes = 64 * base::kKiB;
 
-// How many bytes at the end of a blob of `blob_bytes` to read at first: with them a table of usual size is complete.
+// How many bytes at the end of a blob of `blob_bytes` to read at first: with them a table of usual
+// size is complete.
 uint64_t TailReadBytes(uint64_t blob_bytes);
 
-// Reads trailer and table from the last bytes of a blob. Input is hostile: every length and sum is checked.
-// kCorruption; kTooLarge (with the number in the message) never happens for a blob that fits TailReadBytes.
+// Reads trailer and table from the last bytes of a blob. Input is hostile: every length and sum is
+// checked. kCorruption; kTooLarge (with the number in the message) never happens for a blob that
+// fits TailReadBytes.
 base::Result<BlobTable> DecodeTable(base::ByteView tail, uint64_t blob_bytes);
 
-// Turns the stored bytes of one block into its plain bytes and verifies them. REQUIRES: out.size() ==
-// block.plain_length. kCorruption.
-base::Result<void> DecodeBlock(const Block& block, base::ByteView stored, base::MutableByteView out);
+// Turns the stored bytes of one block into its plain bytes and verifies them. REQUIRES: out.size()
+// == block.plain_length. kCorruption.
+base::Result<void> DecodeBlock(const Block& block, base::ByteView stored,
+                               base::MutableByteView out);
 
 // The block's stored bytes are its plain bytes, and right. kCorruption.
 base::Result<void> VerifyRawBlock(const Block& block, base::ByteView stored);

@@ -49,16 +49,18 @@ class MetaBatch {
   std::vector<Change> changes_;
 };
 
-// Ordered keys in partitions: the one place for everything that is not bulk data (chunk index, references,
-// catalogs, identity, jobs). Two real implementations: RocksDB (local/) and RADOS omap (ceph/), and memory/.
+// Ordered keys in partitions: the one place for everything that is not bulk data (chunk index,
+// references, catalogs, identity, jobs). Two real implementations: RocksDB (local/) and RADOS omap
+// (ceph/), and memory/.
 //
-// The contract is the weaker of the two: a Commit is atomic within its partition and nothing spans partitions,
-// because one RADOS write operation is atomic on one object. Whoever needs more orders its commits so that every
-// state between them is a right one.
+// The contract is the weaker of the two: a Commit is atomic within its partition and nothing spans
+// partitions, because one RADOS write operation is atomic on one object. Whoever needs more orders
+// its commits so that every state between them is a right one.
 //
-// Visible is not durable: a Commit is seen by everyone at once, and survives a crash of the machine only after a
-// Sync that began after it. A crash may drop, from each partition independently, a suffix of what was committed
-// since. (A crash of the process alone drops nothing that RocksDB has written to its log.)
+// Visible is not durable: a Commit is seen by everyone at once, and survives a crash of the machine
+// only after a Sync that began after it. A crash may drop, from each partition independently, a
+// suffix of what was committed since. (A crash of the process alone drops nothing that RocksDB has
+// written to its log.)
 //
 // Keys and values are any bytes; keys sort as unsigned bytes. Thread-safe.
 class MetaStore {
@@ -72,9 +74,9 @@ class MetaStore {
   // kNotFound.
   virtual base::Result<std::string> Get(std::string_view partition, std::string_view key) = 0;
 
-  // Keys in [from, to) in order, at most `limit` of them; an empty `to` means to the end. `visit` returns false
-  // to stop early. Sees each key that was there all the time exactly once; a key that comes or goes meanwhile may
-  // be seen or not.
+  // Keys in [from, to) in order, at most `limit` of them; an empty `to` means to the end. `visit`
+  // returns false to stop early. Sees each key that was there all the time exactly once; a key that
+  // comes or goes meanwhile may be seen or not.
   using Visitor = std::function<bool(std::string_view key, std::string_view value)>;
   virtual base::Result<void> Scan(std::string_view partition, std::string_view from,
                                   std::string_view to, size_t limit, const Visitor& visit) = 0;
@@ -84,10 +86,12 @@ class MetaStore {
                                          std::string_view to, size_t limit,
                                          const Visitor& visit) = 0;
 
-  // Applies the batch if every expectation holds, or else changes nothing: kConflict. kTooLarge over the limits.
+  // Applies the batch if every expectation holds, or else changes nothing: kConflict. kTooLarge
+  // over the limits.
   virtual base::Result<void> Commit(std::string_view partition, const MetaBatch& batch) = 0;
 
-  // Makes every commit that returned before this call durable. Concurrent calls share one sync of the disk.
+  // Makes every commit that returned before this call durable. Concurrent calls share one sync of
+  // the disk.
   virtual base::Result<void> Sync() = 0;
 
   // Names of partitions that hold at least one key, in order, beginning with `prefix`.
@@ -97,6 +101,10 @@ class MetaStore {
 // Commit, then Sync: for what is acknowledged as it stands.
 base::Result<void> CommitDurably(MetaStore& meta, std::string_view partition,
                                  const MetaBatch& batch);
+
+// For implementations: kInvalidArgument for an empty or overlong partition name, kTooLarge for a
+// key or value over the limits.
+base::Result<void> CheckBatch(std::string_view partition, const MetaBatch& batch);
 
 // The end of the keys that begin with `prefix`: for Scan(prefix, PrefixEnd(prefix)). Empty: no end.
 std::string PrefixEnd(std::string_view prefix);
