@@ -32,8 +32,11 @@ struct ImageOptions {
   base::ConfigBuilder::Option<bool>& json;
 };
 
+// Names come from other people: what could move the cursor or colour the terminal is shown as '?'.
 std::string Text(const Json& image, std::string_view key) {
-  return base::FindString(image, key).value_or("-");
+  std::string text = base::FindString(image, key).value_or("-");
+  std::ranges::replace_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
 }
 
 uint64_t Number(const Json& image, std::string_view key) {

@@ -1,0 +1,245 @@
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "controlplane/admin/admin_service.h"
+#include "controlplane/admin/reports.h"
+#include "controlplane/cli/cloud.h"
+#include "controlplane/cli/command.h"
+#include "controlplane/cli/image_transfer.h"
+#include "controlplane/cli/progress.h"
+#include "controlplane/embedded_store.h"
+#include "controlplane/restore.h"
+#include "controlplane/settings.h"
+
+// The store's maintenance from the command line. A running service is asked over its admin API, so
+// that there is one hand on the store; only where none runs is the store opened here.
+
+namespace controlplane::cli {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::JsonObject;
+using base::Result;
+using chunkstore::ProgressFn;
+
+constexpr int64_t kPollMs = 100;
+constexpr uint64_t kMaxEndpointBytes = 4096;
+
+base::http::ClientRequest Ask(std::string method, std::string url, const Json& body = nullptr) {
+  base::http::ClientRequest request;
+  request.method = std::move(method);
+  request.url = std::move(url);
+  if (!body.is_null()) {
+    request.headers.Set("Content-Type", "application/json");
+    request.body = base::ToText(body);
+  }
+  return request;
+}
+
+// A running service and how to ask it.
+struct Running {
+  std::unique_ptr<ApiClient> client;
+  std::string url;  // ".../admin/v1"
+};
+
+// Nothing if no service answers for this data directory.
+Result<std::optional<Running>> FindRunning(const std::string& data_dir) {
+  const Result<std::string> endpoint =
+      base::ReadWholeFile(data_dir + "/endpoint", kMaxEndpointBytes);
+  const Result<Cloud> cloud = CloudOfDataDir(data_dir);
+  if (!endpoint.has_value() || !cloud.has_value()) return std::optional<Running>();
+  Result<std::unique_ptr<ApiClient>> client = ApiClient::Login(*cloud);
+  if (!client.has_value()) {
+    if (client.error().code() == Code::kUnavailable) return std::optional<Running>();
+    return client.error().Annotate("the service of " + data_dir + " runs, but");
+  }
+  const std::string base_url = endpoint->substr(0, endpoint->find('\n'));
+  return std::optional<Running>(Running{*std::move(client), base_url + "/admin/v1"});
+}
+
+uint64_t Number(const Json& value, std::string_view key) {
+  const Json* member = base::Find(value, key);
+  return member != nullptr && member->is_number() ? member->to_number<uint64_t>() : 0;
+}
+
+// Starts a pass in the service and follows it to its end. Whoever interrupts only stops to watch.
+Result<Json> RunInService(Running& service, const std::string& kind, const Json& body,
+                          ProgressBar& bar) {
+  ASSIGN_OR_RETURN(const Json started,
+                   service.client->CallJson(Ask("POST", service.url + "/" + kind, body)));
+  const std::string url =
+      service.url + "/operations/" + base::FindString(started, "id").value_or("");
+  while (true) {
+    ASSIGN_OR_RETURN(const Json state, service.client->CallJson(Ask("GET", url)));
+    bar.Update(Number(state, "done"), Number(state, "total"),
+               base::FindString(state, "phase").value_or(""));
+    const std::string name = base::FindString(state, "state").value_or("");
+    if (name == "done") return *base::Find(state, "report");
+    if (name == "failed") return Error(Code::kIo, base::FindString(state, "error").value_or(kind));
+    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+  }
+}
+
+ProgressFn Draw(ProgressBar& bar) {
+  return [&bar](const chunkstore::Progress& progress) {
+    bar.Update(progress.done, progress.total, progress.phase);
+    return true;
+  };
+}
+
+using LocalPass = std::function<Result<Json>(chunkstore::ChunkStore&, const ProgressFn&)>;
+
+// Runs a pass where it can be run: in the service, or here.
+Result<Json> RunPass(const Settings& settings, const std::string& kind, const Json& body,
+                     const LocalPass& local, ProgressBar& bar) {
+  ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*settings.data_dir));
+  if (service.has_value()) return RunInService(*service, kind, body, bar);
+  base::Metrics metrics;
+  ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(settings, metrics, false));
+  return local(*store->chunks, Draw(bar));
+}
+
+int Print(const Result<Json>& report, bool json, std::string (*describe)(const Json&)) {
+  if (!report.has_value()) return Fail(report.error());
+  if (json) {
+    PrintJson(*report);
+  } else {
+    fmt::print("{}", describe(*report));
+  }
+  return kOk;
+}
+
+// Options of a command that may open the store: all settings of the service, so that its file and
+// variables mean the same here.
+struct StoreOptions {
+  explicit StoreOptions(base::ConfigBuilder& options)
+      : json(options.Bool("json", false, "answer in JSON on stdout, without progress")),
+        settings(options) {}
+
+  base::ConfigBuilder::Option<bool>& json;
+  Settings settings;
+};
+
+}  // namespace
+
+int RunGc(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  auto& orphans = options.Bool("orphans", false,
+                               "also look for stored blobs that no record knows: walks all names");
+  const StoreOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  base::SetLogLevel("error");
+
+  ProgressBar bar("gc", ProgressBar::Unit::kItems, *common.json);
+  const Result<Json> report = RunPass(
+      common.settings, "gc", JsonObject{{"orphans", *orphans}},
+      [&](chunkstore::ChunkStore& store, const ProgressFn& progress) -> Result<Json> {
+        ASSIGN_OR_RETURN(const auto collected, store.Collect(*orphans, progress));
+        return admin::ToJson(collected);
+      },
+      bar);
+  bar.Finish();
+  return Print(report, *common.json, admin::DescribeCollect);
+}
+
+int RunScrub(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  auto& repair =
+      options.Bool("repair", false,
+                   "give back leaked references; set aside what is corrupt, so that the next "
+                   "upload of the same bytes heals it");
+  const StoreOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  base::SetLogLevel("error");
+
+  ProgressBar bar("scrub", ProgressBar::Unit::kBytes, *common.json);
+  const Result<Json> report = RunPass(
+      common.settings, "scrub", JsonObject{{"repair", *repair}},
+      [&](chunkstore::ChunkStore& store, const ProgressFn& progress) -> Result<Json> {
+        ASSIGN_OR_RETURN(const auto scrubbed, store.Scrub(*repair, progress));
+        return admin::ToJson(scrubbed);
+      },
+      bar);
+  bar.Finish();
+  const int printed = Print(report, *common.json, admin::DescribeScrub);
+  if (printed != kOk) return printed;
+  return Number(*report, "finding_count") > 0 ? kFindings : kOk;
+}
+
+int RunFsck(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  auto& rebuild = options.Bool(
+      "rebuild-index", false,
+      "drop the index and make it, and the images' records, again from the stored blobs");
+  const StoreOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  if (!*rebuild) {
+    fmt::print(stderr,
+               "quarry fsck: say --rebuild-index to make the index again; to check without "
+               "changing anything, run "
+               "`quarry scrub`\n");
+    return kUsage;
+  }
+  base::SetLogLevel("error");
+  const Result<std::optional<Running>> service = FindRunning(*common.settings.data_dir);
+  if (!service.has_value() || service->has_value()) {
+    return Fail(Error(Code::kConflict, "a service uses this store: stop it first"));
+  }
+
+  ProgressBar bar("rebuild", ProgressBar::Unit::kItems, *common.json);
+  base::Metrics metrics;
+  const auto store = EmbeddedStore::Open(common.settings, metrics, false);
+  if (!store.has_value()) return Fail(store.error());
+  const Result<Json> report = RebuildAll(**store, Draw(bar));
+  bar.Finish();
+  const int printed = Print(report, *common.json, admin::DescribeRebuild);
+  if (printed != kOk) return printed;
+  return Number(*report, "bad_blobs") > 0 ? kFindings : kOk;
+}
+
+int RunStats(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const StoreOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, true, 0, 1, &exit_code)) return exit_code;
+  base::SetLogLevel("error");
+  const bool one = !options.positional().empty();
+
+  const auto ask = [&]() -> Result<Json> {
+    ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*common.settings.data_dir));
+    if (service.has_value()) {
+      std::string url = service->url + "/stats";
+      if (one) {
+        ASSIGN_OR_RETURN(const Json image, FindImage(*service->client, options.positional()[0]));
+        url += "/" + base::FindString(image, "id").value_or("");
+      }
+      return service->client->CallJson(Ask("GET", url));
+    }
+    base::Metrics metrics;
+    ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(common.settings, metrics, false));
+    if (!one) {
+      ASSIGN_OR_RETURN(const auto stats, store->chunks->Stats());
+      return admin::ToJson(stats);
+    }
+    ASSIGN_OR_RETURN(const auto stats,
+                     admin::StatsOfImage(*store->chunks, options.positional()[0]));
+    return admin::ToJson(stats);
+  };
+  return Print(ask(), *common.json, one ? admin::DescribeHolderStats : admin::DescribeStats);
+}
+
+}  // namespace controlplane::cli

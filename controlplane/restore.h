@@ -1,0 +1,14 @@
+#pragma once
+
+#include "base/json.h"
+#include "base/result.h"
+#include "chunkstore/chunk_store.h"
+#include "controlplane/embedded_store.h"
+
+namespace controlplane {
+
+// Makes the chunk index again from the blobs, then the image records from what the manifests carry.
+// The answer is the rebuild report as JSON (admin/reports.h). REQUIRES: no service uses the store.
+base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::ProgressFn& progress);
+
+}  // namespace controlplane

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+
+namespace controlplane {
+
+// Every option of the service, declared once. `quarry serve --help` prints them; README.md tells
+// the few that most people set. Borrows the builder, which holds the values.
+struct Settings {
+  template <typename T>
+  using Option = base::ConfigBuilder::Option<T>;
+
+  explicit Settings(base::ConfigBuilder& options);
+
+  Option<std::string>& data_dir;
+  Option<std::string>& listen;
+  Option<std::string>& public_url;
+  Option<std::string>& region;
+  Option<std::string>& log_level;
+
+  Option<int64_t>& http_io_threads;
+  Option<int64_t>& http_workers;
+  Option<int64_t>& http_max_connections;
+  Option<int64_t>& http_idle_timeout;
+  Option<int64_t>& http_drain_timeout;
+
+  Option<int64_t>& store_compression_level;
+  Option<uint64_t>& store_cache;
+  Option<uint64_t>& store_reserve;
+  Option<uint64_t>& store_background_rate;
+  Option<int64_t>& store_lease;
+  Option<int64_t>& store_gc_interval;
+  Option<int64_t>& store_scrub_interval;
+
+  Option<std::string>& auth_mode;
+  Option<std::string>& auth_url;
+  Option<std::string>& auth_username;
+  Option<std::string>& auth_password;
+  Option<std::string>& auth_project;
+};
+
+}  // namespace controlplane

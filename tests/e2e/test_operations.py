@@ -1,0 +1,139 @@
+"""Running it: first start, stop, metrics, maintenance commands with and without a service, damage found and named."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import service as quarry  # noqa: E402
+
+CHUNK = 4 << 20
+
+
+def blobs(service):
+    return [os.path.join(folder, name)
+            for folder, _, names in os.walk(os.path.join(service.data_dir, "blobs"))
+            for name in names]
+
+
+def test_first_start_makes_private_credentials_and_a_restart_keeps_them():
+    with quarry.Service() as service:
+        clouds = os.path.join(service.data_dir, "clouds.yaml")
+        assert stat.S_IMODE(os.stat(clouds).st_mode) == 0o600
+        password = service.password()
+        assert len(password) >= 20
+        assert password not in service.log_text()
+        token = service.token()
+        image = quarry.Images(service, token).make(b"kept" * 1000)
+        assert service.stop() == 0
+        service.start()
+        assert service.password() == password
+        reply = quarry.Images(service, token).call("GET", f"/{image}/file")
+        assert reply.status == 200 and reply.body == b"kept" * 1000
+
+
+def test_health_metrics_and_request_ids():
+    with quarry.Service() as service:
+        assert quarry.call("GET", service.base + "/healthz").status == 200
+        images = quarry.Images(service)
+        images.make(b"x" * 5000)
+        text = quarry.call("GET", service.base + "/metrics").body.decode()
+        assert "# TYPE" in text and "quarry_" in text
+        request_id = "req-12345678-1234-1234-1234-123456789abc"
+        reply = images.call("GET", "/nosuch", None, {"X-Openstack-Request-Id": request_id})
+        assert reply.status == 404
+        assert reply.headers["x-openstack-request-id"] == request_id
+        assert request_id in service.log_text()
+
+
+def test_one_service_a_directory():
+    with quarry.Service() as service:
+        second = subprocess.run([quarry.QUARRY, "serve", "--data-dir", service.data_dir,
+                                 "--listen", "127.0.0.1:0"], capture_output=True, text=True,
+                                timeout=60, env=service.environment)
+        assert second.returncode != 0
+        assert service.data_dir in second.stderr
+
+
+def test_bad_options_name_what_is_wrong():
+    for args, word in ((["--no-such-option=1"], "no-such-option"), (["--store.cache=lots"], "store.cache"),
+                       (["--listen=nonsense"], "nonsense")):
+        done = subprocess.run([quarry.QUARRY, "serve", "--data-dir", "/nonexistent/dir", *args],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and word in done.stderr, (args, done.stderr)
+    done = subprocess.run([quarry.QUARRY, "serve", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--data-dir" in done.stdout
+
+
+def test_maintenance_with_and_without_a_service():
+    with quarry.Service(options=["--store.gc-interval=0s"]) as service:
+        images = quarry.Images(service)
+        kept, gone = os.urandom(2 * CHUNK + 5), os.urandom(CHUNK)
+        kept_id, gone_id = images.make(kept), images.make(gone)
+        stats = json.loads(service.quarry("stats", "--json").stdout)
+        assert stats["logical_bytes"] == stats["unique_bytes"] == len(kept) + len(gone)
+        assert images.call("DELETE", f"/{gone_id}").status == 204
+        for offline in (False, True):
+            if offline:
+                assert service.stop() == 0
+            collected = service.quarry("gc", "--json")
+            assert collected.returncode == 0, collected.stderr
+            report = json.loads(collected.stdout)
+            assert (report["removed_chunks"] > 0) == (not offline)
+            scrubbed = service.quarry("scrub")
+            assert scrubbed.returncode == 0, (scrubbed.stdout, scrubbed.stderr)
+            stats = json.loads(service.quarry("stats", "--json").stdout)
+            assert stats["unique_bytes"] == len(kept)
+            one = service.quarry("stats", kept_id, "--json")
+            assert json.loads(one.stdout)["unique_bytes"] == len(kept), one.stderr
+        refused = service.quarry("fsck")
+        assert refused.returncode == 2 and "--rebuild-index" in refused.stderr
+
+
+def test_the_index_can_be_made_again_from_the_blobs():
+    import shutil
+    with quarry.Service() as service:
+        data = os.urandom(CHUNK + 77) + bytes(3 * CHUNK)
+        image = quarry.Images(service).make(data, name="survivor", os_distro="debian")
+        running = service.quarry("fsck", "--rebuild-index")
+        assert running.returncode == 1 and "stop it first" in running.stderr
+        assert service.stop() == 0
+        shutil.rmtree(os.path.join(service.data_dir, "meta"))
+        rebuilt = service.quarry("fsck", "--rebuild-index")
+        assert rebuilt.returncode == 0, (rebuilt.stdout, rebuilt.stderr)
+        service.start()
+        images = quarry.Images(service)
+        shown = images.show(image).json()
+        assert shown["status"] == "active" and shown["name"] == "survivor"
+        assert shown["os_distro"] == "debian"
+        assert images.call("GET", f"/{image}/file").body == data
+
+
+def test_a_flipped_bit_is_never_served_and_is_found_and_healed():
+    with quarry.Service(options=["--store.cache=1MiB"]) as service:
+        images = quarry.Images(service)
+        data = os.urandom(CHUNK)
+        image = images.make(data)
+        victim = max(blobs(service), key=os.path.getsize)
+        with open(victim, "r+b") as blob:
+            blob.seek(1_000_000)
+            byte = blob.read(1)
+            blob.seek(1_000_000)
+            blob.write(bytes([byte[0] ^ 1]))
+        try:
+            reply = images.call("GET", f"/{image}/file")
+            assert reply.status >= 500, "a damaged image was served"
+        except OSError:
+            pass  # the connection was broken: as right
+        scrubbed = service.quarry("scrub", "--json")
+        assert scrubbed.returncode == 3, (scrubbed.stdout, scrubbed.stderr)
+        finding = json.loads(scrubbed.stdout)["findings"][0]
+        assert finding["blob"] in victim
+        assert any(image in holder for holder in finding["holders"])
+        assert service.quarry("scrub", "--repair").returncode == 3
+        images.make(data, name="the same bytes again")
+        reply = images.call("GET", f"/{image}/file")
+        assert reply.status == 200 and reply.body == data
+        assert service.quarry("scrub").returncode == 0
