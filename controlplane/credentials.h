@@ -1,0 +1,25 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+
+namespace controlplane {
+
+// DIR/clouds.yaml and DIR/endpoint: how a person and a command find the service of a data directory.
+
+// The admin password that an earlier start wrote down; nothing if there is no file.
+base::Result<std::optional<std::string>> ReadAdminPassword(const std::string& data_dir);
+
+// 32 characters, about 190 bits.
+std::string NewPassword();
+
+// Writes both files, durably; clouds.yaml with mode 0600. `base_url`: http://host:port.
+base::Result<void> WriteCredentials(const std::string& data_dir, const std::string& base_url,
+                                    const std::string& region, const std::string& password);
+
+// Takes DIR/endpoint away: nobody serves here any more.
+void RemoveEndpoint(const std::string& data_dir);
+
+}  // namespace controlplane
