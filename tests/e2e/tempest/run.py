@@ -35,10 +35,12 @@ from system import Failed, free_port, install, prepare_process, say, work_direct
 SUITES = [r"^tempest\.api\.image\.v2", r"^tempest\.api\.identity\.(admin\.)?v3"]
 PACKAGES = ["tempest", "python3-tempest", "python3-subunit", "python3-testtools", "python3-yaml"]
 
-# What to test beyond Tempest's defaults. Not set because neither side offers it: locations shown to
-# users (manage_locations), the image cache, a second image endpoint with other workers.
+# What to test beyond Tempest's defaults: all of it but a second image endpoint with workers of its
+# own. What a cloud does not offer is then a failure with its reason, not a silent skip.
 FEATURES = {
-    "image-feature-enabled": {"import_image": "true", "os_glance_reserved": "true"},
+    "image-feature-enabled": {"import_image": "true", "os_glance_reserved": "true",
+                              "manage_locations": "true"},
+    "image": {"image_caching_enabled": "true"},
     "identity-feature-enabled": {
         "trust": "true", "security_compliance": "true", "project_tags": "true",
         "application_credentials": "true", "access_rules": "true",
@@ -60,7 +62,7 @@ def write_config(cloud, workspace, image_url):
     sections["identity"].update({"uri_v3": cloud.identity, "auth_version": "v3",
                                  "region": cloud.region, "v3_endpoint_type": "public"})
     if image_url:
-        sections["image"] = {"http_image": image_url}
+        sections["image"]["http_image"] = image_url
     sections["oslo_concurrency"] = {"lock_path": workspace / "locks"}
     sections["DEFAULT"] = {"log_file": workspace / "tempest.log"}
     lines = []
