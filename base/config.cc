@@ -5,6 +5,7 @@
 #include <charconv>
 #include <functional>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include <boost/program_options/errors.hpp>
@@ -103,18 +104,24 @@ struct CommandLine {
   std::vector<std::string> positional;
 };
 
-// '-' and '_' are the same in a name, not in what follows '='.
-std::string CanonicalArgument(const std::string& argument) {
+// '-' and '_' are the same in a name, not in what follows '='. A flag alone is made to say "=true"
+// here: Boost would take the next word for its value.
+std::string CanonicalArgument(const std::string& argument, const std::set<std::string>& flags) {
   if (!argument.starts_with("--")) return argument;
   size_t equals = std::min(argument.find('='), argument.size());
-  return "--" + Canonical(argument.substr(2, equals - 2)) + argument.substr(equals);
+  std::string name = Canonical(argument.substr(2, equals - 2));
+  std::string value = argument.substr(equals);
+  if (value.empty() && flags.contains(name)) value = "=true";
+  return "--" + name + value;
 }
 
 Result<CommandLine> ReadCommandLine(const std::vector<std::string>& args,
-                                    const po::options_description& known) {
+                                    const po::options_description& known,
+                                    const std::set<std::string>& flags) {
   auto options_end = std::find(args.begin(), args.end(), "--");
   std::vector<std::string> canonical;
-  std::transform(args.begin(), options_end, std::back_inserter(canonical), CanonicalArgument);
+  for (auto argument = args.begin(); argument != options_end; ++argument)
+    canonical.push_back(CanonicalArgument(*argument, flags));
   CommandLine found;
   try {
     using Style = po::command_line_style::style_t;
@@ -345,12 +352,12 @@ struct ConfigBuilder::Impl {
 
   Result<CommandLine> ParseCommandLine(const std::vector<std::string>& args) {
     po::options_description known;
+    std::set<std::string> flags;
     for (const Entry& entry : entries) {
-      auto* value = po::value<std::string>();
-      if (entry.flag) value->implicit_value("true");
-      known.add_options()(entry.name.c_str(), value);
+      known.add_options()(entry.name.c_str(), po::value<std::string>());
+      if (entry.flag) flags.insert(entry.name);
     }
-    ASSIGN_OR_RETURN(CommandLine found, ReadCommandLine(args, known));
+    ASSIGN_OR_RETURN(CommandLine found, ReadCommandLine(args, known, flags));
     for (const RawValue& raw : found.values) {
       const Entry* entry = FindEntry(raw.key);
       if (entry == nullptr || !entry->secret) continue;

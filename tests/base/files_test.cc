@@ -1,0 +1,157 @@
+#include "base/files.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "tests/support/results.h"
+#include "tests/support/temp_dir.h"
+
+namespace base {
+namespace {
+
+using Mode = Files::Mode;
+
+class FilesTest : public testing::Test {
+ protected:
+  std::string Read(const File& file, uint64_t offset, size_t size) {
+    std::string text(size, '\0');
+    EXPECT_OK(file.ReadAt(offset, {reinterpret_cast<uint8_t*>(text.data()), size}));
+    return text;
+  }
+
+  support::TempDir dir_;
+  Files& files_ = SystemFiles();
+};
+
+Result<void> Write(File& file, uint64_t offset, std::string_view text) {
+  ByteView bytes = AsBytes(text);
+  return file.WriteAt(offset, {&bytes, 1});
+}
+
+TEST_F(FilesTest, WritesAndReadsAtOffsets) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  std::vector<ByteView> pieces = {AsBytes("abc"), {}, AsBytes("defg"), {}};
+  ASSERT_OK(file->WriteAt(2, pieces));
+  EXPECT_EQ(file->Size().value(), 9u);
+  EXPECT_EQ(Read(*file, 0, 9), std::string("\0\0abcdefg", 9));
+  EXPECT_EQ(Read(*file, 4, 2), "cd");
+  ASSERT_OK(file->WriteAt(0, {}));
+  ASSERT_OK(file->Sync());
+  file->StartWriteback();
+  EXPECT_GE(file->descriptor(), 0);
+}
+
+TEST_F(FilesTest, WritesMorePiecesThanOneSystemCallTakes) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  std::vector<std::string> texts;
+  std::string whole;
+  for (int i = 0; i < 1000; ++i) {
+    texts.push_back(std::to_string(i) + ";");
+    whole += texts.back();
+  }
+  std::vector<ByteView> pieces;
+  for (const std::string& text : texts) pieces.push_back(AsBytes(text));
+  ASSERT_OK(file->WriteAt(0, pieces));
+  EXPECT_EQ(Read(*file, 0, whole.size()), whole);
+}
+
+TEST_F(FilesTest, ReadingBeyondTheEndIsCutShort) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  ASSERT_OK(Write(*file, 0, "abc"));
+  std::vector<uint8_t> into(4);
+  auto read = file->ReadAt(0, into);
+  ASSERT_ERROR(read, Code::kCorruption);
+  EXPECT_NE(read.error().message().find("cut short"), std::string::npos);
+}
+
+TEST_F(FilesTest, TruncateCutsAndExtends) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  ASSERT_OK(Write(*file, 0, "abc"));
+  ASSERT_OK(file->Truncate(1));
+  ASSERT_OK(file->Truncate(3));
+  EXPECT_EQ(Read(*file, 0, 3), std::string("a\0\0", 3));
+}
+
+TEST_F(FilesTest, ModesSayWhatMayBeThere) {
+  EXPECT_ERROR(files_.Open(dir_ / "x", Mode::kRead), Code::kNotFound);
+  EXPECT_ERROR(files_.Open(dir_ / "x", Mode::kReadWrite), Code::kNotFound);
+  ASSERT_OK(files_.Open(dir_ / "x", Mode::kCreateOrOpen));
+  ASSERT_OK(files_.Open(dir_ / "x", Mode::kCreateOrOpen));
+  EXPECT_ERROR(files_.Open(dir_ / "x", Mode::kCreateNew), Code::kAlreadyExists);
+  ASSERT_OK_AND_ASSIGN(auto read_only, files_.Open(dir_ / "x", Mode::kRead));
+  EXPECT_ERROR(Write(*read_only, 0, "a"), Code::kIo);
+}
+
+TEST_F(FilesTest, ErrorsNameTheFile) {
+  std::string path = dir_ / "missing";
+  auto opened = files_.Open(path, Mode::kRead);
+  ASSERT_ERROR(opened, Code::kNotFound);
+  EXPECT_NE(opened.error().message().find(path), std::string::npos);
+}
+
+TEST_F(FilesTest, NamesAreMadeMovedListedAndRemoved) {
+  ASSERT_OK(files_.CreateDirs(dir_ / "a/b/"));
+  ASSERT_OK(files_.CreateDirs(dir_ / "a/b"));
+  ASSERT_OK(files_.Open(dir_ / "a/x", Mode::kCreateNew));
+  ASSERT_OK(files_.Open(dir_ / "a/y", Mode::kCreateNew));
+  ASSERT_OK(files_.Rename(dir_ / "a/x", dir_ / "a/y"));
+  ASSERT_OK(files_.SyncDir(dir_ / "a"));
+  ASSERT_OK_AND_ASSIGN(auto names, files_.List(dir_ / "a"));
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{"b", "y"}));
+  EXPECT_TRUE(files_.Stat(dir_ / "a/b").value().is_directory);
+  EXPECT_FALSE(files_.Stat(dir_ / "a/y").value().is_directory);
+  EXPECT_ERROR(files_.CreateDirs(dir_ / "a/y"), Code::kIo);
+  EXPECT_ERROR(files_.CreateDirs(dir_ / "a/y/z"), Code::kIo);
+  ASSERT_OK(files_.Remove(dir_ / "a/y"));
+  EXPECT_ERROR(files_.Remove(dir_ / "a/y"), Code::kNotFound);
+  EXPECT_ERROR(files_.List(dir_ / "nowhere"), Code::kNotFound);
+  EXPECT_ERROR(files_.SyncDir(dir_ / "nowhere"), Code::kNotFound);
+}
+
+TEST_F(FilesTest, HolesTakeNoSpace) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  ASSERT_OK(file->Truncate(kGiB));
+  ASSERT_OK_AND_ASSIGN(FileInfo info, files_.Stat(dir_ / "x"));
+  EXPECT_EQ(info.size_bytes, kGiB);
+  EXPECT_LT(info.allocated_bytes, kMiB);
+  EXPECT_GT(info.modified_us, 0);
+}
+
+TEST_F(FilesTest, SpaceIsPlausible) {
+  ASSERT_OK_AND_ASSIGN(SpaceInfo space, files_.Space(dir_.path()));
+  EXPECT_GT(space.capacity_bytes, 0u);
+  EXPECT_LE(space.available_bytes, space.capacity_bytes);
+}
+
+TEST_F(FilesTest, AFullDiskIsOutOfSpace) {
+  ASSERT_OK_AND_ASSIGN(auto full, files_.Open("/dev/full", Mode::kReadWrite));
+  EXPECT_ERROR(Write(*full, 0, "abc"), Code::kOutOfSpace);
+}
+
+TEST_F(FilesTest, WholeFilesAreReadUpToALimit) {
+  std::string text(200'000, 'x');
+  ASSERT_OK(WriteFileDurably(dir_ / "x", text));
+  EXPECT_EQ(ReadWholeFile(dir_ / "x", text.size()).value(), text);
+  EXPECT_ERROR(ReadWholeFile(dir_ / "x", text.size() - 1), Code::kTooLarge);
+  EXPECT_ERROR(ReadWholeFile(dir_ / "y", 10), Code::kNotFound);
+}
+
+TEST_F(FilesTest, DurableWriteReplacesSetsModeAndLeavesNothingBeside) {
+  ASSERT_OK(WriteFileDurably(dir_ / "x", "old"));
+  ASSERT_OK(WriteFileDurably(dir_ / "x", "new", 0600));
+  EXPECT_EQ(ReadWholeFile(dir_ / "x", 10).value(), "new");
+  struct stat info;
+  ASSERT_EQ(stat((dir_ / "x").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  EXPECT_ERROR(WriteFileDurably(dir_ / "no/x", "new"), Code::kNotFound);
+  ASSERT_OK(files_.CreateDirs(dir_ / "dir"));
+  EXPECT_ERROR(WriteFileDurably(dir_ / "dir", "new"), Code::kIo);
+  EXPECT_EQ(files_.List(dir_.path()).value().size(), 2u);
+}
+
+}  // namespace
+}  // namespace base

@@ -1,0 +1,65 @@
+#include "base/metrics.h"
+
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace base {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Metrics, RendersPrometheusText) {
+  Metrics metrics;
+  metrics.GetCounter("quarry_test_bytes_total", "Bytes seen", {{"way", "in"}}).Add(1024);
+  metrics.GetGauge("quarry_test_open", "Open things").Set(3);
+  metrics.GetHistogram("quarry_test_seconds", "Durations", {0.1, 1}).Observe(0.5);
+  std::string text = metrics.Render();
+  EXPECT_THAT(text, HasSubstr("# TYPE quarry_test_bytes_total counter"));
+  EXPECT_THAT(text, HasSubstr("quarry_test_bytes_total{way=\"in\"} 1024\n"));
+  EXPECT_THAT(text, HasSubstr("# HELP quarry_test_open Open things"));
+  EXPECT_THAT(text, HasSubstr("quarry_test_open 3\n"));
+  EXPECT_THAT(text, HasSubstr("quarry_test_seconds_bucket{le=\"0.1\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("quarry_test_seconds_bucket{le=\"1\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("quarry_test_seconds_bucket{le=\"+Inf\"} 1\n"));
+}
+
+TEST(Metrics, AskingAgainGivesTheSameInstrument) {
+  Metrics metrics;
+  Counter& counter = metrics.GetCounter("quarry_test_total", "help", {{"a", "1"}});
+  EXPECT_EQ(&counter, &metrics.GetCounter("quarry_test_total", "help", {{"a", "1"}}));
+  EXPECT_NE(&counter, &metrics.GetCounter("quarry_test_total", "help", {{"a", "2"}}));
+  Gauge& gauge = metrics.GetGauge("quarry_test_now", "help");
+  gauge.Set(5);
+  gauge.Add(-2);
+  EXPECT_EQ(metrics.GetGauge("quarry_test_now", "help").value(), 3);
+}
+
+TEST(Metrics, CountsRightlyFromManyThreads) {
+  Metrics metrics;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&metrics] {
+      for (int j = 0; j < 1000; ++j) metrics.GetCounter("quarry_test_total", "help").Add();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(metrics.GetCounter("quarry_test_total", "help").value(), 4000);
+}
+
+TEST(MetricsDeathTest, OneNameIsOneKindOfInstrument) {
+  Metrics metrics;
+  metrics.GetCounter("quarry_test_total", "help");
+  EXPECT_DEATH(metrics.GetGauge("quarry_test_total", "help"), "CHECK failed");
+}
+
+TEST(DurationBuckets, Ascend) {
+  std::vector<double> buckets = DurationBuckets();
+  EXPECT_TRUE(std::is_sorted(buckets.begin(), buckets.end()));
+  EXPECT_EQ(buckets.front(), 0.0001);
+  EXPECT_EQ(buckets.back(), 60);
+}
+
+}  // namespace
+}  // namespace base
