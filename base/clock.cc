@@ -22,6 +22,11 @@ class MachineClock : public Clock {
   }
 };
 
+// 0001-01-01 to 9999-12-31: what four digits of a year can say, so that what is read can be
+// written.
+constexpr int64_t kFirstTimeUs = -62'135'596'800 * kSecondUs;
+constexpr int64_t kEndTimeUs = 253'402'300'800 * kSecondUs;
+
 struct CivilTime {
   int year, month, day, hour, minute, second, micros;
 };
@@ -160,7 +165,9 @@ Result<int64_t> ParseTime(std::string_view text) {
   if (!clock_us) return bad;
   std::optional<int64_t> offset_us = ReadOffsetUs(reader);
   if (!offset_us || !reader.empty()) return bad;
-  return *date_us + *clock_us - *offset_us;
+  int64_t time_us = *date_us + *clock_us - *offset_us;
+  if (time_us < kFirstTimeUs || time_us >= kEndTimeUs) return bad;
+  return time_us;
 }
 
 }  // namespace base

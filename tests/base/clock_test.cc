@@ -74,6 +74,8 @@ TEST(ParseTime, RefusesAllElse) {
                               "2026-11-21T03:29:24ZZ",
                               "2026-11-21T03:29:24Z ",
                               "+026-11-21",
+                              "0001-01-01T00:00:00+00:01",
+                              "9999-12-31T23:59:59-00:01",
                               "2026-11-21T03:29:24 01:00"};
   for (const char* text : kBad) EXPECT_ERROR(ParseTime(text), Code::kInvalidArgument);
 }
