@@ -29,6 +29,8 @@ class BlobStore {
   struct Properties {
     bool has_files = false;    // OpenFile works: blobs can leave by sendfile
     size_t parallel_gets = 1;  // requests that GetMany keeps in flight at once
+    // What a blob takes on disk is its length rounded up to a multiple of this.
+    uint64_t allocation_unit_bytes = 1;
   };
   virtual const Properties& properties() const = 0;
 
@@ -66,8 +68,7 @@ class BlobStore {
   // properties().has_files.
   virtual base::Result<std::shared_ptr<base::File>> OpenFile(std::string_view name) = 0;
 
-  // Capacity and what is left of it, and what the blobs really take on disk is the caller's to add
-  // up.
+  // Capacity and what is left of it.
   virtual base::Result<base::SpaceInfo> Space() = 0;
 };
 
