@@ -46,7 +46,7 @@ struct UploadInFlight {
 //   i/<id>                        the record
 //   x/<scope>/c/<created><id>     index by creation, and ...
 //   x/<scope>/n/<name><created><id>   ... by name; scopes in query.h
-//   u/<id>                        the holder of an upload on its way: what recovery looks through
+//   u/<holder>                    an upload on its way, and its lease: what recovery looks through
 //   g/<holder>                    a holder in the chunk store that nothing needs any more
 //   q/<project>                   what the project uses (quota.h)
 //
@@ -77,7 +77,10 @@ class Catalog {
   base::Result<Image> Delete(std::string_view id, const Check& check);
 
   // --- the data path ---
-  // All check the status table first: kConflict with Glance's sentence.
+  // An upload begins with BeginUpload and always ends with FinishUpload, FinishStage or FailUpload
+  // (by the uploader, or by recovery when its lease ran out); until then its holder is known here,
+  // whatever becomes of the image. All check the status table first: kConflict with Glance's
+  // sentence.
 
   // queued -> saving (kData), queued -> uploading (kStage), queued or uploading -> importing
   // (kImport). The record names `holder` until Finish or Fail. `check` as for Delete (the caller's
@@ -85,10 +88,10 @@ class Catalog {
   base::Result<Image> BeginUpload(std::string_view id, UploadKind kind, std::string_view holder,
                                   int64_t lease_ms, uint64_t reserve_bytes, const Check& check);
 
-  // Keeps the upload alive, and raises what it reserves to `reserve_bytes` (never lowers). Call it
-  // before each step beyond what was reserved, and at least every third of the lease. kNotFound
-  // when the image is gone or this upload was called off: stop and release the holder.
-  // kQuotaExceeded.
+  // Keeps the upload alive (not synced: only time is lost), and raises what it reserves to
+  // `reserve_bytes` (never lowers). Call it before each step beyond what was reserved, and at least
+  // every third of the lease. kNotFound when the image is gone or this upload was called off: stop
+  // and release the holder. kQuotaExceeded.
   base::Result<void> RenewUpload(std::string_view id, std::string_view holder, int64_t lease_ms,
                                  uint64_t reserve_bytes);
 
@@ -138,14 +141,28 @@ class Catalog {
 
   struct Stored {
     Image image;
-    std::string bytes;
+    std::string bytes;  // as read: the expectation of the next commit
   };
+  struct Outcome {
+    bool remove = false;
+    std::vector<std::string> releases;
+  };
+  // Changes the image in place, or refuses.
+  using Step = std::function<base::Result<Outcome>(Image&)>;
+
   base::Result<Stored> Load(std::string_view id);
-  // One attempt: `before` (nothing: must be absent) becomes `after` (nothing: is removed).
-  base::Result<void> CommitOnce(const Stored* before, const Image* after,
-                                const std::vector<std::string>& releases);
-  using Step = std::function<base::Result<std::vector<std::string>>(Image&)>;  // returns releases
+  // Load, step, commit, again while others are faster. Not yet durable.
   base::Result<Image> Apply(std::string_view id, bool touch, const Step& step);
+  base::Result<Image> ApplyDurably(std::string_view id, bool touch, const Step& step);
+  // One attempt: `before` (null: must be absent) becomes `after` (null: is removed). False: lost a
+  // race.
+  base::Result<bool> CommitOnce(const Stored* before, const Image* after,
+                                const std::vector<std::string>& releases);
+  base::Result<void> AddUsage(const Image* before, const Image* after,
+                              chunkstore::MetaBatch* batch);
+  base::Result<void> ChangeProject(std::string_view project_id, const Usage& before,
+                                   const Usage& after, chunkstore::MetaBatch* batch);
+  base::Mutex& StripeOf(std::string_view project_id);
 
   chunkstore::MetaStore& meta_;
   const base::Clock& clock_;
