@@ -1,8 +1,26 @@
 #include "base/json.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include <boost/json/stream_parser.hpp>
 
 namespace base {
+namespace {
+
+// The library reads 1e400 as infinity, writes that as 1e99999 and refuses to read it again: a
+// record that held one would be lost.
+bool HasInfinity(const Json& value) {
+  if (const double* number = value.if_double()) return !std::isfinite(*number);
+  if (const JsonArray* array = value.if_array())
+    return std::any_of(array->begin(), array->end(), HasInfinity);
+  const JsonObject* object = value.if_object();
+  return object != nullptr && std::any_of(object->begin(), object->end(), [](const auto& member) {
+           return HasInfinity(member.value());
+         });
+}
+
+}  // namespace
 
 Result<Json> ParseJson(std::string_view text) {
   boost::json::parse_options options;
@@ -12,7 +30,11 @@ Result<Json> ParseJson(std::string_view text) {
   size_t read = parser.write_some(text.data(), text.size(), error);
   bool extra = !error && read < text.size();
   if (!error && !extra) parser.finish(error);
-  if (!error && !extra) return parser.release();
+  if (!error && !extra) {
+    Json value = parser.release();
+    if (!HasInfinity(value)) return value;
+    return Error(Code::kInvalidArgument, "malformed JSON: a number is too large");
+  }
   std::string reason = extra ? "something follows the end of the value" : error.message();
   return Error(Code::kInvalidArgument,
                "malformed JSON at byte " + std::to_string(read) + ": " + reason);

@@ -23,10 +23,11 @@ TEST(ParseJson, SaysWhereItStopped) {
 }
 
 TEST(ParseJson, IsStrict) {
-  const char* const kBad[] = {"",          " ",          "{",           "[1,]",     "{\"a\":}",
-                              "nul",       "01",         "'a'",         "1 2",      "{} x",
-                              "[1] // no", "{\"a\":1,}", "\"\x01\"",    "\"\xff\"", "NaN",
-                              "+1",        "[\"a\"",     "\"\\ud800\"", "1.",       "{1: 2}"};
+  const char* const kBad[] = {
+      "",      " ",   "{",      "[1,]",        "{\"a\":}",   "nul",      "01",
+      "'a'",   "1 2", "{} x",   "[1] // no",   "{\"a\":1,}", "\"\x01\"", "\"\xff\"",
+      "NaN",   "+1",  "[\"a\"", "\"\\ud800\"", "1.",         "1e400",    "[{\"a\":[-1e999]}]",
+      "{1: 2}"};
   for (const char* text : kBad) EXPECT_ERROR(ParseJson(text), Code::kInvalidArgument) << text;
 }
 
