@@ -19,12 +19,14 @@
 #include "chunkstore/blob_store.h"
 #include "chunkstore/meta_store.h"
 
-// Content-addressed storage of byte strings ("contents": the bytes of an image, a snapshot, a volume): cut into
-// chunks of 4 MiB, each stored once, compressed and verified. Not a seam: the one implementation of
-// deduplication, compression, integrity and references over a BlobStore and a MetaStore.
+// Content-addressed storage of byte strings ("contents": the bytes of an image, a snapshot, a
+// volume): cut into chunks of 4 MiB, each stored once, compressed and verified. Not a seam: the one
+// implementation of deduplication, compression, integrity and references over a BlobStore and a
+// MetaStore.
 //
-// Terms. A *root* names a whole content: the id of the top page of its map. A *holder* is a name under which
-// somebody keeps a root ("image/<uuid>/<upload>"): what no holder reaches is garbage, and the collector takes it.
+// Terms. A *root* names a whole content: the id of the top page of its map. A *holder* is a name
+// under which somebody keeps a root ("image/<uuid>/<upload>"): what no holder reaches is garbage,
+// and the collector takes it.
 
 namespace chunkstore {
 
@@ -37,36 +39,48 @@ struct Root {
 
 struct ChunkStoreOptions {
   int compression_level = 1;
-  uint64_t cache_bytes = 256 * base::kMiB;        // decoded blocks in memory: a hard limit
-  uint64_t reserve_bytes = 64 * base::kMiB;       // kept free for deletions: ingest ends with kOutOfSpace before
-  int64_t lease_ms = 60'000;                      // an ingest that does not renew for so long was abandoned
-  uint64_t background_bytes_per_s = 200 * base::kMiB;  // what collector and scrub may read and write
+  uint64_t cache_bytes = 256 * base::kMiB;  // decoded blocks in memory: a hard limit
+  uint64_t reserve_bytes =
+      64 * base::kMiB;        // kept free for deletions: ingest ends with kOutOfSpace before
+  int64_t lease_ms = 60'000;  // an ingest that does not renew for so long was abandoned
+  uint64_t background_bytes_per_s =
+      200 * base::kMiB;  // what collector and scrub may read and write
 };
 
 // Limits of a content.
 constexpr uint64_t kMaxContentBytes = 16 * base::kTiB;
 constexpr size_t kMaxHolderBytes = 200;
+constexpr size_t kMaxAttributesBytes = 64 * base::kKiB;
 
-// A content on its way in. Made by ChunkStore::NewIngest; if it is destroyed before Finish, nothing of it is
-// visible and the collector takes what it left.
+// A content on its way in. Made by ChunkStore::NewIngest; if it is destroyed before Finish, nothing
+// of it is visible and the collector takes what it left.
 class Ingest {
  public:
   virtual ~Ingest() = default;
 
-  // Stores chunk number `index`: kChunkBytes of it, fewer only for the last. A chunk of zeros costs nothing; a
-  // chunk that is not put is zeros. Blocking: hashes, and writes what is not known; durable when it returns.
-  // Thread-safe, any order, each index once. kOutOfSpace, kCancelled (the lease was lost), kIo.
+  // Stores chunk number `index`: kChunkBytes of it, fewer only for the last. A chunk of zeros costs
+  // nothing; a chunk that is not put is zeros. Blocking: hashes, and writes what is not known; the
+  // bytes are durable when it returns. Thread-safe, any order, each index once (again after an
+  // error). kOutOfSpace, kIo, kCancelled (the lease was lost to another process: see Renew).
   struct PutInfo {
     bool known = false;  // deduplicated, or zeros: nothing was written
     bool hole = false;
   };
   virtual base::Result<PutInfo> Put(uint64_t index, base::ByteView plain) = 0;
 
-  // Builds the map over what was put and makes the holder keep it; durable when it returns. Once.
-  // kInvalidArgument if a chunk that was put lies beyond the size.
+  // Keeps the ingest from being taken for abandoned by another process (this one knows that it
+  // lives). Put does so by itself; a caller whose client sends nothing for long calls it now and
+  // then. Cheap. kCancelled.
+  virtual base::Result<void> Renew() = 0;
+
+  // Builds the map over what was put and makes the holder keep it; durable when it returns. Once,
+  // after every Put has returned. kInvalidArgument if a chunk that was put does not end where the
+  // size says. After another error the holder normally holds nothing; only if the disk failed in
+  // the very last step it may: Release it then.
   virtual base::Result<Root> Finish(uint64_t size_bytes) = 0;
 
-  // Pins what it stored so far to be given back; the same as destroying, but says how it went.
+  // Gives back what it stored so far; the same as destroying, but says how it went. What an error
+  // leaves the collector takes.
   virtual base::Result<void> Abort() = 0;
 };
 
@@ -87,12 +101,13 @@ class Content {
   virtual ~Content() = default;
   virtual const Root& root() const = 0;
 
-  // Fills `into` from `offset`; every byte was verified on the way. kInvalidArgument beyond the end; kCorruption
-  // (the chunk's id in the message), kIo.
+  // Fills `into` from `offset`; every byte was verified on the way. kInvalidArgument beyond the
+  // end; kCorruption (the chunk's id in the message), kIo.
   virtual base::Result<void> ReadAt(uint64_t offset, base::MutableByteView into) = 0;
 
-  // The piece that begins at `offset`: up to `limit` bytes, never across the end of a chunk. A chunk that lies raw
-  // in a file is verified and given as a run of that file. For downloads in order.
+  // The piece that begins at `offset`: up to `limit` bytes, never across the end of a chunk. A
+  // chunk that lies raw in a file is verified and given as a run of that file. For downloads in
+  // order.
   virtual base::Result<ContentPiece> PieceAt(uint64_t offset, uint64_t limit) = 0;
 
   // Chunk numbers and ids in [from, to), holes left out; `visit` returns false to stop.
@@ -100,7 +115,8 @@ class Content {
   virtual base::Result<void> VisitChunks(uint64_t from, uint64_t to, const ChunkVisitor& visit) = 0;
 };
 
-// Progress of a long pass; called now and then from the thread that runs it. Returns false to cancel.
+// Progress of a long pass; called now and then from the thread that runs it. Returns false to
+// cancel.
 struct Progress {
   std::string_view phase;
   uint64_t done = 0;
@@ -118,15 +134,15 @@ struct CollectReport {
 
 struct ScrubReport {
   struct Finding {
-    std::string id;       // of the chunk or page, hex
-    std::string blob;     // its name
-    std::string problem;  // a sentence
+    std::string id;                    // of the chunk or page, hex
+    std::string blob;                  // its name
+    std::string problem;               // a sentence
     std::vector<std::string> holders;  // whose content is touched
     bool repaired = false;
   };
   uint64_t checked_blobs = 0;
   uint64_t checked_bytes = 0;
-  std::vector<Finding> findings;   // the first kMaxFindings
+  std::vector<Finding> findings;  // the first kMaxFindings
   uint64_t finding_count = 0;
   uint64_t leaked_references = 0;  // given back with repair
   uint64_t orphan_blobs = 0;
@@ -149,13 +165,13 @@ struct StoreStats {
   uint64_t physical_bytes = 0;    // what they take on disk, pages and manifests included
   uint64_t chunks = 0;
   uint64_t holders = 0;
-  uint64_t garbage_bytes = 0;     // waiting for the collector
+  uint64_t garbage_bytes = 0;  // waiting for the collector
 };
 
 struct HolderStats {
   uint64_t logical_bytes = 0;
   uint64_t nonzero_bytes = 0;
-  uint64_t unique_bytes = 0;             // plain bytes that would go if this holder went
+  uint64_t unique_bytes = 0;  // plain bytes that would go if this holder went
   uint64_t unique_compressed_bytes = 0;
   uint64_t shared_bytes = 0;             // nonzero - unique
   std::vector<std::string> shared_with;  // holders, at most kMaxSharedWith
@@ -165,30 +181,33 @@ constexpr size_t kMaxSharedWith = 100;
 // Thread-safe. One a process; several processes may share the stores below.
 class ChunkStore {
  public:
-  // `blobs`, `meta`, `clock` and `metrics` are borrowed and outlive the store. Does not walk anything.
+  // `blobs`, `meta`, `clock` and `metrics` are borrowed and outlive the store. Does not walk
+  // anything.
   static base::Result<std::unique_ptr<ChunkStore>> Open(const ChunkStoreOptions& options,
                                                         BlobStore& blobs, MetaStore& meta,
                                                         const base::Clock& clock,
                                                         base::Metrics& metrics);
   virtual ~ChunkStore() = default;
 
-  // Begins a content that `holder` will hold. kAlreadyExists if that holder holds or ingests already;
-  // kInvalidArgument for a name with other than [A-Za-z0-9._/-]. `attributes` go into the manifest: whatever the
-  // owner needs to make its record again from the blobs alone (rebuild), at most 64 KiB.
+  // Begins a content that `holder` will hold. kAlreadyExists if that holder holds or ingests
+  // already; kInvalidArgument for a name with other than [A-Za-z0-9._/-]. `attributes` go into the
+  // manifest: whatever the owner needs to make its record again from the blobs alone (rebuild), at
+  // most 64 KiB.
   virtual base::Result<std::unique_ptr<Ingest>> NewIngest(std::string_view holder,
                                                           std::string_view attributes) = 0;
 
-  // Makes `holder` keep a root that `source` holds now: the metadata move. O(1), durable. kNotFound if `source`
-  // holds nothing (any more); kAlreadyExists.
+  // Makes `holder` keep a root that `source` holds now: the metadata move. O(1), durable. kNotFound
+  // if `source` holds nothing (any more); kAlreadyExists.
   virtual base::Result<Root> HoldAgain(std::string_view source, std::string_view holder,
                                        std::string_view attributes) = 0;
 
-  // Lets go; what only it held becomes garbage. Durable; fine if it holds nothing. Works on a full disk.
+  // Lets go; what only it held becomes garbage. Durable; fine if it holds nothing. Works on a full
+  // disk.
   virtual base::Result<void> Release(std::string_view holder) = 0;
 
   struct Held {
     std::string holder;
-    std::optional<Root> root;   // nothing: still ingesting
+    std::optional<Root> root;  // nothing: still ingesting
     int64_t since_us = 0;
     std::string attributes;
   };
@@ -201,22 +220,24 @@ class ChunkStore {
   // kNotFound, kCorruption.
   virtual base::Result<std::shared_ptr<Content>> Open(const Root& root) = 0;
 
-  // What differs between two contents, chunk by chunk, ascending; walks only where their maps differ. An id is
-  // missing where that side has a hole.
+  // What differs between two contents, chunk by chunk, ascending; walks only where their maps
+  // differ. An id is missing where that side has a hole.
   using DiffVisitor = std::function<bool(uint64_t index, const std::optional<base::Digest256>& a,
                                          const std::optional<base::Digest256>& b)>;
   virtual base::Result<void> Diff(const Root& a, const Root& b, const DiffVisitor& visit) = 0;
 
-  // Takes garbage: abandoned ingests, what nothing refers to any more, and, with `list_orphans`, blobs that no
-  // record knows (a walk over all names). Online, throttled, safe beside everything else and beside itself.
+  // Takes garbage: abandoned ingests, what nothing refers to any more, and, with `list_orphans`,
+  // blobs that no record knows (a walk over all names). Online, throttled, safe beside everything
+  // else and beside itself.
   virtual base::Result<CollectReport> Collect(bool list_orphans, const ProgressFn& progress) = 0;
 
-  // Reads and verifies everything; checks that every reference has a reason. With `repair`, gives back leaked
-  // references, and heals or quarantines what is corrupt. Online, throttled.
+  // Reads and verifies everything; checks that every reference has a reason. With `repair`, gives
+  // back leaked references, and heals or quarantines what is corrupt. Online, throttled.
   virtual base::Result<ScrubReport> Scrub(bool repair, const ProgressFn& progress) = 0;
 
-  // Makes the index, the references and the holders again from the blobs alone. REQUIRES: nothing else uses the
-  // stores; the index is empty or lost (what it holds of chunks, pages and holders is dropped first).
+  // Makes the index, the references and the holders again from the blobs alone. REQUIRES: nothing
+  // else uses the stores; the index is empty or lost (what it holds of chunks, pages and holders is
+  // dropped first).
   virtual base::Result<RebuildReport> Rebuild(const ProgressFn& progress) = 0;
 
   // Exact, from the records. Walks the index.

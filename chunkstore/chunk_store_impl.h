@@ -1,0 +1,201 @@
+#pragma once
+
+#include <bitset>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "base/thread_annotations.h"
+#include "chunkstore/block_cache.h"
+#include "chunkstore/chunk_store.h"
+#include "chunkstore/map.h"
+#include "chunkstore/references.h"
+
+namespace chunkstore {
+
+class Claim;
+
+// A blob that was opened: what its record and its own table say. Value type.
+struct OpenBlob {
+  BlobRef ref;
+  uint32_t stored_length = 0;
+  BlobTable table;
+};
+
+// Decoded bytes that own themselves.
+struct Bytes {
+  explicit Bytes(size_t size)
+      : data(std::make_unique_for_overwrite<uint8_t[]>(size)), size_bytes(size) {}
+  base::MutableByteView view() { return {data.get(), size_bytes}; }
+  base::ByteView view() const { return {data.get(), size_bytes}; }
+  std::unique_ptr<uint8_t[]> data;
+  size_t size_bytes;
+};
+
+// Bytes a second for background work. One pass, one thread.
+class Throttle {
+ public:
+  explicit Throttle(uint64_t bytes_per_s) : rate_(bytes_per_s) {}
+  // Sleeps as long as it takes to stay at the rate; bursts of a tenth of a second pass.
+  void Spend(uint64_t bytes);
+
+ private:
+  uint64_t rate_;  // 0: no limit
+  std::chrono::steady_clock::time_point paid_until_{};
+};
+
+// The one ChunkStore. Its parts: references.h (the index), ingest.h (what comes in), content.cc
+// (what goes out), collector.cc, scrub.cc, rebuild.cc, stats.cc. Thread-safe.
+class ChunkStoreImpl : public ChunkStore {
+ public:
+  ChunkStoreImpl(const ChunkStoreOptions& options, BlobStore& blobs, MetaStore& meta,
+                 const base::Clock& clock, base::Metrics& metrics);
+
+  base::Result<std::unique_ptr<Ingest>> NewIngest(std::string_view holder,
+                                                  std::string_view attributes) override;
+  base::Result<Root> HoldAgain(std::string_view source, std::string_view holder,
+                               std::string_view attributes) override;
+  base::Result<void> Release(std::string_view holder) override;
+  base::Result<Held> FindHolder(std::string_view holder) override;
+  base::Result<std::vector<Held>> Holders(std::string_view prefix, std::string_view after,
+                                          size_t limit) override;
+  base::Result<std::shared_ptr<Content>> Open(const Root& root) override;
+  base::Result<void> Diff(const Root& a, const Root& b, const DiffVisitor& visit) override;
+  base::Result<CollectReport> Collect(bool list_orphans, const ProgressFn& progress) override;
+  base::Result<ScrubReport> Scrub(bool repair, const ProgressFn& progress) override;
+  base::Result<RebuildReport> Rebuild(const ProgressFn& progress) override;
+  base::Result<StoreStats> Stats() override;
+  base::Result<HolderStats> StatsOf(std::string_view holder) override;
+
+  // --- writing (ingest.cc, chunk_store.cc)
+
+  // Stores `plain` unless it is known, and puts the token's ingest tag on it. One thread at a time
+  // writes one id.
+  struct Stored {
+    bool known = false;
+    Record record;
+  };
+  base::Result<Stored> Store(Token token, BlobKind kind, const base::Digest256& id,
+                             base::ByteView plain);
+  // Removes the blobs, then forgets the entries. REQUIRES: none has references left.
+  base::Result<void> RemoveDoomed(std::span<const Doomed> doomed);
+
+  // --- the journal (chunk_store.cc)
+
+  base::Result<std::optional<HolderRecord>> GetHolder(std::string_view name);
+  base::Result<std::optional<Journal>> GetJournal(Token token);
+  base::Result<std::vector<std::pair<Token, Journal>>> ListJournal();
+  // True if nobody in this process works under the token, and its lease ran out.
+  bool IsAbandoned(Token token, const Journal& journal);
+  // Finishes or undoes what a journal entry stands for. Idempotent. An active entry is given up
+  // only if the caller owns it or IsAbandoned; false: it is alive. `touched`: the index partitions
+  // that may carry its references.
+  using Partitions = std::bitset<kRecordPartitions>;
+  base::Result<bool> Recover(Token token, bool own, const Partitions& touched = Partitions().set());
+  void SetLive(Token token, bool live);
+
+  // --- finding one's way (stats.cc)
+
+  using HolderVisitor = std::function<void(std::string_view name, const HolderRecord& record)>;
+  base::Result<void> VisitHolders(const HolderVisitor& visit);
+  // Who holds a content that this chunk or page is part of; at most kMaxSharedWith.
+  base::Result<std::vector<std::string>> HoldersAbove(const base::Digest256& id);
+
+  // --- reading (content.cc)
+
+  base::Result<std::shared_ptr<const MapPage>> ReadPage(const base::Digest256& id);
+  // The whole blob, plain, with every hash checked.
+  base::Result<std::shared_ptr<const Bytes>> ReadWhole(const base::Digest256& id);
+  // Reads and verifies a run of a chunk's plain bytes. `keep`: cache what was decoded.
+  base::Result<void> ReadChunk(const base::Digest256& id, uint32_t expected_length, uint32_t offset,
+                               base::MutableByteView into, bool keep);
+  base::Result<ContentPiece> PieceOfChunk(const base::Digest256& id, uint32_t expected_length,
+                                          uint32_t offset, uint32_t length);
+  // Reads a blob wholly and verifies it against its table, its id and what the record says.
+  // kCorruption.
+  base::Result<std::shared_ptr<const Bytes>> LoadBlob(const BlobRef& ref, uint64_t stored_length,
+                                                      BlobTable* table);
+  // The chunk's id under this index in the map below `page`.
+  base::Result<std::optional<base::Digest256>> LookUp(std::shared_ptr<const MapPage> page,
+                                                      uint64_t index);
+  // Ascending; false if `visit` stopped it. `base_index` is the first chunk number under the page.
+  base::Result<bool> VisitMap(const MapPage& page, uint64_t base_index, uint64_t from, uint64_t to,
+                              const Content::ChunkVisitor& visit);
+
+  const ChunkStoreOptions& options() const { return options_; }
+  const base::Clock& clock() const { return clock_; }
+  MetaStore& meta() { return meta_; }
+  References& references() { return references_; }
+
+  struct Instruments {
+    base::Counter& put_new;
+    base::Counter& put_known;
+    base::Counter& put_hole;
+    base::Counter& plain_bytes;
+    base::Counter& stored_bytes;
+    base::Counter& corruption;
+    base::Counter& collected_bytes;
+    base::Gauge& ingests;
+  };
+  const Instruments& instruments() const { return instruments_; }
+
+ private:
+  friend class Claim;
+
+  base::Result<std::optional<Stored>> StoreKnown(Token token, const base::Digest256& id);
+  base::Result<Stored> StoreNew(Token token, BlobKind kind, const base::Digest256& id,
+                                base::ByteView plain);
+  base::Result<void> CheckSpace(uint64_t bytes);
+  base::Result<void> TidyName(std::string_view name);
+  base::Result<bool> GiveUp(Token token, const Journal& journal);
+  base::Result<void> DropScratch(Token token);
+
+  base::Result<std::shared_ptr<const OpenBlob>> FindBlob(const base::Digest256& id,
+                                                         const Record& record);
+  // Runs `read` on the opened blob; again if the blob was replaced meanwhile; quarantines what is
+  // corrupt.
+  using BlobReader = std::function<base::Result<void>(const OpenBlob& blob)>;
+  base::Result<void> WithBlob(const base::Digest256& id, const BlobReader& read);
+  void Quarantine(const BlobRef& blob, const base::Error& error);
+  base::Result<void> ReadBlocks(const OpenBlob& blob, uint32_t offset, base::MutableByteView into,
+                                bool keep);
+  base::Result<void> ReadRun(const OpenBlob& blob, size_t first, size_t last, uint32_t offset,
+                             base::MutableByteView into, bool keep);
+
+  // One step of the collector over all partitions; how many doomed blobs it removed.
+  base::Result<uint64_t> CollectStep(CollectReport* report, Throttle& throttle);
+  base::Result<void> DropChildren(const Doomed& page, Throttle& throttle);
+  base::Result<void> RecoverAbandoned(CollectReport* report);
+  base::Result<void> RemoveOrphans(CollectReport* report, Throttle& throttle,
+                                   const ProgressFn& progress);
+  base::Result<std::vector<std::pair<BlobRef, uint64_t>>> FindOrphans(const ProgressFn& progress);
+
+  const ChunkStoreOptions options_;
+  BlobStore& blobs_;
+  MetaStore& meta_;
+  const base::Clock& clock_;
+  References references_;
+  BlockCache cache_;
+  Instruments instruments_;
+
+  base::Mutex live_mutex_;
+  std::set<Token> live_ GUARDED_BY(live_mutex_);  // who works in this process: never abandoned
+
+  base::Mutex flight_mutex_;
+  base::CondVar flight_done_;
+  std::unordered_set<base::Digest256> in_flight_ GUARDED_BY(flight_mutex_);  // being written
+
+  base::Mutex encoders_mutex_;
+  std::vector<std::unique_ptr<BlobEncoder>> encoders_ GUARDED_BY(encoders_mutex_);  // idle
+
+  base::Mutex space_mutex_;
+  uint64_t headroom_bytes_ GUARDED_BY(space_mutex_) = 0;  // may be written before looking again
+};
+
+}  // namespace chunkstore

@@ -1,0 +1,253 @@
+#include <algorithm>
+#include <map>
+
+#include "base/log.h"
+#include "chunkstore/chunk_store_impl.h"
+
+namespace chunkstore {
+namespace {
+
+using base::Code;
+using base::Digest256;
+using base::Error;
+using base::Result;
+
+constexpr size_t kDropBatch = 1024;
+constexpr uint64_t kTellEvery = 64;
+
+// Makes the index again from blobs. One thread, alone in the store.
+class Rebuilder {
+ public:
+  Rebuilder(ChunkStoreImpl& store, BlobStore& blobs, MetaStore& meta, const ProgressFn& progress)
+      : store_(store), blobs_(blobs), meta_(meta), progress_(progress) {}
+
+  Result<void> DropAll() {
+    std::vector<std::string> partitions = {std::string(kHoldersPartition)};
+    for (size_t i = 0; i < kRecordPartitions; ++i) partitions.push_back(RecordPartition(i));
+    ASSIGN_OR_RETURN(const std::vector<std::string> scratch, meta_.Partitions("i/"));
+    partitions.insert(partitions.end(), scratch.begin(), scratch.end());
+    for (const std::string& partition : partitions) RETURN_IF_ERROR(Drop(partition));
+    return meta_.Sync();
+  }
+
+  // Records of all blobs, without references. Every page's and manifest's bytes are verified; of a
+  // chunk the table, unless two blobs claim the same id.
+  Result<void> Records() {
+    std::vector<std::pair<BlobRef, uint64_t>> found;
+    RETURN_IF_ERROR(blobs_.List([&](std::string_view name, uint64_t size_bytes) {
+      const Result<BlobRef> ref = ParseBlobName(name);
+      if (ref.has_value()) found.emplace_back(*ref, size_bytes);
+      return true;
+    }));
+    for (const auto& [ref, size_bytes] : found) {
+      ++report_.blobs;
+      if (!Tell("blobs", report_.blobs, found.size())) return Error(Code::kCancelled, "called off");
+      RETURN_IF_ERROR(Blob(ref, size_bytes));
+    }
+    return {};
+  }
+
+  // Holders, from their manifests; then what they reach gets its references.
+  Result<void> Holders() {
+    uint64_t done = 0;
+    for (const auto& [name, found] : manifests_) {
+      if (!Tell("holders", ++done, manifests_.size())) return Error(Code::kCancelled, "called off");
+      RETURN_IF_ERROR(Hold(found.first, found.second));
+    }
+    return meta_.Sync();
+  }
+
+  RebuildReport& report() { return report_; }
+
+ private:
+  bool Tell(std::string_view phase, uint64_t done, uint64_t total) {
+    if (done % kTellEvery != 0 && done != total) return true;
+    return !progress_ || progress_({.phase = phase, .done = done, .total = total});
+  }
+
+  Result<void> Drop(const std::string& partition) {
+    while (true) {
+      MetaBatch batch;
+      RETURN_IF_ERROR(
+          meta_.Scan(partition, "", "", kDropBatch, [&](std::string_view key, std::string_view) {
+            batch.Delete(std::string(key));
+            return true;
+          }));
+      if (batch.empty()) return {};
+      RETURN_IF_ERROR(meta_.Commit(partition, batch));
+    }
+  }
+
+  Result<BlobTable> ReadTable(const BlobRef& ref, uint64_t size_bytes) {
+    const uint64_t tail_bytes = std::min<uint64_t>(TailReadBytes(size_bytes), size_bytes);
+    Bytes tail(tail_bytes);
+    RETURN_IF_ERROR(blobs_.Get(BlobName(ref), size_bytes - tail_bytes, tail.view()));
+    ASSIGN_OR_RETURN(BlobTable table, DecodeTable(tail.view(), size_bytes));
+    if (table.id != ref.id)
+      return Error(Code::kCorruption, "the blob has another id than its name");
+    return table;
+  }
+
+  Result<void> Blob(const BlobRef& ref, uint64_t size_bytes) {
+    Result<BlobTable> table = ReadTable(ref, size_bytes);
+    std::shared_ptr<const Bytes> plain;
+    if (table.has_value()) {
+      ASSIGN_OR_RETURN(const std::optional<Record> other, store_.references().Find(ref.id));
+      if (other || table->kind != BlobKind::kChunk) {
+        Result<std::shared_ptr<const Bytes>> loaded = store_.LoadBlob(ref, size_bytes, &*table);
+        if (loaded.has_value())
+          plain = *loaded;
+        else
+          table = loaded.error();
+      }
+    }
+    if (!table.has_value()) return Refuse(ref, table.error());
+    return Accept(ref, size_bytes, *table, plain);
+  }
+
+  // Corrupt: nothing refers to it from now on. (An error of the device ends the rebuild.)
+  Result<void> Refuse(const BlobRef& ref, const Error& error) {
+    if (error.code() != Code::kCorruption) return error;
+    ++report_.bad_blobs;
+    LOG(kError, "chunkstore", "rebuild: bad blob {}: {}", BlobName(ref), error.ToString());
+    return {};
+  }
+
+  Result<void> Accept(const BlobRef& ref, uint64_t size_bytes, const BlobTable& table,
+                      const std::shared_ptr<const Bytes>& plain) {
+    Record record{.kind = table.kind,
+                  .building = table.kind == BlobKind::kPage,
+                  .suffix = ref.suffix,
+                  .incarnation = ref.suffix,
+                  .plain_length = table.plain_length,
+                  .stored_length = static_cast<uint32_t>(size_bytes)};
+    if (table.kind == BlobKind::kManifest) {
+      const Result<Manifest> manifest = DecodeManifest(base::AsText(plain->view()));
+      if (!manifest.has_value()) return Refuse(ref, manifest.error());
+      const auto known = manifests_.find(manifest->holder);
+      // Two for one name: the holder was released and held again, and a crash kept the older one's
+      // blob.
+      if (known == manifests_.end() || known->second.second.since_us < manifest->since_us)
+        manifests_.insert_or_assign(manifest->holder, std::pair(ref.id, *manifest));
+    }
+    Result<void> inserted = store_.references().Insert(ref.id, record);
+    if (!inserted.has_value() && inserted.error().code() == Code::kConflict) {
+      // A second blob with the same bytes. This one was verified wholly: it takes the first one's
+      // place, which is an orphan from now on (two writers raced, or one blob was healed, just
+      // before a crash).
+      ASSIGN_OR_RETURN(const bool changed, store_.references().Change(ref.id, [&](Record& found) {
+        found = record;
+        return true;
+      }));
+      (void)changed;
+      return {};
+    }
+    RETURN_IF_ERROR(inserted);
+    report_.chunks += table.kind == BlobKind::kChunk;
+    report_.pages += table.kind == BlobKind::kPage;
+    return {};
+  }
+
+  Result<void> Hold(const Digest256& manifest_id, const Manifest& manifest) {
+    HolderRecord record;
+    record.token = manifest.token;
+    record.held = true;
+    record.root = manifest.root;
+    record.size_bytes = manifest.size_bytes;
+    record.manifest = manifest_id;
+    record.since_us = manifest.since_us;
+    record.attributes = manifest.attributes;
+    const std::string tag = HolderTag(manifest.token);
+    RETURN_IF_ERROR(store_.references().AddToAll({&manifest_id, 1}, tag));
+    RETURN_IF_ERROR(Refer(manifest.root, BlobKind::kPage, 1, tag));
+    RETURN_IF_ERROR(Page(manifest.root));
+    ASSIGN_OR_RETURN(record.nonzero_bytes, NonzeroBytes(manifest));
+    MetaBatch batch;
+    batch.Put(HolderKey(manifest.holder), EncodeHolder(record));
+    RETURN_IF_ERROR(meta_.Commit(kHoldersPartition, batch));
+    report_.holders.push_back(manifest.holder);
+    return {};
+  }
+
+  // A reference on `id`; what is lost gets a quarantined record, so that the next upload of its
+  // bytes heals it.
+  Result<void> Refer(const Digest256& id, BlobKind kind, uint32_t plain_length,
+                     std::string_view tag) {
+    ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
+    if (!record) {
+      LOG(kError, "chunkstore", "rebuild: {} is lost", id.hex());
+      RETURN_IF_ERROR(store_.references().Insert(id, {.kind = kind,
+                                                      .bad = true,
+                                                      .building = kind == BlobKind::kPage,
+                                                      .incarnation = NewToken(),
+                                                      .plain_length = plain_length}));
+    }
+    return store_.references().AddToAll({&id, 1}, tag);
+  }
+
+  // References from a page on its children, and from those on theirs.
+  Result<void> Page(const Digest256& id) {
+    ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
+    if (!record || !record->building || record->bad) return {};
+    Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(id);
+    if (!page.has_value()) {
+      return page.error().code() == Code::kCorruption ? Result<void>() : Result<void>(page.error());
+    }
+    const std::string tag = PageTag(id, record->incarnation);
+    const BlobKind below = (*page)->level == 0 ? BlobKind::kChunk : BlobKind::kPage;
+    const std::vector<Digest256> children = (*page)->Children();
+    // All at once where nothing is missing.
+    Result<void> tagged = store_.references().AddToAll(children, tag);
+    if (!tagged.has_value() && tagged.error().code() != Code::kNotFound) return tagged;
+    for (const Digest256& child : children) {
+      if (!tagged.has_value()) RETURN_IF_ERROR(Refer(child, below, 0, tag));
+      if (below == BlobKind::kPage) RETURN_IF_ERROR(Page(child));
+    }
+    ASSIGN_OR_RETURN(const bool changed, store_.references().Change(id, [](Record& found) {
+      found.building = false;
+      return true;
+    }));
+    (void)changed;
+    return {};
+  }
+
+  // 0 where a page is lost: nobody can know.
+  Result<uint64_t> NonzeroBytes(const Manifest& manifest) {
+    uint64_t bytes = 0;
+    Result<std::shared_ptr<Content>> content =
+        store_.Open(Root{manifest.root, manifest.size_bytes});
+    Result<void> visited =
+        content.has_value()
+            ? (*content)->VisitChunks(0, UINT64_MAX,
+                                      [&](uint64_t index, const Digest256&) {
+                                        bytes += ChunkLength(index, manifest.size_bytes);
+                                        return true;
+                                      })
+            : Result<void>(content.error());
+    if (visited.has_value()) return bytes;
+    const Code code = visited.error().code();
+    if (code != Code::kCorruption && code != Code::kNotFound) return visited.error();
+    LOG(kError, "chunkstore", "rebuild: {} is damaged: {}", manifest.holder,
+        visited.error().ToString());
+    return bytes;
+  }
+
+  ChunkStoreImpl& store_;
+  BlobStore& blobs_;
+  MetaStore& meta_;
+  const ProgressFn& progress_;
+  RebuildReport report_;
+  std::map<std::string, std::pair<Digest256, Manifest>> manifests_;  // by holder; the newest
+};
+
+}  // namespace
+
+Result<RebuildReport> ChunkStoreImpl::Rebuild(const ProgressFn& progress) {
+  Rebuilder rebuilder(*this, blobs_, meta_, progress);
+  RETURN_IF_ERROR(rebuilder.DropAll());
+  RETURN_IF_ERROR(rebuilder.Records());
+  RETURN_IF_ERROR(rebuilder.Holders());
+  return std::move(rebuilder.report());
+}
+
+}  // namespace chunkstore

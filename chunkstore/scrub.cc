@@ -1,0 +1,288 @@
+#include <algorithm>
+#include <map>
+
+#include "base/log.h"
+#include "chunkstore/chunk_store_impl.h"
+
+namespace chunkstore {
+namespace {
+
+using base::Code;
+using base::Digest256;
+using base::Error;
+using base::Result;
+
+constexpr size_t kTagBatch = 1024;
+constexpr uint64_t kRecordCost = 256;  // what looking at a record counts against the throttle
+
+// One pass over everything; collects findings. One thread.
+class Scrubber {
+ public:
+  Scrubber(ChunkStoreImpl& store, MetaStore& meta, bool repair, const ProgressFn& progress)
+      : store_(store),
+        meta_(meta),
+        repair_(repair),
+        progress_(progress),
+        throttle_(store.options().background_bytes_per_s) {}
+
+  Result<void> Blobs() {
+    ASSIGN_OR_RETURN(total_, CountRecords());
+    for (size_t i = 0; i < kRecordPartitions; ++i) {
+      ASSIGN_OR_RETURN(const bool all,
+                       store_.references().VisitRecords(
+                           i, [&](const Digest256& id, const Record& record) -> Result<bool> {
+                             RETURN_IF_ERROR(Blob(id, record));
+                             return Tell("blobs", report_.checked_blobs, total_);
+                           }));
+      if (!all) return Error(Code::kCancelled, "called off");
+    }
+    return {};
+  }
+
+  // Every reference has a reason, counts are right, and complete pages have all their references.
+  Result<void> References() {
+    for (size_t i = 0; i < kRecordPartitions; ++i) {
+      RETURN_IF_ERROR(PartitionTags(i));
+      ASSIGN_OR_RETURN(const bool all,
+                       store_.references().VisitRecords(
+                           i, [&](const Digest256& id, const Record& record) -> Result<bool> {
+                             RETURN_IF_ERROR(Count(id, record));
+                             throttle_.Spend(kRecordCost);
+                             return true;
+                           }));
+      (void)all;
+      if (!Tell("references", i + 1, kRecordPartitions))
+        return Error(Code::kCancelled, "called off");
+    }
+    return Holders();
+  }
+
+  ScrubReport& report() { return report_; }
+
+ private:
+  bool Tell(std::string_view phase, uint64_t done, uint64_t total) {
+    return !progress_ || progress_({.phase = phase, .done = done, .total = total});
+  }
+
+  Result<uint64_t> CountRecords() {
+    uint64_t count = 0;
+    for (size_t i = 0; i < kRecordPartitions; ++i) {
+      ASSIGN_OR_RETURN(const bool all, store_.references().VisitRecords(
+                                           i, [&](const Digest256&, const Record&) -> Result<bool> {
+                                             ++count;
+                                             return true;
+                                           }));
+      (void)all;
+    }
+    return count;
+  }
+
+  Result<void> Find(const Digest256& id, uint64_t suffix, std::string problem, bool repaired) {
+    ++report_.finding_count;
+    LOG(kError, "chunkstore", "scrub: {}: {}", BlobName({id, suffix}), problem);
+    if (report_.findings.size() >= kMaxFindings) return {};
+    ASSIGN_OR_RETURN(std::vector<std::string> holders, store_.HoldersAbove(id));
+    report_.findings.push_back({.id = id.hex(),
+                                .blob = suffix == 0 ? "" : BlobName({id, suffix}),
+                                .problem = std::move(problem),
+                                .holders = std::move(holders),
+                                .repaired = repaired});
+    return {};
+  }
+
+  // Reads the blob wholly. A corrupt one is quarantined with repair, so that the next upload of
+  // these bytes heals it; a quarantined one that turns out right is taken back.
+  Result<void> Blob(const Digest256& id, const Record& record) {
+    ++report_.checked_blobs;
+    report_.checked_bytes += record.stored_length;
+    throttle_.Spend(record.stored_length + kRecordCost);
+    if (record.suffix == 0) return Find(id, 0, "its blob is lost", false);
+    BlobTable table;
+    Result<std::shared_ptr<const Bytes>> plain =
+        store_.LoadBlob({id, record.suffix}, record.stored_length, &table);
+    Result<void> right = Judge(record, table, plain);
+    if (right.has_value() && !record.bad) return {};
+    if (!right.has_value() && right.error().code() != Code::kCorruption &&
+        right.error().code() != Code::kNotFound)
+      return right.error();
+    // It may have been healed or collected since we read its record.
+    ASSIGN_OR_RETURN(const std::optional<Record> now, store_.references().Find(id));
+    if (!now || now->suffix != record.suffix) return {};
+    const bool should_be_bad = !right.has_value();
+    bool changed = false;
+    if (repair_ && now->bad != should_be_bad) {
+      ASSIGN_OR_RETURN(changed, store_.references().Change(id, [&](Record& found) {
+        const bool same = found.suffix == record.suffix;
+        found.bad = should_be_bad;
+        return same;
+      }));
+    }
+    return Find(id, record.suffix,
+                should_be_bad ? right.error().message() : "is quarantined, but its blob is right",
+                changed && !should_be_bad);
+  }
+
+  static Result<void> Judge(const Record& record, const BlobTable& table,
+                            const Result<std::shared_ptr<const Bytes>>& plain) {
+    if (!plain.has_value()) return plain.error();
+    if (table.kind != record.kind || table.plain_length != record.plain_length)
+      return Error(Code::kCorruption, "the blob is not the one that its record says");
+    if (record.kind == BlobKind::kPage) {
+      RETURN_IF_ERROR(DecodePage((*plain)->view()));
+    }
+    return {};
+  }
+
+  // Tags whose reason is gone are leaks: given back with repair.
+  Result<void> PartitionTags(size_t partition) {
+    for (const char kind : {'t', 'u'}) {
+      std::string from(1, kind);
+      while (true) {
+        std::vector<std::string> keys;
+        RETURN_IF_ERROR(meta_.Scan(RecordPartition(partition), from,
+                                   PrefixEnd(std::string(1, kind)), kTagBatch,
+                                   [&](std::string_view key, std::string_view) {
+                                     keys.emplace_back(key);
+                                     return true;
+                                   }));
+        for (const std::string& key : keys) RETURN_IF_ERROR(Tag(partition, key));
+        if (keys.size() < kTagBatch) break;
+        from = keys.back() + '\0';
+      }
+    }
+    return {};
+  }
+
+  Result<void> Tag(size_t partition, const std::string& key) {
+    const bool of_ingest = key[0] == 'u';
+    ASSIGN_OR_RETURN(const Digest256 id, IdOfKey(key, of_ingest ? 9 : 1));
+    const std::string tag = of_ingest ? key.substr(0, 9) : key.substr(33);
+    ASSIGN_OR_RETURN(const ParsedTag parsed, ParseTag(tag));
+    ASSIGN_OR_RETURN(const bool has_reason, HasReason(parsed));
+    if (has_reason) return {};
+    // The reason outlives the tag: if the tag is still there after its reason was not, it leaked.
+    Result<std::string> still = meta_.Get(RecordPartition(partition), key);
+    if (!still.has_value())
+      return still.error().code() == Code::kNotFound ? Result<void>() : Result<void>(still.error());
+    ++report_.leaked_references;
+    if (repair_) RETURN_IF_ERROR(store_.references().DropFromAll({&id, 1}, tag));
+    return {};
+  }
+
+  Result<bool> HasReason(const ParsedTag& tag) {
+    if (tag.kind == 'p') return PageExists(tag.page, tag.incarnation);
+    const auto known = tokens_.find(tag.token);
+    if (known != tokens_.end() && known->second) return true;
+    // Journal, holders, journal: a token goes from the one to the other and back, never straight
+    // through both.
+    for (int look = 0; look < 2; ++look) {
+      ASSIGN_OR_RETURN(const std::optional<Journal> journal, store_.GetJournal(tag.token));
+      if (journal) return true;
+      if (look == 0) RETURN_IF_ERROR(LoadTokens());
+      if (tag.kind == 'h' && tokens_.contains(tag.token)) return true;
+    }
+    return false;
+  }
+
+  Result<void> LoadTokens() {
+    tokens_.clear();
+    return store_.VisitHolders([&](std::string_view, const HolderRecord& record) {
+      if (record.held) tokens_.emplace(record.token, false);
+    });
+  }
+
+  Result<bool> PageExists(const Digest256& page, uint64_t incarnation) {
+    ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(page));
+    if (record && record->incarnation == incarnation) return true;
+    ASSIGN_OR_RETURN(const std::vector<Doomed> doomed,
+                     store_.references().ListDoomed(PartitionOf(page), SIZE_MAX));
+    return std::any_of(doomed.begin(), doomed.end(), [&](const Doomed& one) {
+      return one.blob.id == page && one.incarnation == incarnation && one.has_references;
+    });
+  }
+
+  Result<void> Count(const Digest256& id, const Record& record) {
+    ASSIGN_OR_RETURN(const auto problem, store_.references().CheckCount(id, repair_));
+    if (problem) RETURN_IF_ERROR(Find(id, record.suffix, *problem, repair_));
+    if (record.kind != BlobKind::kPage || record.building || record.bad || record.count == 0)
+      return {};
+    return Children(id, record);
+  }
+
+  // A complete page refers to each of its children.
+  Result<void> Children(const Digest256& id, const Record& record) {
+    Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(id);
+    if (!page.has_value()) {
+      if (page.error().code() == Code::kCorruption || page.error().code() == Code::kNotFound)
+        return {};  // found by the other pass; or collected since
+      return page.error();
+    }
+    const std::string tag = PageTag(id, record.incarnation);
+    for (const Digest256& child : (*page)->Children()) {
+      Result<std::string> tagged =
+          meta_.Get(RecordPartition(PartitionOf(child)), TagKey(child, tag));
+      if (tagged.has_value()) continue;
+      if (tagged.error().code() != Code::kNotFound) return tagged.error();
+      ASSIGN_OR_RETURN(const std::optional<Record> now, store_.references().Find(id));
+      if (!now || now->incarnation != record.incarnation) return {};
+      bool repaired = false;
+      if (repair_) repaired = store_.references().AddToAll({&child, 1}, tag).has_value();
+      RETURN_IF_ERROR(
+          Find(child, 0, "page " + id.hex() + " needs it and does not refer to it", repaired));
+    }
+    return {};
+  }
+
+  // What is held has its root, and refers to it.
+  Result<void> Holders() {
+    std::vector<std::pair<std::string, HolderRecord>> held;
+    RETURN_IF_ERROR(store_.VisitHolders([&](std::string_view name, const HolderRecord& record) {
+      if (!record.held) return;
+      held.emplace_back(name, record);
+      held.back().second.attributes.clear();
+    }));
+    for (const auto& [name, record] : held) {
+      for (const Digest256& target : {record.root, record.manifest}) {
+        const std::string tag = HolderTag(record.token);
+        Result<std::string> tagged =
+            meta_.Get(RecordPartition(PartitionOf(target)), TagKey(target, tag));
+        if (tagged.has_value()) continue;
+        if (tagged.error().code() != Code::kNotFound) return tagged.error();
+        ASSIGN_OR_RETURN(const std::optional<HolderRecord> now, store_.GetHolder(name));
+        if (!now || now->token != record.token) continue;
+        bool repaired = false;
+        if (repair_) repaired = store_.references().AddToAll({&target, 1}, tag).has_value();
+        RETURN_IF_ERROR(
+            Find(target, 0, "\"" + name + "\" holds it and does not refer to it", repaired));
+      }
+    }
+    return {};
+  }
+
+  ChunkStoreImpl& store_;
+  MetaStore& meta_;
+  const bool repair_;
+  const ProgressFn& progress_;
+  Throttle throttle_;
+  ScrubReport report_;
+  uint64_t total_ = 0;
+  std::map<Token, bool> tokens_;
+};
+
+}  // namespace
+
+Result<ScrubReport> ChunkStoreImpl::Scrub(bool repair, const ProgressFn& progress) {
+  Scrubber scrubber(*this, meta_, repair, progress);
+  RETURN_IF_ERROR(scrubber.Blobs());
+  RETURN_IF_ERROR(scrubber.References());
+  ASSIGN_OR_RETURN(const auto orphans, FindOrphans(progress));
+  ScrubReport& report = scrubber.report();
+  report.orphan_blobs = orphans.size();
+  for (const auto& [ref, size_bytes] : orphans) {
+    if (repair) RETURN_IF_ERROR(blobs_.Remove(BlobName(ref)));
+  }
+  if (repair) RETURN_IF_ERROR(meta_.Sync());
+  return std::move(report);
+}
+
+}  // namespace chunkstore
