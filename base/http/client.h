@@ -18,8 +18,9 @@ struct ClientOptions {
   int64_t stall_timeout_ms = 60'000;      // no byte moved
   size_t max_response_bytes = 16 * kMiB;  // of a body that is taken whole
   int max_redirects = 0;                  // 0: a redirect is the answer
-  // Asked with every address (as text: "10.0.0.1", "::1") before connecting, at each redirect again; the address
-  // that was approved is the one connected to, so a name cannot change its mind in between. Null: all are fine.
+  // Asked with every address (as text: "10.0.0.1", "::1") before connecting, at each redirect
+  // again; the address that was approved is the one connected to, so a name cannot change its mind
+  // in between. Null: all are fine.
   std::function<bool(std::string_view address, uint16_t port)> allow_address;
   // Asked with every URL's scheme, host and port, at each redirect again. Null: all are fine.
   std::function<bool(std::string_view scheme, std::string_view host, uint16_t port)> allow_host;
@@ -30,8 +31,8 @@ struct ClientRequest {
   std::string url;  // http:// or https:// (certificates are verified against the system's store)
   Headers headers;
   std::string body;
-  // Instead of body: fills the buffer, returns how much, 0 at the end. Sent with Content-Length if `body_size`
-  // is set, else chunked.
+  // Instead of body: fills the buffer, returns how much, 0 at the end. Sent with Content-Length if
+  // `body_size` is set, else chunked.
   std::function<Result<size_t>(MutableByteView)> body_source;
   std::optional<uint64_t> body_size;
   // Instead of Response::body: takes the body of a 2xx answer in pieces as it arrives.
@@ -44,8 +45,8 @@ class Client {
   explicit Client(ClientOptions options = {});
   ~Client();
 
-  // Any status is a Response; kUnavailable when the peer could not be reached or broke off, kPermissionDenied when
-  // allow_address or allow_host said no, kTooLarge over max_response_bytes.
+  // Any status is a Response; kUnavailable when the peer could not be reached or broke off,
+  // kPermissionDenied when allow_address or allow_host said no, kTooLarge over max_response_bytes.
   Result<Response> Do(const ClientRequest& request);
 
  private:

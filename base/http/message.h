@@ -17,8 +17,8 @@
 #include "base/json.h"
 #include "base/result.h"
 
-// Requests and responses as the services see them. No type of the HTTP library shows: Beast lives in this
-// folder's .cc files.
+// Requests and responses as the services see them. No type of the HTTP library shows: Beast lives
+// in this folder's .cc files.
 
 namespace base::http {
 
@@ -37,7 +37,8 @@ class Headers {
   std::vector<std::pair<std::string, std::string>> fields_;
 };
 
-// The head of a request, and its body where the route takes it whole. Immutable once the handler runs.
+// The head of a request, and its body where the route takes it whole. Immutable once the handler
+// runs.
 struct Request {
   std::string method;  // upper case
   std::string target;  // as it came: path and query
@@ -45,10 +46,11 @@ struct Request {
   std::vector<std::pair<std::string, std::string>> query;  // decoded, in order
   std::map<std::string, std::string, std::less<>> params;  // of the pattern: {image_id}
   Headers headers;
-  std::string body;          // empty for a streaming route
-  std::string request_id;    // "req-<uuid>": the client's own (X-Openstack-Request-Id) if it is well-formed
-  std::string remote;        // "127.0.0.1:40000"
-  std::string base_url;      // "http://host:port" as the client addressed us: for links
+  std::string body;  // empty for a streaming route
+  std::string
+      request_id;  // "req-<uuid>": the client's own (X-Openstack-Request-Id) if it is well-formed
+  std::string remote;    // "127.0.0.1:40000"
+  std::string base_url;  // "http://host:port" as the client addressed us: for links
   std::shared_ptr<const auth::Caller> caller;  // null on public routes
 
   // The first value of a query key, or nothing.
@@ -76,8 +78,8 @@ class BodySource {
   virtual ~BodySource() = default;
   // Known in advance (Content-Length), or nothing (chunked).
   virtual std::optional<uint64_t> size_bytes() const = 0;
-  // The next piece; an empty one at the end. An error after the head was sent breaks the connection, so that
-  // the client sees a short body and never wrong bytes.
+  // The next piece; an empty one at the end. An error after the head was sent breaks the
+  // connection, so that the client sees a short body and never wrong bytes.
   virtual async::Task<Result<Piece>> Next() = 0;
 };
 
@@ -87,9 +89,9 @@ class BodyReader {
   virtual ~BodyReader() = default;
   // What Content-Length said; nothing for a chunked body.
   virtual std::optional<uint64_t> content_length() const = 0;
-  // Fills `into` as far as the body goes: fewer bytes than asked for means that the body has ended, 0 that it
-  // had ended before. kInvalidArgument: the client broke off or sent less than announced; kUnavailable: it
-  // stalled (kBodyStallTimeoutMs). `into` must stay alive until it answers.
+  // Fills `into` as far as the body goes: fewer bytes than asked for means that the body has ended,
+  // 0 that it had ended before. kInvalidArgument: the client broke off or sent less than announced;
+  // kUnavailable: it stalled (kBodyStallTimeoutMs). `into` must stay alive until it answers.
   virtual async::Task<Result<size_t>> Read(MutableByteView into) = 0;
 };
 

@@ -21,15 +21,30 @@ struct ServerOptions {
   int64_t idle_timeout_ms = kIdleTimeoutMs;
   int64_t body_stall_timeout_ms = kBodyStallTimeoutMs;
   int64_t drain_timeout_ms = kDrainTimeoutMs;
+  // Believe X-Forwarded-Proto and X-Forwarded-Host for links: only behind a proxy that sets them
+  // itself.
+  bool trust_forwarded = false;
 };
 
-// An HTTP/1.1 server over a Router. For each request: id, route, token (Access), body or stream, handler,
-// response with x-openstack-request-id, one access-log line with the duration, metrics. Handlers run on `pool`,
-// sockets on the server's own io threads. Thread-safe.
+// What a client may still be sending of a body that nobody wants, so that it reads the answer: more
+// than this, and the answer goes out at once and the connection ends.
+constexpr uint64_t kMaxDrainBytes = 16 * kMiB;
+// How long a connection that ends in such a way is read before it is closed (a close with unread
+// bytes resets the connection, and the answer is lost on the way).
+constexpr int64_t kLingerTimeoutMs = 5'000;
+// A body up to this size is read before the token is looked at: both are then one job.
+constexpr size_t kMaxUnverifiedBodyBytes = 64 * kKiB;
+
+// An HTTP/1.1 server over a Router. For each request: id, route, token (Access), body or stream,
+// handler, response with x-openstack-request-id, one access-log line with the duration, metrics.
+// Handlers run on `pool`, sockets on the server's own io threads. Thread-safe.
 //
-// Hostile clients: headers over kMaxHeaderBytes 431, bodies over the route's limit 413, a connection too many
-// 503 with Retry-After, slow headers 408, a stalled body cut off, Content-Length together with
-// Transfer-Encoding 400.
+// The job of a Handler logs with the request's id (ScopedLogContext); a StreamHandler sets it in
+// its own jobs.
+//
+// Hostile clients: headers over kMaxHeaderBytes 431, bodies over the route's limit 413, a
+// connection too many 503 with Retry-After, slow headers 408, a stalled body cut off,
+// Content-Length together with Transfer-Encoding 400.
 class Server {
  public:
   // `router`, `pool` and `metrics` are borrowed and outlive the server.

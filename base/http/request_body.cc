@@ -1,0 +1,135 @@
+#include "base/http/request_body.h"
+
+#include <algorithm>
+
+#include "base/http/server.h"
+#include "base/http/target.h"
+
+namespace base::http {
+namespace {
+
+// What is read at once of a chunked body. Clients send chunks of 8 to 64 KiB: several fit.
+constexpr size_t kChunkedBufferBytes = 256 * kKiB;
+constexpr size_t kDrainBufferBytes = 64 * kKiB;
+
+Error EndedEarly() {
+  return Error(Code::kInvalidArgument, "the request's body ended before all of it had come");
+}
+
+}  // namespace
+
+RequestBody::RequestBody(Stream* stream, MessageParser* parser, int64_t stall_timeout_ms)
+    : stream_(stream),
+      parser_(parser),
+      head_(&parser->head()),
+      stall_timeout_ms_(stall_timeout_ms) {
+  ended_ = !head_->chunked && head_->content_length.value_or(0) == 0;
+  wants_continue_ =
+      !ended_ && head_->version == 11 && EqualsNoCase(head_->headers.Get("Expect"), "100-continue");
+}
+
+async::Task<Result<void>> RequestBody::SendContinue() {
+  constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  wants_continue_ = false;
+  if (!stream_->buffered().empty()) co_return Result<void>();  // it did not wait for us
+  const Stream::Gather pieces = {AsBytes(kContinue)};
+  Result<void> sent = co_await stream_->Write(pieces, false, stall_timeout_ms_);
+  co_return sent;
+}
+
+async::Task<Result<size_t>> RequestBody::Read(MutableByteView into) {
+  if (broken_) co_return EndedEarly();
+  if (ended_ || into.empty()) co_return Result<size_t>(0);
+  if (wants_continue_) {
+    Result<void> sent = co_await SendContinue();
+    if (!sent.has_value()) {
+      broken_ = true;
+      co_return EndedEarly();
+    }
+  }
+  Result<size_t> count = 0;
+  if (head_->chunked) {
+    count = co_await ReadChunked(into);
+  } else {
+    count = co_await ReadSized(into);
+  }
+  if (count.has_value()) {
+    received_bytes_ += *count;
+    co_return count;
+  }
+  broken_ = true;
+  if (count.error().code() == Code::kCancelled) co_return EndedEarly();
+  co_return count;
+}
+
+async::Task<Result<size_t>> RequestBody::ReadSized(MutableByteView into) {
+  const uint64_t left = *head_->content_length - received_bytes_;
+  into = into.first(std::min<uint64_t>(into.size(), left));
+  size_t done = 0;
+  while (done < into.size()) {
+    Result<size_t> count = co_await stream_->ReadSome(into.subspan(done), stall_timeout_ms_);
+    if (!count.has_value()) co_return count;
+    if (*count == 0) co_return EndedEarly();
+    done += *count;
+  }
+  ended_ = done == left;
+  co_return done;
+}
+
+async::Task<Result<size_t>> RequestBody::ReadChunked(MutableByteView into) {
+  size_t done = 0;
+  while (true) {
+    const MessageParser::BodyStep step =
+        parser_->ChunkedBody(stream_->buffered(), into.subspan(done));
+    stream_->Consume(step.consumed);
+    done += step.produced;
+    ended_ = step.done;
+    if (ended_ || done == into.size()) co_return done;
+    if (step.broken || stream_->buffered().size() >= kChunkedBufferBytes)
+      co_return Error(Code::kInvalidArgument, "the request's body is not rightly chunked");
+    Result<size_t> count = co_await stream_->Fill(kChunkedBufferBytes, stall_timeout_ms_);
+    if (!count.has_value()) co_return count;
+    if (*count == 0) co_return EndedEarly();
+  }
+}
+
+async::Task<Result<std::string>> RequestBody::ReadAll(size_t max_bytes) {
+  constexpr size_t kFirstBytes = 16 * kKiB;
+  if (content_length().value_or(0) > max_bytes)
+    co_return Error(Code::kTooLarge,
+                    "the request's body may have " + std::to_string(max_bytes) + " bytes");
+  std::string body;
+  while (!ended_) {
+    // Memory is taken as bytes come, not as the client announces them.
+    const size_t held = body.size();
+    const size_t room = std::clamp(held, kFirstBytes, max_bytes + 1);
+    body.resize(held + room);
+    const MutableByteView into(reinterpret_cast<uint8_t*>(body.data()) + held, room);
+    Result<size_t> count = co_await Read(into);
+    if (!count.has_value()) co_return std::move(count).error();
+    body.resize(held + *count);
+    if (body.size() > max_bytes)
+      co_return Error(Code::kTooLarge,
+                      "the request's body may have " + std::to_string(max_bytes) + " bytes");
+    if (*count < room) break;
+  }
+  co_return body;
+}
+
+async::Task<bool> RequestBody::Drain() {
+  if (ended_) co_return true;
+  if (broken_ || wants_continue_) co_return false;
+  if (content_length().value_or(0) - received_bytes_ > kMaxDrainBytes && content_length())
+    co_return false;
+  const int64_t give_up_ms = CoarseNowMs() + stall_timeout_ms_;
+  Buffer scratch(kDrainBufferBytes);
+  uint64_t drained = 0;
+  while (!ended_ && drained <= kMaxDrainBytes && CoarseNowMs() < give_up_ms) {
+    Result<size_t> count = co_await Read(scratch.view());
+    if (!count.has_value()) co_return false;
+    drained += *count;
+  }
+  co_return ended_;
+}
+
+}  // namespace base::http

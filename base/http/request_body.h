@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/http/message.h"
+#include "base/http/stream.h"
+#include "base/http/wire.h"
+
+namespace base::http {
+
+// The body of the request whose head `parser` has taken, read from `stream`. A body with a length
+// goes straight from the socket into the reader's buffer. Internal to base/http. One thread;
+// borrows both.
+class RequestBody final : public BodyReader {
+ public:
+  RequestBody(Stream* stream, MessageParser* parser, int64_t stall_timeout_ms);
+
+  std::optional<uint64_t> content_length() const override { return head_->content_length; }
+  async::Task<Result<size_t>> Read(MutableByteView into) override;
+
+  // All of it; kTooLarge beyond max_bytes.
+  async::Task<Result<std::string>> ReadAll(size_t max_bytes);
+  // Reads on to the end if that is near (kMaxDrainBytes); false if it is not, or never came: the
+  // connection can't be used again then.
+  async::Task<bool> Drain();
+
+  // Nothing of it is left on the wire.
+  bool ended() const { return ended_; }
+  uint64_t received_bytes() const { return received_bytes_; }
+
+ private:
+  async::Task<Result<void>> SendContinue();
+  async::Task<Result<size_t>> ReadSized(MutableByteView into);
+  async::Task<Result<size_t>> ReadChunked(MutableByteView into);
+
+  Stream* const stream_;
+  MessageParser* const parser_;
+  const MessageHead* const head_;
+  const int64_t stall_timeout_ms_;
+  bool wants_continue_ = false;
+  bool ended_ = false;
+  bool broken_ = false;
+  uint64_t received_bytes_ = 0;
+};
+
+}  // namespace base::http

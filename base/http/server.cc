@@ -1,0 +1,227 @@
+#include "base/http/server.h"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <pthread.h>
+
+#include "base/async/gate.h"
+#include "base/http/connection.h"
+#include "base/log.h"
+#include "base/thread_annotations.h"
+
+namespace base::http {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+// Connections beyond the limit that are told so politely; any more are only closed.
+constexpr size_t kMaxTurnedAway = 256;
+// Out of descriptors or memory: the next accept would fail as well.
+constexpr std::chrono::milliseconds kAcceptPause{100};
+constexpr int64_t kStopReportMs = 5000;
+
+// One io thread: its own context, so that no connection ever needs a lock or a strand.
+struct Loop {
+  ConnectionSet
+      connections;  // before the context: connections that die with it still leave the set
+  asio::io_context context{1};
+  asio::executor_work_guard<asio::io_context::executor_type> guard{context.get_executor()};
+  asio::steady_timer sweep{context};
+  std::thread thread;
+};
+
+Result<tcp::endpoint> ParseListen(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  const Error bad(Code::kInvalidArgument,
+                  "listen address \"" + listen + "\" is not HOST:PORT with a numeric address");
+  if (colon == std::string::npos) return bad;
+  std::string host = listen.substr(0, colon);
+  const std::string port = listen.substr(colon + 1);
+  if (host == "localhost") host = "127.0.0.1";
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
+  if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos)
+    return bad;
+  const int number = std::stoi(port);
+  boost::system::error_code error;
+  const asio::ip::address address = asio::ip::make_address(host, error);
+  if (error || number > 65535) return bad;
+  return tcp::endpoint(address, static_cast<uint16_t>(number));
+}
+
+class ServerImpl final : public Server {
+ public:
+  ServerImpl(ServerOptions options, const Router& router, async::Pool& pool, Metrics& metrics)
+      : context_(std::move(options), router, pool, metrics) {
+    for (size_t i = 0; i < std::max<size_t>(context_.options.io_threads, 1); ++i)
+      loops_.push_back(std::make_unique<Loop>());
+    acceptor_ = std::make_unique<tcp::acceptor>(loops_.front()->context);
+  }
+  ~ServerImpl() override { Stop(); }
+
+  Result<void> Listen();
+  void Run();
+  std::string address() const override { return address_; }
+  void Stop() override;
+
+ private:
+  async::Task<void> Accept();
+  async::Task<void> Sweep(Loop* loop);
+  void Take(tcp::socket socket, Loop* loop);
+  // Calls on each connection, on its own thread.
+  void ForAll(void (Connection::*call)());
+  int64_t SweepIntervalMs() const;
+
+  ServerContext context_;
+  async::Gate gate_;
+  std::vector<std::unique_ptr<Loop>> loops_;
+  std::unique_ptr<tcp::acceptor> acceptor_;  // on the first loop
+  std::string address_;
+  Mutex stop_mutex_;
+  bool stopped_ GUARDED_BY(stop_mutex_) = false;
+};
+
+Result<void> ServerImpl::Listen() {
+  ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseListen(context_.options.listen));
+  boost::system::error_code error;
+  acceptor_->open(endpoint.protocol(), error);
+  if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor_->bind(endpoint, error);
+  if (!error) acceptor_->listen(tcp::acceptor::max_listen_connections, error);
+  if (error) {
+    return Error(Code::kUnavailable,
+                 "can't listen on " + context_.options.listen + ": " + error.message());
+  }
+  address_ = EndpointText(acceptor_->local_endpoint(error));
+  return {};
+}
+
+void ServerImpl::Run() {
+  // sendfile has no flag against it: a client that goes away would end the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  asio::co_spawn(loops_.front()->context, Accept(), asio::detached);
+  for (auto& loop : loops_) {
+    asio::co_spawn(loop->context, Sweep(loop.get()), asio::detached);
+    loop->thread = std::thread([context = &loop->context] {
+      pthread_setname_np(pthread_self(), "http-io");
+      context->run();
+    });
+  }
+}
+
+async::Task<void> ServerImpl::Accept() {
+  asio::steady_timer pause(loops_.front()->context);
+  for (size_t next = 0;; next = (next + 1) % loops_.size()) {
+    Loop* const loop = loops_[next].get();
+    auto [error, socket] =
+        co_await acceptor_->async_accept(loop->context, asio::as_tuple(asio::use_awaitable));
+    if (!acceptor_->is_open()) co_return;
+    if (!error) {
+      Take(std::move(socket), loop);
+      continue;
+    }
+    if (error == asio::error::connection_aborted) continue;
+    LOG(kWarn, "http", "can't accept a connection: {}", error.message());
+    pause.expires_after(kAcceptPause);
+    co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+    if (!acceptor_->is_open()) co_return;
+  }
+}
+
+void ServerImpl::Take(tcp::socket socket, Loop* loop) {
+  const size_t open = context_.open_connections.load();
+  if (open >= context_.options.max_connections + kMaxTurnedAway) {
+    context_.metrics.refused_connections.Add();
+    return;
+  }
+  async::Gate::Pass pass = gate_.Enter();
+  if (!pass) return;
+  auto connection = std::make_shared<Connection>(std::move(socket), &context_, &loop->connections,
+                                                 std::move(pass));
+  Connection* const raw = connection.get();
+  if (open >= context_.options.max_connections) {
+    asio::co_spawn(loop->context, raw->TurnAway(std::move(connection)), asio::detached);
+  } else {
+    asio::co_spawn(loop->context, raw->Run(std::move(connection)), asio::detached);
+  }
+}
+
+int64_t ServerImpl::SweepIntervalMs() const {
+  const ServerOptions& options = context_.options;
+  const int64_t shortest = std::min({options.header_timeout_ms, options.idle_timeout_ms,
+                                     options.body_stall_timeout_ms, kLingerTimeoutMs});
+  return std::clamp<int64_t>(shortest / 4, 5, 500);
+}
+
+// One timer for all of a thread's timeouts: setting one is a store, and none is ever cancelled.
+async::Task<void> ServerImpl::Sweep(Loop* loop) {
+  const std::chrono::milliseconds interval(SweepIntervalMs());
+  while (true) {
+    loop->sweep.expires_after(interval);
+    auto [error] = co_await loop->sweep.async_wait(asio::as_tuple(asio::use_awaitable));
+    if (error) co_return;
+    const int64_t now_ms = CoarseNowMs();
+    for (Connection* connection : loop->connections) connection->ExpireIfDue(now_ms);
+  }
+}
+
+void ServerImpl::ForAll(void (Connection::*call)()) {
+  for (auto& loop : loops_) {
+    asio::post(loop->context, [connections = &loop->connections, call] {
+      for (Connection* connection : *connections) (connection->*call)();
+    });
+  }
+}
+
+void ServerImpl::Stop() {
+  MutexLock lock(stop_mutex_);
+  if (stopped_) return;
+  stopped_ = true;
+  context_.stopping.store(true);
+  gate_.Close();
+  asio::post(loops_.front()->context, [this] {
+    boost::system::error_code ignored;
+    acceptor_->close(ignored);
+  });
+  ForAll(&Connection::CloseIfIdle);
+  if (!gate_.WaitEmpty(context_.options.drain_timeout_ms)) {
+    LOG(kWarn, "http", "{} connections did not end in time and are cut off", gate_.inside());
+    ForAll(&Connection::Close);
+    // A handler's job can't be called off, and works with what its caller owns: it must end before
+    // we do.
+    while (!gate_.WaitEmpty(kStopReportMs))
+      LOG(kWarn, "http", "still waiting for {} handlers to end", gate_.inside());
+  }
+  for (auto& loop : loops_) {
+    loop->guard.reset();
+    loop->context.stop();
+    if (loop->thread.joinable()) loop->thread.join();
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, const Router& router,
+                                              async::Pool& pool, Metrics& metrics) {
+  auto server = std::make_unique<ServerImpl>(std::move(options), router, pool, metrics);
+  RETURN_IF_ERROR(server->Listen());
+  server->Run();
+  return Result<std::unique_ptr<Server>>(std::move(server));
+}
+
+}  // namespace base::http
