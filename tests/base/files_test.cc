@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "tests/support/fault_files.h"
 #include "tests/support/results.h"
 #include "tests/support/temp_dir.h"
 
@@ -14,24 +15,39 @@ namespace {
 
 using Mode = Files::Mode;
 
-class FilesTest : public testing::Test {
- protected:
-  std::string Read(const File& file, uint64_t offset, size_t size) {
-    std::string text(size, '\0');
-    EXPECT_OK(file.ReadAt(offset, {reinterpret_cast<uint8_t*>(text.data()), size}));
-    return text;
-  }
-
-  support::TempDir dir_;
-  Files& files_ = SystemFiles();
-};
-
 Result<void> Write(File& file, uint64_t offset, std::string_view text) {
   ByteView bytes = AsBytes(text);
   return file.WriteAt(offset, {&bytes, 1});
 }
 
-TEST_F(FilesTest, WritesAndReadsAtOffsets) {
+std::string Read(const File& file, uint64_t offset, size_t size) {
+  std::string text(size, '\0');
+  EXPECT_OK(file.ReadAt(offset, {reinterpret_cast<uint8_t*>(text.data()), size}));
+  return text;
+}
+
+// What every Files promises: the machine's, and the one in memory that tests hand in instead.
+class FilesContract : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override { ASSERT_OK(files_.CreateDirs(dir_.path())); }
+
+  support::TempDir dir_;
+  support::FaultFiles memory_;
+  Files& files_ = GetParam() ? SystemFiles() : static_cast<Files&>(memory_);
+};
+
+INSTANTIATE_TEST_SUITE_P(All, FilesContract, testing::Bool(), [](const auto& info) {
+  return std::string(info.param ? "Machine" : "Memory");
+});
+
+// What only real files have.
+class FilesTest : public testing::Test {
+ protected:
+  support::TempDir dir_;
+  Files& files_ = SystemFiles();
+};
+
+TEST_P(FilesContract, WritesAndReadsAtOffsets) {
   ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
   std::vector<ByteView> pieces = {AsBytes("abc"), {}, AsBytes("defg"), {}};
   ASSERT_OK(file->WriteAt(2, pieces));
@@ -41,10 +57,9 @@ TEST_F(FilesTest, WritesAndReadsAtOffsets) {
   ASSERT_OK(file->WriteAt(0, {}));
   ASSERT_OK(file->Sync());
   file->StartWriteback();
-  EXPECT_GE(file->descriptor(), 0);
 }
 
-TEST_F(FilesTest, WritesMorePiecesThanOneSystemCallTakes) {
+TEST_P(FilesContract, WritesMorePiecesThanOneSystemCallTakes) {
   ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
   std::vector<std::string> texts;
   std::string whole;
@@ -58,7 +73,7 @@ TEST_F(FilesTest, WritesMorePiecesThanOneSystemCallTakes) {
   EXPECT_EQ(Read(*file, 0, whole.size()), whole);
 }
 
-TEST_F(FilesTest, ReadingBeyondTheEndIsCutShort) {
+TEST_P(FilesContract, ReadingBeyondTheEndIsCutShort) {
   ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
   ASSERT_OK(Write(*file, 0, "abc"));
   std::vector<uint8_t> into(4);
@@ -67,7 +82,7 @@ TEST_F(FilesTest, ReadingBeyondTheEndIsCutShort) {
   EXPECT_NE(read.error().message().find("cut short"), std::string::npos);
 }
 
-TEST_F(FilesTest, TruncateCutsAndExtends) {
+TEST_P(FilesContract, TruncateCutsAndExtends) {
   ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
   ASSERT_OK(Write(*file, 0, "abc"));
   ASSERT_OK(file->Truncate(1));
@@ -75,7 +90,7 @@ TEST_F(FilesTest, TruncateCutsAndExtends) {
   EXPECT_EQ(Read(*file, 0, 3), std::string("a\0\0", 3));
 }
 
-TEST_F(FilesTest, ModesSayWhatMayBeThere) {
+TEST_P(FilesContract, ModesSayWhatMayBeThere) {
   EXPECT_ERROR(files_.Open(dir_ / "x", Mode::kRead), Code::kNotFound);
   EXPECT_ERROR(files_.Open(dir_ / "x", Mode::kReadWrite), Code::kNotFound);
   ASSERT_OK(files_.Open(dir_ / "x", Mode::kCreateOrOpen));
@@ -85,14 +100,14 @@ TEST_F(FilesTest, ModesSayWhatMayBeThere) {
   EXPECT_ERROR(Write(*read_only, 0, "a"), Code::kIo);
 }
 
-TEST_F(FilesTest, ErrorsNameTheFile) {
+TEST_P(FilesContract, ErrorsNameTheFile) {
   std::string path = dir_ / "missing";
   auto opened = files_.Open(path, Mode::kRead);
   ASSERT_ERROR(opened, Code::kNotFound);
   EXPECT_NE(opened.error().message().find(path), std::string::npos);
 }
 
-TEST_F(FilesTest, NamesAreMadeMovedListedAndRemoved) {
+TEST_P(FilesContract, NamesAreMadeMovedListedAndRemoved) {
   ASSERT_OK(files_.CreateDirs(dir_ / "a/b/"));
   ASSERT_OK(files_.CreateDirs(dir_ / "a/b"));
   ASSERT_OK(files_.Open(dir_ / "a/x", Mode::kCreateNew));
@@ -112,6 +127,11 @@ TEST_F(FilesTest, NamesAreMadeMovedListedAndRemoved) {
   EXPECT_ERROR(files_.SyncDir(dir_ / "nowhere"), Code::kNotFound);
 }
 
+TEST_F(FilesTest, HaveADescriptor) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  EXPECT_GE(file->descriptor(), 0);
+}
+
 TEST_F(FilesTest, HolesTakeNoSpace) {
   ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
   ASSERT_OK(file->Truncate(kGiB));
@@ -121,7 +141,7 @@ TEST_F(FilesTest, HolesTakeNoSpace) {
   EXPECT_GT(info.modified_us, 0);
 }
 
-TEST_F(FilesTest, SpaceIsPlausible) {
+TEST_P(FilesContract, SpaceIsPlausible) {
   ASSERT_OK_AND_ASSIGN(SpaceInfo space, files_.Space(dir_.path()));
   EXPECT_GT(space.capacity_bytes, 0u);
   EXPECT_LE(space.available_bytes, space.capacity_bytes);
