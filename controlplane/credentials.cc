@@ -17,7 +17,8 @@ constexpr int kPrivate = 0600;
 
 }  // namespace
 
-// We read only what we wrote: a line "password: ..." in our own form. Who edits the file by hand keeps that line.
+// We read only what we wrote: a line "password: ..." in our own form. Who edits the file by hand
+// keeps that line.
 base::Result<std::optional<std::string>> ReadAdminPassword(const std::string& data_dir) {
   const std::string path = data_dir + "/clouds.yaml";
   base::Result<std::string> text = base::ReadWholeFile(path, kMaxFileBytes);
@@ -40,7 +41,8 @@ std::string NewPassword() { return base::ToBase64Url(base::RandomBytes(kPassword
 base::Result<void> WriteCredentials(const std::string& data_dir, const std::string& base_url,
                                     const std::string& region, const std::string& password) {
   const std::string clouds = fmt::format(
-      "# Made by `quarry serve`. Use it with: export OS_CLIENT_CONFIG_FILE=THIS_FILE OS_CLOUD=quarry\n"
+      "# Made by `quarry serve`. Use it with: export OS_CLIENT_CONFIG_FILE=THIS_FILE "
+      "OS_CLOUD=quarry\n"
       "# Remove it to get a new admin password at the next start.\n"
       "clouds:\n"
       "  quarry:\n"

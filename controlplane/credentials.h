@@ -7,7 +7,8 @@
 
 namespace controlplane {
 
-// DIR/clouds.yaml and DIR/endpoint: how a person and a command find the service of a data directory.
+// DIR/clouds.yaml and DIR/endpoint: how a person and a command find the service of a data
+// directory.
 
 // The admin password that an earlier start wrote down; nothing if there is no file.
 base::Result<std::optional<std::string>> ReadAdminPassword(const std::string& data_dir);

@@ -16,7 +16,7 @@ namespace controlplane {
 // The embedded back end of one data directory: files, RocksDB, and the chunk store over them. At
 // most one process has it open. Members are destroyed in the right order.
 struct EmbeddedStore {
-  // kUnavailable if another process has it open; kNotFound if `create` is false and there is none.
+  // kConflict if another process has it open; kNotFound if `create` is false and there is none.
   static base::Result<std::unique_ptr<EmbeddedStore>> Open(const Settings& settings,
                                                            base::Metrics& metrics, bool create);
 

@@ -5,8 +5,8 @@
 
 namespace controlplane {
 
-// GET /healthz: 200 "ok" while the process serves. GET /metrics: Prometheus' text format. Public: they tell no
-// tenant's names. Borrows `metrics`.
+// GET /healthz: 200 "ok" while the process serves. GET /metrics: Prometheus' text format. Public:
+// they tell no tenant's names. Borrows `metrics`.
 base::http::Service StatusService(base::Metrics& metrics);
 
 }  // namespace controlplane

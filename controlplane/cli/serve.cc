@@ -1,0 +1,80 @@
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "controlplane/cli/command.h"
+#include "controlplane/compose.h"
+#include "controlplane/settings.h"
+
+namespace controlplane::cli {
+namespace {
+
+// Blocks SIGINT and SIGTERM in this thread and all that it starts, so that one place waits for
+// them. A peer that goes away is an error of that connection, not a signal.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+void Welcome(const Quarry& quarry, const std::string& data_dir) {
+  fmt::print(
+      "\nQuarry serves on {0}\n"
+      "credentials: {1}/clouds.yaml{2}\n\n"
+      "Try, in another terminal:\n"
+      "  export OS_CLIENT_CONFIG_FILE={1}/clouds.yaml OS_CLOUD=quarry\n"
+      "  openstack image create --file DISK.raw --disk-format raw --container-format bare first\n"
+      "  openstack image list\n\n"
+      "Ctrl-C stops it.\n\n",
+      quarry.base_url(), data_dir, quarry.first_start() ? " (made just now; user admin)" : "");
+  std::fflush(stdout);
+}
+
+std::string AbsolutePath(const std::string& path) {
+  char* resolved = realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return path;
+  std::string absolute(resolved);
+  std::free(resolved);
+  return absolute;
+}
+
+}  // namespace
+
+int RunServe(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const Settings settings(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  base::SetLogLevel(*settings.log_level);
+  const sigset_t stop_signals = BlockStopSignals();
+
+  base::Result<std::unique_ptr<Quarry>> quarry = Quarry::Start(settings);
+  if (!quarry.has_value()) return Fail(quarry.error());
+  LOG(kInfo, "quarry", "settings:\n{}", options.Describe());
+  Welcome(**quarry, AbsolutePath(*settings.data_dir));
+
+  int signal = 0;
+  sigwait(&stop_signals, &signal);
+  LOG(kInfo, "quarry", "stopping ({})", signal == SIGINT ? "Ctrl-C" : "SIGTERM");
+  // A second signal ends the process at once: what was acknowledged is durable anyway.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &stop_signals, nullptr);
+  (*quarry)->Stop();
+  LOG(kInfo, "quarry", "stopped");
+  return kOk;
+}
+
+}  // namespace controlplane::cli

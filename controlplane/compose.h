@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "controlplane/settings.h"
+
+namespace controlplane {
+
+// The whole service over one data directory: stores, identity, images, maintenance, one HTTP
+// server. The composition root: from settings to objects, and the only place that knows which
+// implementations the rooms are handed.
+class Quarry {
+ public:
+  // Opens everything and serves; clouds.yaml and the endpoint file are written when it returns.
+  // `settings` is borrowed.
+  static base::Result<std::unique_ptr<Quarry>> Start(const Settings& settings);
+  virtual ~Quarry() = default;
+
+  // "http://127.0.0.1:9696"
+  virtual const std::string& base_url() const = 0;
+  // True if this start made the data directory.
+  virtual bool first_start() const = 0;
+
+  // No new work; lets what is in progress end, or be rolled back at the next start. Blocks;
+  // idempotent.
+  virtual void Stop() = 0;
+};
+
+}  // namespace controlplane
