@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""clang-tidy over every room's .cc files, with the checks of .clang-tidy; all of them are errors.
+"""Runs clang-tidy over the project's sources, as .clang-tidy says; what did not change is skipped.
 
-    clang_tidy.py BUILD [-j N] [FILE...]
+    tests/tidy/clang_tidy.py BUILD_DIR [-j N] [PATH...]
 
-BUILD has a compile_commands.json. A file that was clean is not looked at again until it, a header of ours that it
-includes, its command or .clang-tidy changes: what it saw is kept in BUILD/clang-tidy. Tests are left out: they would
-double the time, and run under the sanitizers anyway.
+A file is clean for good as long as it, everything of ours that it includes, its compile command and
+.clang-tidy are the same: a stamp named by the hash of all that stands in BUILD_DIR/tidy. The build
+must have been made (its dependency log tells what a file includes).
 """
 
 import argparse
@@ -13,69 +13,92 @@ import concurrent.futures
 import hashlib
 import json
 import os
-import pathlib
-import re
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-ROOMS = ("base/", "chunkstore/", "imaged/", "blockd/", "controlplane/")
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CLANG_TIDY = "clang-tidy-19"
 
 
-def closure(path, seen):
-    """The file and all headers of ours that it reaches."""
-    if path in seen or not path.is_file():
-        return seen
-    seen.add(path)
-    for header in INCLUDE.findall(path.read_text()):
-        closure(ROOT / header, seen)
-    return seen
+def dependencies(build):
+    """object file -> the files of ours that it was made of, from ninja's log."""
+    done = subprocess.run(["ninja", "-C", build, "-t", "deps"], capture_output=True, text=True,
+                          check=True)
+    result, current = {}, None
+    for line in done.stdout.splitlines():
+        if line and not line.startswith(" "):
+            current = line.split(":")[0]
+            result[current] = []
+        elif line.strip():
+            path = os.path.normpath(os.path.join(build, line.strip()))
+            if path.startswith(ROOT + os.sep):
+                result[current].append(path)
+    return result
 
 
-def stamp_of(build, path, command):
-    digest = hashlib.sha256((ROOT / ".clang-tidy").read_bytes() + command.encode())
-    for used in sorted(closure(path, set())):
-        digest.update(used.read_bytes())
-    return build / "clang-tidy" / digest.hexdigest()
+class Hashes:
+    def __init__(self):
+        self.known = {}
+
+    def of(self, path):
+        if path not in self.known:
+            with open(path, "rb") as content:
+                self.known[path] = hashlib.sha256(content.read()).hexdigest()
+        return self.known[path]
 
 
-def check(build, path, stamp):
-    done = subprocess.run(["clang-tidy-19", "--quiet", "-p", str(build), str(path)], check=False,
-                          capture_output=True, text=True)
-    if done.returncode == 0:
-        stamp.touch()
-        return None
-    return done.stdout + ("" if done.stdout else done.stderr)
+def stamp_name(entry, deps, hashes):
+    digest = hashlib.sha256()
+    digest.update(entry["command"].encode())
+    digest.update(hashes.of(os.path.join(ROOT, ".clang-tidy")).encode())
+    for path in sorted({entry["file"], *deps}):
+        if os.path.exists(path):
+            digest.update(f"{path} {hashes.of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def check(entry, build):
+    done = subprocess.run([CLANG_TIDY, "--quiet", "-p", build, entry["file"]], capture_output=True,
+                          text=True)
+    return entry["file"], done.returncode, done.stdout
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("-j", type=int, default=os.cpu_count(), dest="jobs")
-    parser.add_argument("files", nargs="*", help="from the root; all rooms if none is named")
-    options = parser.parse_args()
-    build = options.build.resolve()
-    (build / "clang-tidy").mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("build")
+    parser.add_argument("-j", type=int, default=os.cpu_count())
+    parser.add_argument("paths", nargs="*", help="only files whose path contains one of these")
+    args = parser.parse_args()
+    build = os.path.abspath(args.build)
+    with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as commands:
+        entries = {e["file"]: e for e in json.load(commands)
+                   if e["file"].startswith(ROOT + os.sep) and not e["file"].startswith(build)}.values()
+    deps, hashes = dependencies(build), Hashes()
+    stamps = os.path.join(build, "tidy")
+    os.makedirs(stamps, exist_ok=True)
 
-    waiting = []
-    for entry in json.loads((build / "compile_commands.json").read_text()):
-        path = pathlib.Path(entry["file"]).resolve()
-        name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else ""
-        if not name.startswith(ROOMS) or options.files and name not in options.files:
+    todo = []
+    for entry in entries:
+        if args.paths and not any(part in entry["file"] for part in args.paths):
             continue
-        stamp = stamp_of(build, path, entry["command"])
-        if not stamp.exists():
-            waiting.append((path, stamp))
-    print(f"clang-tidy: {len(waiting)} files to look at", flush=True)
-    broken = 0
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for said in pool.map(lambda item: check(build, *item), waiting):
-            if said is not None:
-                broken += 1
-                print(said, flush=True)
-    print(f"clang-tidy: {broken} files with findings")
-    return 1 if broken else 0
+        stamp = os.path.join(stamps, stamp_name(entry, deps.get(entry.get("output"), []), hashes))
+        if not os.path.exists(stamp):
+            todo.append((entry, stamp))
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(args.j) as pool:
+        futures = {pool.submit(check, entry, build): stamp for entry, stamp in todo}
+        for number, future in enumerate(concurrent.futures.as_completed(futures), 1):
+            path, code, output = future.result()
+            if sys.stderr.isatty():
+                name = os.path.relpath(path, ROOT)
+                print(f"\r\033[Kclang-tidy {number}/{len(todo)} {name}", end="", file=sys.stderr)
+            if code == 0:
+                open(futures[future], "w", encoding="utf-8").close()
+                continue
+            failed += 1
+            print(f"\n{os.path.relpath(path, ROOT)}:\n{output}")
+    print(f"clang-tidy: {len(entries)} files, {len(todo)} looked at, {failed} with findings")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Rules(unittest.TestCase):
                              ("controlplane/identity/a.cc", "chunkstore/local/files.h"),
                              ("controlplane/identity/a.cc", "controlplane/compose.h"),
                              ("base/a.h", "tests/support/temp_dir.h"),
-                             ("tests/support/a.h", "chunkstore/map.h")]:
+                             ("tests/support/a.h", "imaged/image.h")]:
             self.refuses(rule, path, f'#include "{header}"\n', "may only include")
         self.refuses(rule, "base/a.cc", '#include "result.h"\n', "from the root")
         self.refuses(rule, "elsewhere/a.cc", "", "outside the rooms")
@@ -70,6 +70,7 @@ class Rules(unittest.TestCase):
         self.accepts(rule, "base/http/a.h", "namespace base {\n")
         self.accepts(rule, "controlplane/main/a.cc", "namespace whatever {\n")
         self.accepts(rule, "tests/support/a.cc", "namespace support {\n")
+        self.accepts(rule, "tests/chunkstore/local/a.cc", "namespace conformance {\n")
 
     def test_lines(self):
         rule = tidy.check_lines
