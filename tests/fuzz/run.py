@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the fuzzers of a build with QUARRY_FUZZ, several at a time, and fails if one finds something.
+"""Runs the fuzzers of a build with QUARRY_FUZZ, several at a time; fails if one finds something.
 
-First the canary, which must crash: else the rig is blind and a clean run means nothing. New inputs that reach new
-code are kept in BUILD/fuzz/corpus/NAME, crashing ones in BUILD/fuzz/crashes; with --merge the former join the
-committed corpus, as few as cover the same.
+First the canary, which must crash: else the rig is blind and a clean run means nothing. New inputs
+that reach new code are kept in BUILD/fuzz/corpus/NAME, crashing ones in BUILD/fuzz/crashes; with
+--merge the former join the committed corpus, as few as cover the same.
 """
 
 import argparse

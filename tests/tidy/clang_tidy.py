@@ -72,7 +72,8 @@ def main():
     build = os.path.abspath(args.build)
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as commands:
         entries = {e["file"]: e for e in json.load(commands)
-                   if e["file"].startswith(ROOT + os.sep) and not e["file"].startswith(build)}.values()
+                   if e["file"].startswith(ROOT + os.sep) and not e["file"].startswith(build)}
+        entries = entries.values()
     deps, hashes = dependencies(build), Hashes()
     stamps = os.path.join(build, "tidy")
     os.makedirs(stamps, exist_ok=True)
@@ -81,7 +82,8 @@ def main():
     for entry in entries:
         if args.paths and not any(part in entry["file"] for part in args.paths):
             continue
-        stamp = os.path.join(stamps, stamp_name(entry, deps.get(entry.get("output"), []), hashes))
+        used = deps.get(entry.get("output"), [])
+        stamp = os.path.join(stamps, stamp_name(entry, used, hashes))
         if not os.path.exists(stamp):
             todo.append((entry, stamp))
     failed = 0

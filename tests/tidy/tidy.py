@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The house's rules as a test: who may include whom, where a third party's header lives, how a file looks.
+"""The house's rules as a test: who may include whom, where third parties live, how a file looks.
 
-On paper such rules erode; here a breach names its line and fails the build. Each rule is a function that takes a
-Source and yields (line number, sentence). tidy_test.py shows for each rule that it can fail.
+On paper such rules erode; here a breach names its line and fails the build. Each rule is a function
+that takes a Source and yields (line number, sentence). tidy_test.py shows that each can fail.
 """
 
 import os
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 CODE_SUFFIXES = (".cc", ".h")
-TEXT_SUFFIXES = {*CODE_SUFFIXES, ".py", ".cmake", ".txt", ".md", ".json", ".sh", ".yaml", ".yml", ""}
+TEXT_SUFFIXES = {
+    *CODE_SUFFIXES, ".py", ".cmake", ".txt", ".md", ".json", ".sh", ".yaml", ".yml", ""}
 MAX_COLUMNS = 100
 MAX_LINES = 600
 
@@ -40,8 +41,8 @@ ROOMS = {
     "bench/": {"base", "chunkstore", "imaged", "blockd", "controlplane", "bench"},
 }
 
-# The homes of third parties: a pattern of the header's name, and of the files that may include it. A home that ends
-# in .cc keeps the header out of every interface.
+# The homes of third parties: a pattern of the header's name, and of the files that may include it.
+# A home that ends in .cc keeps the header out of every interface.
 HOMES = [
     (r"boost/asio", r"base/(async|http)/.*|tests/base/.*"),
     (r"boost/beast", r"base/http/[^/]+\.cc|tests/base/http/.*"),
@@ -216,8 +217,8 @@ def project_files() -> list[str]:
 
 
 def check_format(paths: list[str]) -> list[str]:
-    done = subprocess.run(["clang-format-19", "--dry-run", "-Werror", *paths], cwd=ROOT, check=False,
-                          capture_output=True, text=True)
+    done = subprocess.run(["clang-format-19", "--dry-run", "-Werror", *paths], cwd=ROOT,
+                          check=False, capture_output=True, text=True)
     found = sorted(set(re.findall(r"^(\S+?):\d+:\d+: error", done.stderr, re.MULTILINE)))
     if done.returncode != 0 and not found:
         return [f"clang-format-19: {done.stderr.strip()}"]
