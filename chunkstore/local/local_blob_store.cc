@@ -38,8 +38,19 @@ Result<void> MakeFolders(Files& files, const std::string& dir, const std::string
     if (!there.contains(name)) RETURN_IF_ERROR(files.CreateDirs(root + "/" + name));
   }
   RETURN_IF_ERROR(files.SyncDir(root));
-  RETURN_IF_ERROR(files.SyncDir(dir));
-  return files.SyncDir(Parent(dir));
+  return files.SyncDir(dir);
+}
+
+// Makes `dir` and what is missing above it, durably. Folders above that are there already may be
+// ones that an earlier attempt did not live to sync; they need not be ours to open.
+Result<void> MakeDirDurably(Files& files, const std::string& dir) {
+  std::string parent = Parent(dir);
+  bool is_top = parent == dir || parent == ".";
+  if (!is_top) RETURN_IF_ERROR(MakeDirDurably(files, parent));
+  bool was_there = files.Stat(dir).has_value();
+  if (!was_there) RETURN_IF_ERROR(files.CreateDirs(dir));
+  Result<void> synced = files.SyncDir(parent);
+  return was_there ? Result<void>() : synced;
 }
 
 Error NoBlob(std::string_view name) {
@@ -56,8 +67,8 @@ LocalBlobStore::LocalBlobStore(Files& files, const std::string& dir, StoreLock l
       sync_(files) {}
 
 Result<std::unique_ptr<LocalBlobStore>> LocalBlobStore::Open(Files& files, const std::string& dir) {
-  RETURN_IF_ERROR(files.CreateDirs(dir));
-  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(files, dir));
+  RETURN_IF_ERROR(MakeDirDurably(files, dir));
+  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(files, dir + "/LOCK"));
   std::unique_ptr<LocalBlobStore> store(new LocalBlobStore(files, dir, std::move(lock)));
   RETURN_IF_ERROR(MakeFolders(files, dir, store->root_));
   return store;
@@ -103,6 +114,9 @@ Result<std::shared_ptr<base::File>> LocalBlobStore::OpenFile(std::string_view na
 Result<void> LocalBlobStore::Get(std::string_view name, uint64_t offset,
                                  base::MutableByteView into) {
   ASSIGN_OR_RETURN(auto file, OpenFile(name));
+  if (offset > kMaxBlobBytes) {  // further than a file system may count
+    return Error(Code::kCorruption, fmt::format("blob {} is cut short", name));
+  }
   return file->ReadAt(offset, into);
 }
 

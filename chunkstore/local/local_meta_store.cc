@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/thread_annotations.h"
 #include "chunkstore/local/partition_keys.h"
+#include "chunkstore/local/store_lock.h"
 #include "chunkstore/local/sync_mark.h"
 
 namespace chunkstore::local {
@@ -77,8 +78,8 @@ rocksdb::Options StoreOptions(const LocalMetaStoreOptions& options) {
 
 class LocalMetaStore : public MetaStore {
  public:
-  LocalMetaStore(std::unique_ptr<rocksdb::DB> db, SyncMark mark)
-      : db_(std::move(db)), mark_(std::move(mark)) {}
+  LocalMetaStore(StoreLock lock, std::unique_ptr<rocksdb::DB> db, SyncMark mark)
+      : lock_(std::move(lock)), db_(std::move(db)), mark_(std::move(mark)) {}
   ~LocalMetaStore() override;
 
   Result<std::string> Get(std::string_view partition, std::string_view key) override;
@@ -98,6 +99,7 @@ class LocalMetaStore : public MetaStore {
   rocksdb::Status Resuming(const std::function<rocksdb::Status()>& operation);
   Result<void> SyncLog();
 
+  const StoreLock lock_;
   std::unique_ptr<rocksdb::DB> db_;
   std::array<base::Mutex, kStripes> stripes_;
 
@@ -262,9 +264,17 @@ Result<std::vector<std::string>> LocalMetaStore::Partitions(std::string_view pre
   return names;
 }
 
-// RocksDB's words for a lock that another process, or this one, holds.
-bool IsLocked(const rocksdb::Status& status) {
-  return status.IsIOError() && status.ToString().find("lock") != std::string::npos;
+// RocksDB gives up what lies behind the first damage in its log when it opens for writing, so we
+// look first: a store that lost what it acknowledged is refused as it is, with all that might help
+// to restore it.
+Result<void> CheckLog(const rocksdb::Options& options, const std::string& dir,
+                      const SyncMark& mark) {
+  if (mark.synced() == 0) return {};
+  rocksdb::DB* opened = nullptr;
+  rocksdb::Status status = rocksdb::DB::OpenForReadOnly(options, dir, &opened);
+  if (!status.ok()) return ToError(status, "open the metadata in " + dir);
+  std::unique_ptr<rocksdb::DB> db(opened);
+  return mark.Check(db->GetLatestSequenceNumber());
 }
 
 }  // namespace
@@ -272,19 +282,17 @@ bool IsLocked(const rocksdb::Status& status) {
 Result<std::unique_ptr<MetaStore>> OpenLocalMetaStore(const std::string& dir,
                                                       const LocalMetaStoreOptions& options) {
   RETURN_IF_ERROR(base::SystemFiles().CreateDirs(dir));
+  // Not RocksDB's own file LOCK: closing any descriptor of that would drop its lock.
+  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(base::SystemFiles(), dir + "/OWNER"));
+  ASSIGN_OR_RETURN(SyncMark mark, SyncMark::Open(dir));
+  rocksdb::Options db_options = StoreOptions(options);
+  RETURN_IF_ERROR(CheckLog(db_options, dir, mark));
   rocksdb::DB* opened = nullptr;
-  rocksdb::Status status = rocksdb::DB::Open(StoreOptions(options), dir, &opened);
-  if (IsLocked(status)) {
-    return Error(Code::kConflict,
-                 fmt::format("the metadata in {} is open in another process: stop it, or give the "
-                             "command to it",
-                             dir));
-  }
+  rocksdb::Status status = rocksdb::DB::Open(db_options, dir, &opened);
   if (!status.ok()) return ToError(status, "open the metadata in " + dir);
   std::unique_ptr<rocksdb::DB> db(opened);
-  ASSIGN_OR_RETURN(SyncMark mark, SyncMark::Open(dir, db->GetLatestSequenceNumber()));
   return std::unique_ptr<MetaStore>(
-      std::make_unique<LocalMetaStore>(std::move(db), std::move(mark)));
+      std::make_unique<LocalMetaStore>(std::move(lock), std::move(db), std::move(mark)));
 }
 
 }  // namespace chunkstore::local

@@ -27,16 +27,16 @@ std::string OwnerIn(const base::File& file) {
 
 }  // namespace
 
-Result<StoreLock> StoreLock::Acquire(base::Files& files, const std::string& dir) {
-  ASSIGN_OR_RETURN(auto file, files.Open(dir + "/LOCK", base::Files::Mode::kCreateOrOpen));
+Result<StoreLock> StoreLock::Acquire(base::Files& files, const std::string& path) {
+  ASSIGN_OR_RETURN(auto file, files.Open(path, base::Files::Mode::kCreateOrOpen));
   if (file->descriptor() < 0) return StoreLock(std::move(file));
   if (flock(file->descriptor(), LOCK_EX | LOCK_NB) != 0) {
     int error_number = errno;
-    if (error_number != EWOULDBLOCK) return base::ErrnoError(error_number, "lock " + dir + "/LOCK");
+    if (error_number != EWOULDBLOCK) return base::ErrnoError(error_number, "lock " + path);
     return Error(Code::kConflict,
-                 fmt::format("the store in {} is open already, in process {}: stop it, or give "
+                 fmt::format("{} is held: the store is open in process {}. Stop it, or give "
                              "the command to it",
-                             dir, OwnerIn(*file)));
+                             path, OwnerIn(*file)));
   }
   std::string pid = std::to_string(getpid());
   base::ByteView bytes = base::AsBytes(pid);

@@ -1,5 +1,8 @@
 #include "chunkstore/local/sync_mark.h"
 
+#include <optional>
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "base/coding.h"
@@ -21,38 +24,41 @@ std::string Encode(uint64_t synced) {
   return mark;
 }
 
-// 0 where there is no mark, or none that can be trusted.
-Result<uint64_t> Read(const base::File& file, const std::string& path) {
+// Nothing if it is damaged.
+std::optional<uint64_t> Read(const base::File& file) {
   std::string mark(kMarkBytes, '\0');
-  ASSIGN_OR_RETURN(uint64_t size, file.Size());
-  if (size == 0) return 0;
-  Result<void> read = size == kMarkBytes
-                          ? file.ReadAt(0, {reinterpret_cast<uint8_t*>(mark.data()), kMarkBytes})
-                          : base::Error(base::Code::kCorruption, "wrong length");
-  if (read) {
-    ASSIGN_OR_RETURN(uint64_t synced, base::Decoder(mark).Fixed<uint64_t>());
-    if (Encode(synced) == mark) return synced;
-  }
-  LOG(kWarn, "chunkstore", "{} is damaged: nothing tells whether the log lost its end", path);
-  return 0;
+  if (!file.ReadAt(0, {reinterpret_cast<uint8_t*>(mark.data()), kMarkBytes})) return std::nullopt;
+  Result<uint64_t> synced = base::Decoder(mark).Fixed<uint64_t>();
+  if (!synced || Encode(*synced) != mark) return std::nullopt;
+  return *synced;
 }
 
 }  // namespace
 
-Result<SyncMark> SyncMark::Open(const std::string& dir, uint64_t reached) {
+Result<SyncMark> SyncMark::Open(const std::string& dir) {
   std::string path = dir + "/SYNCED";
   ASSIGN_OR_RETURN(auto file, base::SystemFiles().Open(path, base::Files::Mode::kCreateOrOpen));
-  ASSIGN_OR_RETURN(uint64_t synced, Read(*file, path));
-  if (synced > reached) {
-    return base::Error(
-        base::Code::kCorruption,
-        fmt::format(
-            "the log in {} is damaged: the last {} of the changes that were acknowledged are "
-            "missing. Restore the directory, or remove {} to go on without them and run "
-            "quarry fsck --rebuild-index",
-            dir, synced - reached, path));
+  ASSIGN_OR_RETURN(uint64_t size, file->Size());
+  SyncMark mark(path, std::move(file));
+  if (size == 0) return mark;
+  std::optional<uint64_t> synced = Read(*mark.file_);
+  if (synced) {
+    mark.synced_ = *synced;
+  } else {
+    LOG(kWarn, "chunkstore", "{} is damaged: nothing tells whether the log lost its end", path);
   }
-  return SyncMark(std::move(file));
+  return mark;
+}
+
+Result<void> SyncMark::Check(uint64_t reached) const {
+  if (reached >= synced_) return {};
+  return base::Error(
+      base::Code::kCorruption,
+      fmt::format(
+          "the metadata's log is damaged: the last {} of the changes that were acknowledged "
+          "are missing. Restore the directory, or remove {} to go on without them and run "
+          "quarry fsck --rebuild-index",
+          synced_ - reached, path_));
 }
 
 void SyncMark::Set(uint64_t synced) {

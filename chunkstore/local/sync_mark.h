@@ -14,15 +14,23 @@ namespace chunkstore::local {
 // itself: an older number is right as well. One thread at a time.
 class SyncMark {
  public:
-  // `reached` is the last commit that the store has now. kCorruption if the mark says it had more.
-  static base::Result<SyncMark> Open(const std::string& dir, uint64_t reached);
+  static base::Result<SyncMark> Open(const std::string& dir);
+
+  // 0 where nothing was synced yet, or the mark can't be trusted.
+  uint64_t synced() const { return synced_; }
+  // `reached` is the last commit that the store has now. kCorruption if it had more.
+  base::Result<void> Check(uint64_t reached) const;
 
   // Best effort: a mark that cannot be written leaves the older one.
   void Set(uint64_t synced);
 
  private:
-  explicit SyncMark(std::unique_ptr<base::File> file) : file_(std::move(file)) {}
+  SyncMark(std::string path, std::unique_ptr<base::File> file)
+      : path_(std::move(path)), file_(std::move(file)) {}
+
+  std::string path_;
   std::unique_ptr<base::File> file_;
+  uint64_t synced_ = 0;
 };
 
 }  // namespace chunkstore::local

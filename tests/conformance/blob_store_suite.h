@@ -20,6 +20,8 @@ class BlobStoreHarness {
  public:
   virtual ~BlobStoreHarness() = default;
   virtual chunkstore::BlobStore& store() = 0;
+  // False: FailCall and SetCapacity can't be had here, and what needs them is skipped.
+  virtual bool injects() const { return true; }
   // The n-th call from now (1 is the next) to what lies under the store fails once with this error,
   // somehow: before it, after it, or in its middle.
   virtual void FailCall(uint64_t n, base::Error error) = 0;

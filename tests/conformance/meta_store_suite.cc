@@ -46,6 +46,8 @@ const std::string kHigh("\xff");
 
 }  // namespace
 
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(MetaStoreSuite);
+
 TEST_P(MetaStoreSuite, CommitsAndReads) {
   EXPECT_ERROR(store().Get("p", "k"), Code::kNotFound);
   ASSERT_OK(store().Commit("p", MetaBatch().Put("k", "1").Put("l", "2").Put("empty", "")));

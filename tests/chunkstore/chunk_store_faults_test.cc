@@ -1,0 +1,182 @@
+#include <gtest/gtest.h>
+
+#include "tests/chunkstore/chunk_store_world.h"
+#include "tests/support/faulty_stores.h"
+
+// Every n-th operation of the stores below fails, for all n, in each way; and every n-th operation is the last before a
+// crash that loses what was not synced. What was acknowledged is there, nothing else is seen, and the collector gets
+// every byte back.
+
+namespace chunkstore::testing {
+namespace {
+
+using base::Code;
+using base::Error;
+using support::FaultPlan;
+
+// Contents of one short chunk each, far out, so that their maps have two levels and cost no time.
+constexpr uint64_t kFar = 1500;
+constexpr uint32_t kShort = 3000;
+constexpr uint64_t kSize = kFar * kChunkBytes + kShort;
+
+class FaultyWorld {
+ public:
+  FaultyWorld() {
+    options_.background_bytes_per_s = 0;
+    Open();
+  }
+
+  // What the process would do after a restart; `crash` loses what no sync covered.
+  void Restart(std::optional<uint64_t> crash_seed) {
+    plan_.FailFrom(1, Error(Code::kIo, "the process is dead"), FaultPlan::When::kBefore);
+    ingests_.clear();
+    store_.reset();
+    plan_.Clear();
+    if (crash_seed) meta_.Crash(*crash_seed);
+    Open();
+  }
+
+  base::Result<void> Upload(const std::string& holder, uint32_t seed) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Ingest> ingest, store_->NewIngest(holder, "x"));
+    ingests_.push_back(std::move(ingest));
+    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(seed, kShort))));
+    RETURN_IF_ERROR(ingests_.back()->Finish(kSize));
+    acknowledged_[holder] = seed;
+    ingests_.pop_back();
+    return {};
+  }
+  base::Result<void> HoldAgain(const std::string& source, const std::string& holder) {
+    RETURN_IF_ERROR(store_->HoldAgain(source, holder, "y"));
+    acknowledged_[holder] = acknowledged_[source];
+    return {};
+  }
+  base::Result<void> Release(const std::string& holder) {
+    const uint32_t seed = acknowledged_.contains(holder) ? acknowledged_[holder] : 0;
+    acknowledged_.erase(holder);
+    maybe_[holder] = seed;
+    RETURN_IF_ERROR(store_->Release(holder));
+    maybe_.erase(holder);
+    return {};
+  }
+  base::Result<void> Collect(bool orphans) {
+    RETURN_IF_ERROR(store_->Collect(orphans, nullptr));
+    return {};
+  }
+  base::Result<void> Read(const std::string& holder) {
+    ASSIGN_OR_RETURN(const ChunkStore::Held held, store_->FindHolder(holder));
+    if (!held.root) return Error(Code::kNotFound, "only claimed");
+    ASSIGN_OR_RETURN(const std::shared_ptr<Content> content, store_->Open(*held.root));
+    std::string bytes(kShort, '?');
+    RETURN_IF_ERROR(content->ReadAt(kFar * kChunkBytes,
+                                    {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+    const uint32_t expected =
+        acknowledged_.contains(holder) ? acknowledged_[holder] : maybe_[holder];
+    if (bytes != MakeBytes(expected, kShort)) return Error(Code::kCorruption, "WRONG BYTES");
+    return {};
+  }
+
+  // The workload; stops at the first error.
+  base::Result<void> Work() {
+    RETURN_IF_ERROR(Upload("a", 1));
+    RETURN_IF_ERROR(Upload("b", 1));
+    RETURN_IF_ERROR(Upload("c", 2));
+    RETURN_IF_ERROR(HoldAgain("a", "d"));
+    RETURN_IF_ERROR(Release("a"));
+    RETURN_IF_ERROR(Release("c"));
+    RETURN_IF_ERROR(Collect(false));
+    RETURN_IF_ERROR(Upload("e", 2));
+    RETURN_IF_ERROR(Read("b"));
+    return {};
+  }
+
+  void CheckAndEmpty() {
+    for (const auto& [holder, seed] : acknowledged_) EXPECT_OK(Read(holder)) << holder;
+    clock_.AdvanceUs(options_.lease_ms * 1000 + 1);
+    ASSERT_OK(Collect(true));
+    ExpectClean(*store_);
+    for (const auto& [holder, seed] : acknowledged_) EXPECT_OK(Read(holder)) << holder;
+    ASSERT_OK_AND_ASSIGN(const auto all, store_->Holders("", "", 100));
+    for (const auto& held : all) {
+      EXPECT_TRUE(held.root.has_value()) << held.holder;
+      ASSERT_OK(store_->Release(held.holder));
+    }
+    ASSERT_OK(Collect(true));
+    ExpectEmpty(blobs_, meta_);
+  }
+
+  FaultPlan& plan() { return plan_; }
+
+ private:
+  void Open() {
+    auto opened = ChunkStore::Open(options_, faulty_blobs_, faulty_meta_, clock_, metrics_);
+    ASSERT_OK(opened);
+    store_ = *std::move(opened);
+  }
+
+  FaultPlan plan_;
+  base::Metrics metrics_;
+  base::ManualClock clock_;
+  MemoryBlobStore blobs_;
+  MemoryMetaStore meta_;
+  support::FaultyBlobStore faulty_blobs_{blobs_, plan_};
+  support::FaultyMetaStore faulty_meta_{meta_, plan_};
+  ChunkStoreOptions options_;
+  std::unique_ptr<ChunkStore> store_;
+  std::vector<std::unique_ptr<Ingest>> ingests_;
+  std::map<std::string, uint32_t> acknowledged_;
+  std::map<std::string, uint32_t> maybe_;  // a release that failed: held or not
+};
+
+uint64_t CountOperations() {
+  FaultyWorld world;
+  EXPECT_OK(world.Work());
+  return world.plan().operations();
+}
+
+class EveryOperation : public ::testing::TestWithParam<FaultPlan::When> {};
+
+TEST_P(EveryOperation, FailsOnce) {
+  const uint64_t operations = CountOperations();
+  for (uint64_t n = 1; n <= operations; ++n) {
+    SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(operations));
+    FaultyWorld world;
+    world.plan().FailAt(n, Error(Code::kIo, "injected"), GetParam());
+    const base::Result<void> worked = world.Work();
+    if (!worked.has_value()) EXPECT_ERROR(worked, Code::kIo);
+    world.plan().Clear();
+    world.Restart(std::nullopt);
+    world.CheckAndEmpty();
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST_P(EveryOperation, IsTheLastBeforeACrash) {
+  const uint64_t operations = CountOperations();
+  for (uint64_t n = 1; n <= operations; ++n) {
+    SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(operations));
+    FaultyWorld world;
+    world.plan().FailFrom(n, Error(Code::kIo, "injected"), GetParam());
+    const base::Result<void> worked = world.Work();
+    (void)worked;
+    world.Restart(n);
+    world.CheckAndEmpty();
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, EveryOperation,
+                         ::testing::Values(FaultPlan::When::kBefore, FaultPlan::When::kAfter,
+                                           FaultPlan::When::kTorn),
+                         [](const auto& info) {
+                           switch (info.param) {
+                             case FaultPlan::When::kBefore:
+                               return "Before";
+                             case FaultPlan::When::kAfter:
+                               return "After";
+                             default:
+                               return "Torn";
+                           }
+                         });
+
+}  // namespace
+}  // namespace chunkstore::testing
