@@ -4,8 +4,6 @@ import http.client
 import json
 import urllib.parse
 
-import yaml
-
 from system import Failed
 
 
@@ -13,6 +11,7 @@ class Cloud:
     """One project's admin on one cloud, described by a clouds.yaml with a single cloud."""
 
     def __init__(self, clouds_yaml):
+        import yaml  # late: a package that install() may have brought a moment ago
         clouds = yaml.safe_load(clouds_yaml.read_text())["clouds"]
         (self.name, entry), *_ = clouds.items()
         self.auth = entry["auth"]
@@ -92,11 +91,11 @@ class Cloud:
 
 
 def write_clouds_yaml(path, name, auth_url, password):
-    """The clouds.yaml of a service that we started."""
+    """The clouds.yaml of a service that we started (JSON is YAML)."""
     path.touch(0o600)
-    path.write_text(yaml.safe_dump({"clouds": {name: {
+    path.write_text(json.dumps({"clouds": {name: {
         "auth": {"auth_url": auth_url, "username": "admin", "password": password,
                  "project_name": "admin", "user_domain_name": "Default",
                  "project_domain_name": "Default"},
-        "region_name": "RegionOne", "identity_api_version": 3}}}))
+        "region_name": "RegionOne", "identity_api_version": 3}}}, indent=1))
     return path

@@ -3,8 +3,8 @@
 
     bench/peers/openstack.py [--dir DIR]      starts them, prints where clouds.yaml lies, waits
 
-MariaDB, memcached and two uWSGI servers (4 processes of 32 threads each, the rest of the settings as
-Debian ships them) with the file store. Libraries are installed as packages; the service packages
+MariaDB, memcached and two uWSGI servers (4 processes of 32 threads each, the rest of the settings
+as Debian ships them) with the file store. Libraries are installed as packages; the service packages
 themselves are only unpacked, so no service is registered or started and /etc stays as it is.
 """
 

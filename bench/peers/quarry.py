@@ -9,6 +9,7 @@ class Quarry:
 
     def __init__(self, binary, directory, options=()):
         """Starts `binary` with its data in `directory`/data; `options` are further arguments."""
+        self.directory = directory
         self.data = directory / "data"
         self._server = Server("quarry", [binary, "serve", "--data-dir", self.data, "--listen",
                                          "127.0.0.1:0", *options], directory)

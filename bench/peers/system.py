@@ -1,6 +1,7 @@
-"""Programs that a benchmark needs: installed by package name, started privately, stopped for sure."""
+"""Programs that a benchmark needs: installed by name, started privately, stopped for sure."""
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -28,9 +29,8 @@ def prepare_process():
     """Debian's own Python and tools first, and TERM handled like Ctrl-C: everything is stopped."""
     os.environ["PATH"] = SANE_PATH
     os.environ["LC_ALL"] = "C.UTF-8"
-    for name in [n for n in os.environ if n.startswith("OS_") or n.lower().endswith("_proxy")]:
-        if name.startswith("OS_"):
-            del os.environ[name]  # another cloud's credentials have no business here
+    for name in [n for n in os.environ if n.startswith("OS_")]:
+        del os.environ[name]  # another cloud's credentials have no business here
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
     def interrupted(number, _frame):
@@ -77,9 +77,13 @@ def install(packages):
         return
     say(f"installing {' '.join(missing)}")
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    command = ["apt-get", "-o", "DPkg::Lock::Timeout=900", "install", "-y",
+               "--no-install-recommends", *missing]
     with no_service_starts():
-        run("apt-get", "-o", "DPkg::Lock::Timeout=900", "install", "-y",
-            "--no-install-recommends", *missing, env=env)
+        if run(*command, env=env, check=False).returncode != 0:
+            run("apt-get", "update")  # the package lists may be missing or old
+            run(*command, env=env)
+    importlib.invalidate_caches()
 
 
 def unpack(package, directory):
