@@ -2,8 +2,8 @@
 
 #include "controlplane/identity/resource.h"
 
-// The rows of the table, by what they are about. Others show their records too (a user's projects, a trust's
-// roles), so the rows can be had one by one.
+// The rows of the table, by what they are about. Others show their records too (a user's projects,
+// a trust's roles), so the rows can be had one by one.
 
 namespace controlplane::identity {
 
@@ -23,7 +23,8 @@ Resource CredentialResource();
 Resource ConsumerResource();
 Resource EndpointGroupResource();
 
-// The domain of whoever calls, which new users, groups and projects go to unless the client names another.
+// The domain of whoever calls, which new users, groups and projects go to unless the client names
+// another.
 std::string CallersDomain(const Call& call);
 
 // A tag that a project may have.

@@ -1,0 +1,132 @@
+#include <cstdlib>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "base/files.h"
+#include "controlplane/cli/cloud.h"
+#include "controlplane/cli/command.h"
+#include "controlplane/cli/image_transfer.h"
+#include "controlplane/cli/progress.h"
+#include "controlplane/credentials.h"
+#include "tests/support/results.h"
+#include "tests/support/temp_dir.h"
+
+namespace controlplane::cli {
+namespace {
+
+using base::Code;
+
+// No OS_ variable of whoever runs the test is seen.
+class CloudTest : public testing::Test {
+ protected:
+  CloudTest() {
+    for (const char* name : {"OS_CLOUD", "OS_CLIENT_CONFIG_FILE", "OS_AUTH_URL", "OS_USERNAME",
+                             "OS_PASSWORD", "OS_PROJECT_NAME", "OS_REGION_NAME"}) {
+      unsetenv(name);
+    }
+    setenv("HOME", dir_.path().c_str(), 1);
+  }
+  support::TempDir dir_;
+};
+
+TEST_F(CloudTest, FindsWhatTheServiceWroteDown) {
+  ASSERT_OK(WriteCredentials(dir_.path(), "http://127.0.0.1:1234", "RegionOne", "s3cret"));
+  struct stat info{};
+  ASSERT_EQ(stat((dir_ / "clouds.yaml").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("", dir_.path()));
+  EXPECT_EQ(cloud.auth_url, "http://127.0.0.1:1234/identity/v3");
+  EXPECT_EQ(cloud.username, "admin");
+  EXPECT_EQ(cloud.password, "s3cret");
+  EXPECT_EQ(cloud.project, "admin");
+  ASSERT_OK_AND_ASSIGN(const auto password, ReadAdminPassword(dir_.path()));
+  EXPECT_EQ(password, "s3cret");
+}
+
+TEST_F(CloudTest, AMissingFileIsNoPassword) {
+  ASSERT_OK_AND_ASSIGN(const auto password, ReadAdminPassword(dir_.path()));
+  EXPECT_FALSE(password.has_value());
+}
+
+TEST_F(CloudTest, ANamedCloudComesFromTheConfigurationFile) {
+  const std::string path = dir_ / "mine.yaml";
+  ASSERT_OK(base::WriteFileDurably(path,
+                                   "clouds:\n  far:\n    region_name: North\n    auth:\n"
+                                   "      auth_url: http://far:5000/v3\n      username: u\n"
+                                   "      password: 'p'\n      project_name: x\n"));
+  setenv("OS_CLIENT_CONFIG_FILE", path.c_str(), 1);
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("far", dir_.path()));
+  EXPECT_EQ(cloud.auth_url, "http://far:5000/v3");
+  EXPECT_EQ(cloud.region, "North");
+  EXPECT_EQ(cloud.user_domain, "Default");
+  EXPECT_ERROR(FindCloud("near", dir_.path()), Code::kNotFound);
+  ASSERT_OK(base::WriteFileDurably(path, "clouds: ["));
+  EXPECT_ERROR(FindCloud("far", dir_.path()), Code::kInvalidArgument);
+}
+
+TEST_F(CloudTest, TheEnvironmentNamesACloudToo) {
+  setenv("OS_AUTH_URL", "http://there:5000/v3", 1);
+  setenv("OS_USERNAME", "me", 1);
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("", dir_.path()));
+  EXPECT_EQ(cloud.auth_url, "http://there:5000/v3");
+  EXPECT_EQ(cloud.username, "me");
+}
+
+TEST_F(CloudTest, WithoutAnyItSaysWhatToDo) {
+  const auto missing = FindCloud("", dir_.path());
+  ASSERT_ERROR(missing, Code::kNotFound);
+  EXPECT_NE(missing.error().message().find("--data-dir"), std::string::npos);
+}
+
+TEST(Credentials, PasswordsAreLongAndDiffer) {
+  const std::string a = NewPassword();
+  EXPECT_GE(a.size(), 30u);
+  EXPECT_NE(a, NewPassword());
+}
+
+TEST(Progress, FormatsTimes) {
+  EXPECT_EQ(FormatSeconds(0.2), "0 s");
+  EXPECT_EQ(FormatSeconds(59), "59 s");
+  EXPECT_EQ(FormatSeconds(125), "2 min 5 s");
+  EXPECT_EQ(FormatSeconds(3840), "1 h 4 min");
+}
+
+TEST(GuessDiskFormat, LooksAtTheFirstBytes) {
+  support::TempDir dir;
+  const std::string path = dir / "disk";
+  const auto guess = [&](const std::string& content) {
+    EXPECT_TRUE(support::IsOk(base::WriteFileDurably(path, content)));
+    return GuessDiskFormat(path).value_or("error");
+  };
+  EXPECT_EQ(guess(""), "raw");
+  EXPECT_EQ(guess(std::string("QFI\xfb\0\0\0\3", 8)), "qcow2");
+  EXPECT_EQ(guess("KDMV and more"), "vmdk");
+  EXPECT_EQ(guess(std::string(64, 'x') + "\x7f\x10\xda\xbe"), "vdi");
+  EXPECT_EQ(guess(std::string(32769, '\0') + "CD001"), "iso");
+  EXPECT_EQ(guess(std::string(100'000, 'x')), "raw");
+  EXPECT_ERROR(GuessDiskFormat(dir / "nosuch"), Code::kNotFound);
+}
+
+TEST(Commands, UnknownOnesAndHelpHaveTheirExitCodes) {
+  EXPECT_EQ(Run({}), kUsage);
+  EXPECT_EQ(Run({"frobnicate"}), kUsage);
+  EXPECT_EQ(Run({"image", "frobnicate"}), kUsage);
+  EXPECT_EQ(Run({"--help"}), kOk);
+  for (const Command& command : Commands()) {
+    std::vector<std::string> args;
+    const std::string name(command.name);
+    const size_t space = name.find(' ');
+    args.push_back(name.substr(0, space));
+    if (space != std::string::npos) args.push_back(name.substr(space + 1));
+    args.push_back("--help");
+    EXPECT_EQ(Run(args), kOk) << name;
+    args.back() = "--no-such-option";
+    EXPECT_EQ(Run(args), kUsage) << name;
+  }
+}
+
+}  // namespace
+}  // namespace controlplane::cli
