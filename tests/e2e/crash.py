@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Kills the service with kill -9 at random moments of uploads, deletes and collections, and looks what is left.
+"""Kills the service with kill -9 at random moments of uploads, deletes and collections.
 
 What must hold after every kill:
-  - an upload that was acknowledged is active and comes back byte for byte, until its deletion was asked for;
-  - an upload that was not is queued (or, if only the answer was lost, active and whole): never in between;
+  - an upload that was acknowledged is active and comes back byte for byte, until its deletion
+    was asked for;
+  - an upload that was not is queued (or, if only the answer was lost, active and whole): never
+    in between;
   - a deletion that was acknowledged is final;
 and at the very end, with everything deleted and collected: no chunk, no byte, no file is left.
 
@@ -36,7 +38,8 @@ class Expected:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.images = {}  # id -> {"sha", "upload": None|"asked"|"done", "delete": None|"asked"|"done"}
+        # id -> {"sha", "upload": None|"asked"|"done", "delete": None|"asked"|"done"}
+        self.images = {}
 
     def add(self, image_id):
         with self.lock:
@@ -48,7 +51,8 @@ class Expected:
 
     def pick(self, rng, upload):
         with self.lock:
-            fit = [i for i, e in self.images.items() if e["upload"] == upload and e["delete"] is None]
+            fit = [i for i, e in self.images.items()
+                   if e["upload"] == upload and e["delete"] is None]
         return rng.choice(fit) if fit else None
 
     def count(self):
@@ -65,7 +69,7 @@ class Expected:
 
 
 class Workload:
-    """Threads that upload, delete, read and collect until told to stop or until the service is gone."""
+    """Threads that upload, delete, read and collect until the service is gone."""
 
     def __init__(self, service, token, expected, pool, seed):
         self.service, self.token, self.expected, self.pool = service, token, expected, pool
@@ -170,7 +174,7 @@ def check_image(images, image_id, entry, read_bytes):
         raise AssertionError(f"image {image_id} came back after its deletion was acknowledged")
     status = reply.json()["status"]
     if entry["upload"] == "done" and status != "active":
-        raise AssertionError(f"image {image_id}: the upload was acknowledged, its status is {status}")
+        raise AssertionError(f"image {image_id}: acknowledged, but its status is {status}")
     if status == "active" and read_bytes:
         body = images.call("GET", f"/{image_id}/file")
         assert body.status == 200, (body.status, body.body[:200])

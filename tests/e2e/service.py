@@ -1,4 +1,4 @@
-"""Starts a real `quarry serve` for a test, talks to it over plain HTTP, and stops or kills it by pid."""
+"""Starts a real `quarry serve` for a test, talks to it, and stops or kills it by pid."""
 
 import json
 import os
@@ -69,7 +69,8 @@ class Service:
             os.unlink(endpoint)
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [QUARRY, "serve", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0", *self.options],
+            [QUARRY, "serve", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+             *self.options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
         log.close()
         deadline = time.monotonic() + START_SECONDS

@@ -1,4 +1,4 @@
-"""The main job, with the stock client and real Debian disk images: in over the Image API, stored once, and back."""
+"""The main job, with the stock client and real Debian disk images: in, stored once, and back."""
 
 import hashlib
 import json
@@ -102,13 +102,15 @@ def test_real_images_are_stored_once_and_come_back(service, admin, disk_images, 
 
     shown = admin.json("image", "show", "base")
     assert shown["size"] == os.path.getsize(disk_images["base"])
-    assert admin.json("image", "show", "qcow2")["virtual_size"] == os.path.getsize(disk_images["base"])
+    virtual_size = admin.json("image", "show", "qcow2")["virtual_size"]
+    assert virtual_size == os.path.getsize(disk_images["base"])
     share = stats(service, "again")
     assert share["unique_bytes"] == 0 and share["shared_bytes"] == share["nonzero_bytes"] > 0
 
 
 def test_set_changes_what_it_says(admin, disk_images):
-    admin.run("image", "set", "--property", "os_distro=debian", "--tag", "gold", "--min-disk", "2", "base")
+    admin.run("image", "set", "--property", "os_distro=debian", "--tag", "gold", "--min-disk", "2",
+              "base")
     shown = admin.json("image", "show", "base")
     assert shown["properties"]["os_distro"] == "debian"
     assert shown["tags"] == ["gold"] and shown["min_disk"] == 2
