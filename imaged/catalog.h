@@ -134,6 +134,7 @@ class Catalog {
 
   base::Result<Usage> UsageOfProject(std::string_view project_id);
   const QuotaLimits& limits() const { return limits_; }
+  int64_t NowUs() const { return clock_.NowUs(); }
 
  private:
   static constexpr size_t kStripes = 64;
