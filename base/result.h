@@ -70,8 +70,8 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
   using Base = tl::expected<T, Error>;
   using Base::Base;
   Result() = default;
-  Result(Error error)
-      : Base(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): `return Error(...)` is the point of the type
+  Result(Error error) : Base(tl::unexpect, std::move(error)) {}
 
   // Annotates the error, if it is one; for the last line of a layer.
   Result Annotate(std::string_view context) && {

@@ -23,7 +23,10 @@ namespace base::async {
 //
 //   auto job = [this, id] { return catalog_.Get(id); };
 //   Result<Image> image = co_await Offload(pool_, std::move(job));
+//
+// The pool outlives what awaits it: services drain before their pool goes.
 template <typename Job>
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-reference-coroutine-parameters)
 Task<std::invoke_result_t<Job>> Offload(Pool& pool, Job job) {
   using R = std::invoke_result_t<Job>;
   auto initiate = [&pool](auto handler, Job work) {

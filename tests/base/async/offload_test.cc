@@ -33,9 +33,9 @@ struct Threads {
   std::thread::id after;
 };
 
-Task<Result<Threads>> WhereItRuns(Pool& pool) {
+Task<Result<Threads>> WhereItRuns(Pool* pool) {
   auto job = []() -> Result<std::thread::id> { return std::this_thread::get_id(); };
-  Result<std::thread::id> ran = co_await Offload(pool, job);
+  Result<std::thread::id> ran = co_await Offload(*pool, job);
   CO_ASSIGN_OR_RETURN(std::thread::id id, std::move(ran));
   Threads threads{id, std::this_thread::get_id()};
   co_return threads;
@@ -43,7 +43,7 @@ Task<Result<Threads>> WhereItRuns(Pool& pool) {
 
 TEST(Offload, RunsOnThePoolAndResumesWhereItWasAwaited) {
   Pool pool("test", 1, 10);
-  ASSERT_OK_AND_ASSIGN(Threads threads, RunToEnd(WhereItRuns(pool)));
+  ASSERT_OK_AND_ASSIGN(Threads threads, RunToEnd(WhereItRuns(&pool)));
   EXPECT_NE(threads.job, std::this_thread::get_id());
   EXPECT_EQ(threads.after, std::this_thread::get_id());
 }
@@ -86,13 +86,13 @@ TEST(Offload, ManyCoroutinesShareAPool) {
   Pool pool("test", 2, 1000);
   boost::asio::io_context context;
   int done = 0;
-  auto one = [](Pool& shared, int i, int& counter) -> Task<void> {
+  auto one = [](Pool* shared, int i, int* counter) -> Task<void> {
     auto job = [i]() -> Result<int> { return i * 2; };
-    Result<int> doubled = co_await Offload(shared, job);
-    if (doubled.has_value() && *doubled == i * 2) ++counter;
+    Result<int> doubled = co_await Offload(*shared, job);
+    if (doubled.has_value() && *doubled == i * 2) ++*counter;
   };
   for (int i = 0; i < 500; ++i) {
-    boost::asio::co_spawn(context, one(pool, i, done), [](std::exception_ptr) {});
+    boost::asio::co_spawn(context, one(&pool, i, &done), [](std::exception_ptr) {});
   }
   context.run();
   EXPECT_EQ(done, 500);

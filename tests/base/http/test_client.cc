@@ -81,7 +81,7 @@ RawClient::Answer RawClient::Receive(bool head_only) {
   while (TakeLine(&line) && !line.empty()) {
     const size_t colon = line.find(": ");
     std::string name = line.substr(0, colon);
-    std::transform(name.begin(), name.end(), name.begin(), ::tolower);
+    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     answer.headers[name] = line.substr(colon + 2);
   }
   answer.status = status;
