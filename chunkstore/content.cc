@@ -240,6 +240,7 @@ Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& rea
   const BlockCache::Key key{id, BlockCache::kTable};
   std::shared_ptr<const OpenBlob> blob = cache_.Find<OpenBlob>(key);
   uint64_t tried = 0;  // the blob that failed
+  int strikes = 0;     // twice: it is the blob, and not the way to it
   std::optional<Error> failure;
   if (blob) {
     Result<void> done = read(*blob);
@@ -255,7 +256,7 @@ Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& rea
     ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
     if (!record) return Error(Code::kNotFound, "chunk " + id.hex() + " is not stored (any more)");
     if (record->bad) return CorruptChunk(id, "quarantined because its blob is corrupt or lost");
-    if (failure && record->suffix == tried) {
+    if (failure && record->suffix == tried && ++strikes == 2) {
       Quarantine({id, tried}, *failure);
       return CorruptChunk(id, failure->message());
     }

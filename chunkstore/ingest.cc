@@ -160,7 +160,11 @@ Result<void> Claim::Hold(const Root& root, uint64_t nonzero_bytes) {
   Result<void> committed = store_.meta().Commit(kHoldersPartition, batch);
   if (!committed.has_value() && committed.error().code() == Code::kConflict)
     return Error(Code::kCancelled, "the upload was given up: its lease ran out");
-  RETURN_IF_ERROR(committed);
+  if (!committed.has_value()) {
+    // The answer was lost, perhaps, and not the commit.
+    ASSIGN_OR_RETURN(const std::optional<Journal> now, store_.GetJournal(token_));
+    if (!now || now->state != Journal::State::kDone) return committed;
+  }
   Result<void> synced = store_.meta().Sync();
   if (!synced.has_value()) {
     // Seen, but perhaps not durable: take it back rather than acknowledge what may vanish.

@@ -3,9 +3,9 @@
 #include "tests/chunkstore/chunk_store_world.h"
 #include "tests/support/faulty_stores.h"
 
-// Every n-th operation of the stores below fails, for all n, in each way; and every n-th operation is the last before a
-// crash that loses what was not synced. What was acknowledged is there, nothing else is seen, and the collector gets
-// every byte back.
+// Every n-th operation of the stores below fails, for all n, in each way; and every n-th operation
+// is the last before a crash that loses what was not synced. What was acknowledged is there,
+// nothing else is seen, and the collector gets every byte back.
 
 namespace chunkstore::testing {
 namespace {

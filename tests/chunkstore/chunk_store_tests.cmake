@@ -5,5 +5,8 @@ quarry_test(chunk_store_test
   SOURCES
     ${dir}/chunk_store_faults_test.cc
     ${dir}/chunk_store_ingest_test.cc
-  LIBS quarry_chunkstore_memory
+    ${dir}/chunk_store_map_test.cc
+    ${dir}/chunk_store_read_test.cc
+    ${dir}/chunk_store_upkeep_test.cc
+  LIBS quarry_chunkstore_memory quarry_chunkstore_local
   TIMEOUT 600)

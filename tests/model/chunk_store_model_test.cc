@@ -1,0 +1,287 @@
+#include <functional>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "tests/chunkstore/chunk_store_world.h"
+#include "tests/support/faulty_stores.h"
+
+// Random uploads, holds, releases and collections with shared content, beside a plain model of what
+// is held; now and then an operation fails, or the machine crashes in the middle and loses what was
+// not synced. After each crash: all that was acknowledged reads back right, and nothing is seen
+// that was not asked for. In the end everything is given back.
+
+namespace chunkstore::testing {
+namespace {
+
+using base::Code;
+using base::Error;
+using support::FaultPlan;
+
+// A content as chunks far apart: few bytes, deep maps. The last chunk is short.
+struct Sparse {
+  std::map<uint64_t, uint32_t> seeds;
+  uint64_t chunks = 0;
+
+  static constexpr uint32_t kShort = 2000;
+  uint64_t size_bytes() const {
+    return chunks == 0 ? 0 : (chunks - 1) * uint64_t{kChunkBytes} + kShort;
+  }
+  uint32_t LengthAt(uint64_t index) const { return index + 1 == chunks ? kShort : kChunkBytes; }
+};
+
+const std::string& CachedBytes(uint32_t seed, size_t size) {
+  static auto* cache = new std::map<std::pair<uint32_t, size_t>, std::string>;
+  std::string& bytes = (*cache)[{seed, size}];
+  if (bytes.empty()) bytes = MakeBytes(seed, size);
+  return bytes;
+}
+
+class Model {
+ public:
+  explicit Model(uint64_t seed) : random_(seed) {
+    options_.background_bytes_per_s = 0;
+    Open();
+  }
+  ~Model() { Kill(); }
+
+  void Step() {
+    const bool faulty = Chance(6);
+    if (faulty) plan_.FailAt(1 + random_() % 120, Error(Code::kIo, "injected"), AnyWay());
+    const bool crash = !faulty && Chance(12);
+    if (crash) plan_.FailFrom(1 + random_() % 400, Error(Code::kIo, "dying"), AnyWay());
+    switch (random_() % 12) {
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+        Upload();
+        break;
+      case 4:
+      case 5:
+        HoldAgain();
+        break;
+      case 6:
+      case 7:
+        Release();
+        break;
+      case 8:
+        Collect();
+        break;
+      case 9:
+        BeginAndLeave();
+        break;
+      case 10:
+        ReadOne();
+        break;
+      default:
+        clock_.AdvanceUs(options_.lease_ms * 400);
+        break;
+    }
+    plan_.Clear();
+    if (crash) Crash();
+  }
+
+  void CheckAll() {
+    ASSERT_OK_AND_ASSIGN(const auto all, store_->Holders("", "", SIZE_MAX));
+    std::set<std::string> seen;
+    for (const auto& held : all) {
+      if (!held.root) continue;
+      seen.insert(held.holder);
+      EXPECT_TRUE(held_.contains(held.holder) || maybe_.contains(held.holder)) << held.holder;
+      if (maybe_.contains(held.holder)) held_.insert(maybe_.extract(held.holder));
+      ExpectReads(held.holder, *held.root);
+    }
+    for (const auto& [holder, content] : held_) EXPECT_TRUE(seen.contains(holder)) << holder;
+    maybe_.clear();
+  }
+
+  void End() {
+    Crash();
+    clock_.AdvanceUs(options_.lease_ms * 1000 + 1);
+    ASSERT_OK(store_->Collect(true, nullptr));
+    ExpectClean(*store_);
+    ExpectStats();
+    for (const auto& [holder, content] : held_) ASSERT_OK(store_->Release(holder));
+    ASSERT_OK(store_->Collect(false, nullptr));
+    ExpectEmpty(blobs_, meta_);
+  }
+
+ private:
+  bool Chance(uint64_t one_in) { return random_() % one_in == 0; }
+  FaultPlan::When AnyWay() { return static_cast<FaultPlan::When>(random_() % 3); }
+
+  void Open() {
+    auto opened = ChunkStore::Open(options_, faulty_blobs_, faulty_meta_, clock_, metrics_);
+    ASSERT_OK(opened);
+    store_ = *std::move(opened);
+  }
+  void Kill() {
+    plan_.FailFrom(1, Error(Code::kIo, "dead"), FaultPlan::When::kBefore);
+    open_.clear();
+    store_.reset();
+    plan_.Clear();
+  }
+  void Crash() {
+    Kill();
+    meta_.Crash(random_());
+    Open();
+    CheckAll();
+  }
+
+  // Contents come in families, so that maps and chunks are shared.
+  Sparse AnyContent() {
+    Sparse content;
+    content.chunks = std::vector<uint64_t>{0, 1, 1, 1, 1500, 1500, 3000}[random_() % 7];
+    if (content.chunks > 0 && !Chance(5)) content.seeds[content.chunks - 1] = 1 + random_() % 4;
+    if (content.chunks > 1 && Chance(2)) content.seeds[random_() % 2 * 1024] = 1 + random_() % 3;
+    return content;
+  }
+  std::string AnyName() { return "h/" + std::to_string(random_() % 8); }
+
+  base::Result<void> Put(Ingest& ingest, const Sparse& content) {
+    for (const auto& [index, seed] : content.seeds) {
+      RETURN_IF_ERROR(ingest.Put(index, base::AsBytes(CachedBytes(seed, content.LengthAt(index)))));
+    }
+    return {};
+  }
+
+  void Upload() {
+    const std::string name = AnyName();
+    const Sparse content = AnyContent();
+    auto ingest = store_->NewIngest(name, "model");
+    if (!ingest.has_value()) return;
+    EXPECT_FALSE(held_.contains(name));
+    maybe_.erase(name);  // the name was free: what failed before did not happen, or was taken back
+    base::Result<void> put = Put(**ingest, content);
+    if (!put.has_value()) return;
+    const base::Result<Root> root = (*ingest)->Finish(content.size_bytes());
+    if (root.has_value())
+      held_[name] = content;
+    else
+      maybe_[name] = content;
+  }
+
+  void HoldAgain() {
+    const std::string from = AnyName();
+    const std::string name = AnyName();
+    const bool known = held_.contains(from) || maybe_.contains(from);
+    const Sparse content = held_.contains(from) ? held_[from] : known ? maybe_[from] : Sparse{};
+    const base::Result<Root> root = store_->HoldAgain(from, name, "again");
+    if (root.has_value()) {
+      ASSERT_TRUE(known);
+      ASSERT_FALSE(held_.contains(name));
+      maybe_.erase(name);
+      held_[name] = content;
+    } else if (known && !held_.contains(name) && !maybe_.contains(name)) {
+      maybe_[name] = content;
+    }
+  }
+
+  void Release() {
+    const std::string name = AnyName();
+    const base::Result<void> released = store_->Release(name);
+    const auto was = held_.extract(name);
+    if (released.has_value())
+      maybe_.erase(name);
+    else if (!was.empty())
+      maybe_[name] = was.mapped();
+  }
+
+  void Collect() {
+    const base::Result<CollectReport> report = store_->Collect(Chance(3), nullptr);
+    (void)report;
+  }
+
+  void BeginAndLeave() {
+    if (open_.size() > 3) open_.erase(open_.begin());
+    auto ingest = store_->NewIngest("open/" + std::to_string(random_() % 5), "");
+    if (!ingest.has_value()) return;
+    const base::Result<void> put = Put(**ingest, AnyContent());
+    (void)put;
+    open_.push_back(*std::move(ingest));
+  }
+
+  void ReadOne() {
+    const std::string name = AnyName();
+    const auto held = store_->FindHolder(name);
+    if (!held.has_value() || !held->root) return;
+    const Sparse& content = held_.contains(name) ? held_[name] : maybe_[name];
+    const base::Result<void> read = Read(*held->root, content);
+    if (!read.has_value()) EXPECT_ERROR(read, Code::kIo) << name;
+  }
+
+  base::Result<void> Read(const Root& root, const Sparse& expected) {
+    EXPECT_EQ(root.size_bytes, expected.size_bytes());
+    ASSIGN_OR_RETURN(const std::shared_ptr<Content> content, store_->Open(root));
+    std::set<uint64_t> indexes;
+    RETURN_IF_ERROR(content->VisitChunks(0, UINT64_MAX, [&](uint64_t index, const auto&) {
+      indexes.insert(index);
+      return true;
+    }));
+    for (const uint64_t index : indexes) EXPECT_TRUE(expected.seeds.contains(index));
+    for (const auto& [index, seed] : expected.seeds) {
+      std::string bytes(expected.LengthAt(index), '?');
+      RETURN_IF_ERROR(content->ReadAt(index * kChunkBytes,
+                                      {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+      EXPECT_TRUE(bytes == CachedBytes(seed, bytes.size()));
+    }
+    return {};
+  }
+  void ExpectReads(const std::string& holder, const Root& root) {
+    EXPECT_OK(Read(root, held_[holder])) << holder;
+  }
+
+  void ExpectStats() {
+    std::map<std::pair<uint32_t, uint32_t>, int> chunks;
+    uint64_t logical = 0, nonzero = 0, unique = 0;
+    for (const auto& [holder, content] : held_) {
+      logical += content.size_bytes();
+      for (const auto& [index, seed] : content.seeds) {
+        nonzero += content.LengthAt(index);
+        if (++chunks[{seed, content.LengthAt(index)}] == 1) unique += content.LengthAt(index);
+      }
+    }
+    ASSERT_OK_AND_ASSIGN(const StoreStats stats, store_->Stats());
+    EXPECT_EQ(stats.logical_bytes, logical);
+    EXPECT_EQ(stats.nonzero_bytes, nonzero);
+    EXPECT_EQ(stats.unique_bytes, unique);
+    EXPECT_EQ(stats.chunks, chunks.size());
+    EXPECT_EQ(stats.holders, held_.size());
+    EXPECT_EQ(stats.garbage_bytes, 0u);
+  }
+
+  std::mt19937_64 random_;
+  FaultPlan plan_;
+  base::Metrics metrics_;
+  base::ManualClock clock_;
+  MemoryBlobStore blobs_;
+  MemoryMetaStore meta_;
+  support::FaultyBlobStore faulty_blobs_{blobs_, plan_};
+  support::FaultyMetaStore faulty_meta_{meta_, plan_};
+  ChunkStoreOptions options_;
+  std::unique_ptr<ChunkStore> store_;
+  std::vector<std::unique_ptr<Ingest>> open_;
+  std::map<std::string, Sparse> held_;   // acknowledged
+  std::map<std::string, Sparse> maybe_;  // an operation failed: held or not
+};
+
+class ChunkStoreModel : public ::testing::TestWithParam<uint64_t> {
+ protected:
+  void SetUp() override { base::SetLogLevel("error"); }
+};
+
+TEST_P(ChunkStoreModel, AgreesWithThePlainOne) {
+  Model model(GetParam());
+  for (int step = 0; step < 400 && !::testing::Test::HasFailure(); ++step) {
+    SCOPED_TRACE("step " + std::to_string(step));
+    model.Step();
+  }
+  if (!::testing::Test::HasFailure()) model.End();
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, ChunkStoreModel, ::testing::Range<uint64_t>(1, 21));
+
+}  // namespace
+}  // namespace chunkstore::testing
