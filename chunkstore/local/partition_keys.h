@@ -6,7 +6,7 @@
 
 // How partitions lie in the one ordered key space of RocksDB: partition, terminator, key. In the
 // partition's name a byte 00 becomes 00 FF, and 00 01 ends it; so partitions sort as their names
-// do, none is a prefix of another, and keys within one sort as they are. (FORMAT.md, section 4.)
+// do, none is a prefix of another, and keys within one sort as they are. (FORMAT.md, section 5.)
 
 namespace chunkstore::local {
 
