@@ -89,7 +89,7 @@ RawClient::Answer RawClient::Receive(bool head_only) {
     answer.whole = true;
   } else if (answer.headers.contains("content-length")) {
     answer.whole = TakeBytes(std::stoull(answer.headers["content-length"]), &answer.body);
-  } else if (answer.headers["transfer-encoding"] == "chunked") {
+  } else if (answer.headers.contains("transfer-encoding")) {
     size_t size = 1;
     while (size > 0) {
       if (!TakeLine(&line)) return answer;

@@ -4,9 +4,8 @@
 #include <stdexcept>
 
 #include <fcntl.h>
-#include <unistd.h>
-
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -14,7 +13,8 @@
 namespace base::http {
 namespace {
 
-// Pattern(size) in pieces of 1000 bytes, from memory or, every second one if there is a file, by sendfile.
+// Pattern(size) in pieces of 1000 bytes, from memory or, every second one if there is a file, by
+// sendfile.
 class PatternSource final : public BodySource {
  public:
   PatternSource(size_t size, std::optional<uint64_t> announced, int descriptor = -1)
@@ -199,7 +199,8 @@ std::vector<Route> TestServer::Routes() {
   handle("GET", "/file/{size}", [file](const Request& request) -> Result<Response> {
     class Whole final : public BodySource {
      public:
-      Whole(std::shared_ptr<Descriptor> from, uint64_t size) : file_(std::move(from)), size_(size) {}
+      Whole(std::shared_ptr<Descriptor> from, uint64_t size)
+          : file_(std::move(from)), size_(size) {}
       std::optional<uint64_t> size_bytes() const override { return size_; }
       async::Task<Result<Piece>> Next() override {
         Piece piece;
@@ -235,10 +236,8 @@ std::vector<Route> TestServer::Routes() {
   stream("PUT", "/upload", upload);
   stream("PUT", "/private-upload", upload, Access::kToken);
   stream("PUT", "/ignore",
-         [](std::shared_ptr<const Request> request,
-            BodyReader& body) -> async::Task<Result<Response>> {
-           co_return Error(Code::kConflict, "not now");
-         });
+         [](std::shared_ptr<const Request> request, BodyReader& body)
+             -> async::Task<Result<Response>> { co_return Error(Code::kConflict, "not now"); });
   stream("PUT", "/throw",
          [](std::shared_ptr<const Request> request,
             BodyReader& body) -> async::Task<Result<Response>> {

@@ -12,7 +12,8 @@
 
 namespace base::http {
 
-// The tokens "member-token" and "admin-token"; anything else is unknown; "down-token" finds no identity service.
+// The tokens "member-token" and "admin-token"; anything else is unknown; "down-token" finds no
+// identity service.
 class FakeVerifier final : public auth::TokenVerifier {
  public:
   Result<std::shared_ptr<const auth::Caller>> Verify(std::string_view token) override;
@@ -33,8 +34,8 @@ class Door {
   int waiting_ GUARDED_BY(mutex_) = 0;
 };
 
-// A server with one route for each thing that a server must do; see test_server.cc. Bodies that it makes up are
-// Pattern(size).
+// A server with one route for each thing that a server must do; see test_server.cc. Bodies that it
+// makes up are Pattern(size).
 class TestServer {
  public:
   explicit TestServer(ServerOptions options = {}, size_t pool_queue = 64);

@@ -1,0 +1,277 @@
+#include "base/auth/keystone_verifier.h"
+
+#include <algorithm>
+#include <list>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/http/client.h"
+#include "base/json.h"
+#include "base/thread_annotations.h"
+
+namespace base::auth {
+namespace {
+
+// Our own token is renewed this long before it ends.
+constexpr int64_t kRenewBeforeUs = 60 * kSecondUs;
+constexpr size_t kMaxIdleClients = 8;
+constexpr size_t kMaxTokenBytes = 16 * 1024;
+
+using Answer = Result<std::shared_ptr<const Caller>>;
+
+std::string StringIn(const Json* value, std::string_view key) {
+  return value == nullptr ? "" : FindString(*value, key).value_or("");
+}
+
+// Keystone lists what a role implies, too; one that is configured without that still means the same
+// here.
+void AddImpliedRoles(std::vector<std::string>* roles) {
+  const auto has = [roles](std::string_view role) {
+    return std::find(roles->begin(), roles->end(), role) != roles->end();
+  };
+  if (has("admin") && !has("member")) roles->push_back("member");
+  if (has("member") && !has("reader")) roles->push_back("reader");
+}
+
+Result<std::shared_ptr<const Caller>> CallerOf(std::string_view text) {
+  const Error unreadable(Code::kUnavailable, "the identity service's answer can't be read");
+  const Result<Json> body = ParseJson(text);
+  if (!body.has_value()) return unreadable;
+  const Json* token = Find(*body, "token");
+  const Json* user = token == nullptr ? nullptr : Find(*token, "user");
+  if (user == nullptr) return unreadable;
+  auto caller = std::make_shared<Caller>();
+  caller->user_id = StringIn(user, "id");
+  caller->user_name = StringIn(user, "name");
+  caller->user_domain_id = StringIn(Find(*user, "domain"), "id");
+  if (const Json* project = Find(*token, "project")) {
+    caller->project_id = StringIn(project, "id");
+    caller->project_name = StringIn(project, "name");
+    caller->project_domain_id = StringIn(Find(*project, "domain"), "id");
+  }
+  caller->domain_id = StringIn(Find(*token, "domain"), "id");
+  caller->system_scope = Find(*token, "system") != nullptr;
+  const Json* roles = Find(*token, "roles");
+  if (roles != nullptr && roles->is_array()) {
+    for (const Json& role : roles->get_array()) caller->roles.push_back(StringIn(&role, "name"));
+  }
+  AddImpliedRoles(&caller->roles);
+  const Result<int64_t> expires_at = ParseTime(StringIn(token, "expires_at"));
+  if (caller->user_id.empty() || !expires_at.has_value()) return unreadable;
+  caller->expires_at_us = *expires_at;
+  return std::shared_ptr<const Caller>(std::move(caller));
+}
+
+// Answers by the hash of their token: a memory image of this process tells no tokens. The caller
+// locks.
+class AnswerCache {
+ public:
+  AnswerCache(size_t max_entries, int64_t keep_ms)
+      : max_entries_(max_entries), keep_ns_(keep_ms * 1'000'000) {}
+
+  const Answer* Find(const Digest256& key, int64_t now_ns) {
+    auto found = entries_.find(key);
+    if (found == entries_.end() || now_ns - found->second->made_ns >= keep_ns_) return nullptr;
+    order_.splice(order_.begin(), order_, found->second);
+    return &found->second->answer;
+  }
+
+  void Put(const Digest256& key, int64_t now_ns, const Answer& answer) {
+    auto found = entries_.find(key);
+    if (found != entries_.end()) order_.erase(found->second);
+    order_.push_front(Entry{key, now_ns, answer});
+    entries_[key] = order_.begin();
+    while (entries_.size() > max_entries_) {
+      entries_.erase(order_.back().key);
+      order_.pop_back();
+    }
+  }
+
+ private:
+  struct Entry {
+    Digest256 key;
+    int64_t made_ns = 0;
+    Answer answer;
+  };
+  const size_t max_entries_;
+  const int64_t keep_ns_;
+  std::list<Entry> order_;  // the last used first
+  std::unordered_map<Digest256, std::list<Entry>::iterator> entries_;
+};
+
+class KeystoneVerifier final : public TokenVerifier {
+ public:
+  KeystoneVerifier(KeystoneVerifierOptions options, const Clock& clock)
+      : options_(std::move(options)),
+        clock_(clock),
+        cache_(std::max<size_t>(options_.cache_entries, 1), options_.cache_ms) {}
+
+  Answer Verify(std::string_view token) override;
+
+ private:
+  // Someone asks about a token; others who want the same wait for his answer.
+  struct Flight {
+    bool done = false;
+    Answer answer;
+  };
+
+  Answer Ask(std::string_view token);
+  Result<http::Response> Call(const http::ClientRequest& request);
+  // Our own token; a new one if it is nearly over, or is still `refused`.
+  Result<std::string> OwnToken(std::string_view refused);
+  Result<void> LogIn() REQUIRES(login_mutex_);
+  std::string LoginBody() const;
+
+  const KeystoneVerifierOptions options_;
+  const Clock& clock_;
+
+  Mutex mutex_;
+  CondVar landed_;
+  AnswerCache cache_ GUARDED_BY(mutex_);
+  std::unordered_map<Digest256, std::shared_ptr<Flight>> flights_ GUARDED_BY(mutex_);
+
+  Mutex login_mutex_;  // held while logging in, so that one does and all use it
+  std::string own_token_ GUARDED_BY(login_mutex_);
+  int64_t own_expires_us_ GUARDED_BY(login_mutex_) = 0;
+
+  Mutex clients_mutex_;
+  std::vector<std::unique_ptr<http::Client>> clients_ GUARDED_BY(clients_mutex_);
+};
+
+Answer KeystoneVerifier::Verify(std::string_view token) {
+  const bool printable =
+      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  if (token.empty() || token.size() > kMaxTokenBytes || !printable)
+    return Error(Code::kUnauthenticated, "the token is malformed");
+  const Digest256 key = Sha256(AsBytes(token));
+  std::shared_ptr<Flight> flight;
+  {
+    MutexLock lock(mutex_);
+    const Answer* cached = cache_.Find(key, clock_.MonotonicNs());
+    if (cached != nullptr) {
+      if (!cached->has_value() || (**cached)->expires_at_us > clock_.NowUs()) return *cached;
+      return Error(Code::kUnauthenticated, "the token has expired");
+    }
+    auto found = flights_.find(key);
+    if (found != flights_.end()) {
+      flight = found->second;
+      while (!flight->done) landed_.Wait(mutex_);
+      return flight->answer;
+    }
+    flight = std::make_shared<Flight>();
+    flights_[key] = flight;
+  }
+
+  // The time before asking: what changes while the question is under way is not covered by the
+  // answer.
+  const int64_t asked_ns = clock_.MonotonicNs();
+  Answer answer = Ask(token);
+  const bool known = answer.has_value() || answer.error().code() == Code::kUnauthenticated;
+  MutexLock lock(mutex_);
+  if (known) cache_.Put(key, asked_ns, answer);
+  flight->answer = answer;
+  flight->done = true;
+  flights_.erase(key);
+  landed_.NotifyAll();
+  return answer;
+}
+
+Answer KeystoneVerifier::Ask(std::string_view token) {
+  std::string refused;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    ASSIGN_OR_RETURN(const std::string own, OwnToken(refused));
+    http::ClientRequest request;
+    request.url = options_.auth_url + "/auth/tokens?nocatalog";
+    request.headers.Add("X-Auth-Token", own);
+    request.headers.Add("X-Subject-Token", token);
+    ASSIGN_OR_RETURN(const http::Response response, Call(request));
+    if (response.status == 404)
+      return Error(Code::kUnauthenticated, "the identity service does not know this token");
+    if (response.status == 401) {
+      refused = own;
+      continue;
+    }
+    if (response.status != 200) {
+      return Error(Code::kUnavailable, "the identity service answers " +
+                                           std::to_string(response.status) + " to a validation");
+    }
+    return CallerOf(response.body);
+  }
+  return Error(Code::kUnavailable, "the identity service refuses our own token");
+}
+
+Result<http::Response> KeystoneVerifier::Call(const http::ClientRequest& request) {
+  std::unique_ptr<http::Client> client;
+  {
+    MutexLock lock(clients_mutex_);
+    if (!clients_.empty()) {
+      client = std::move(clients_.back());
+      clients_.pop_back();
+    }
+  }
+  if (client == nullptr) {
+    http::ClientOptions client_options;
+    client_options.connect_timeout_ms = options_.timeout_ms;
+    client_options.stall_timeout_ms = options_.timeout_ms;
+    client = std::make_unique<http::Client>(client_options);
+  }
+  Result<http::Response> response = client->Do(request);
+  MutexLock lock(clients_mutex_);
+  if (clients_.size() < kMaxIdleClients) clients_.push_back(std::move(client));
+  if (response.has_value()) return response;
+  // Whatever kept it from answering is not the caller's fault.
+  return Error(Code::kUnavailable, "identity service: " + response.error().message());
+}
+
+Result<std::string> KeystoneVerifier::OwnToken(std::string_view refused) {
+  MutexLock lock(login_mutex_);
+  const bool usable = !own_token_.empty() && own_token_ != refused &&
+                      clock_.NowUs() < own_expires_us_ - kRenewBeforeUs;
+  if (!usable) RETURN_IF_ERROR(LogIn());
+  return own_token_;
+}
+
+Result<void> KeystoneVerifier::LogIn() {
+  http::ClientRequest request;
+  request.method = "POST";
+  request.url = options_.auth_url + "/auth/tokens";
+  request.headers.Add("Content-Type", "application/json");
+  request.body = LoginBody();
+  ASSIGN_OR_RETURN(const http::Response response, Call(request));
+  if (response.status != 201) {
+    return Error(Code::kUnavailable, "the identity service answers " +
+                                         std::to_string(response.status) + " to the login of \"" +
+                                         options_.username + "\"; check the service user");
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Caller> self, CallerOf(response.body));
+  own_token_ = response.headers.Get("X-Subject-Token");
+  own_expires_us_ = self->expires_at_us;
+  if (own_token_.empty())
+    return Error(Code::kUnavailable, "the identity service's login answer has no token");
+  return {};
+}
+
+std::string KeystoneVerifier::LoginBody() const {
+  const JsonObject user = {{"name", options_.username},
+                           {"password", options_.password},
+                           {"domain", {{"name", options_.user_domain}}}};
+  const JsonObject project = {{"name", options_.project},
+                              {"domain", {{"name", options_.project_domain}}}};
+  const Json body = {
+      {"auth",
+       {{"identity", {{"methods", JsonArray{"password"}}, {"password", {{"user", user}}}}},
+        {"scope", {{"project", project}}}}}};
+  return ToText(body);
+}
+
+}  // namespace
+
+std::unique_ptr<TokenVerifier> MakeKeystoneVerifier(KeystoneVerifierOptions options,
+                                                    const Clock& clock) {
+  while (options.auth_url.ends_with('/')) options.auth_url.pop_back();
+  return std::make_unique<KeystoneVerifier>(std::move(options), clock);
+}
+
+}  // namespace base::auth

@@ -1,0 +1,375 @@
+// What clients do that they should not. Timeouts are short here, and every test waits for what the
+// server does.
+
+#include <random>
+#include <thread>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include "base/http/server.h"
+#include "tests/base/http/test_client.h"
+#include "tests/base/http/test_server.h"
+
+namespace base::http {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::string_view kHello = "GET /t/hello/x HTTP/1.1\r\nHost: x\r\n\r\n";
+
+// The server must go on after whatever the test did.
+void ExpectAlive(TestServer& server) {
+  RawClient client(server.address());
+  EXPECT_EQ(client.Exchange(kHello).body, "hello x");
+}
+
+struct BadRequest {
+  const char* name;
+  std::string text;
+  int status;
+};
+
+class BadRequestTest : public testing::TestWithParam<BadRequest> {};
+
+TEST_P(BadRequestTest, IsRefusedAndEndsTheConnection) {
+  TestServer server;
+  RawClient client(server.address());
+  client.Send(GetParam().text);
+  client.ShutdownSend();
+  const auto answer = client.Receive();
+  EXPECT_EQ(answer.status, GetParam().status);
+  EXPECT_EQ(answer.headers.at("connection"), "close");
+  EXPECT_TRUE(client.AtEnd());
+  ExpectAlive(server);
+}
+
+std::string WithFields(std::string_view fields) {
+  return fmt::format("GET /t/hello/x HTTP/1.1\r\nHost: x\r\n{}\r\n", fields);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadRequestTest,
+    testing::Values(
+        BadRequest{"NotHttp", "\x16\x03\x01\x02hello\r\n\r\n", 400},
+        BadRequest{"Http2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
+        BadRequest{"NoVersion", "GET /\r\n\r\n", 400},
+        BadRequest{"NoHost", "GET /t/hello/x HTTP/1.1\r\n\r\n", 400},
+        BadRequest{"TwoHosts", WithFields("Host: y\r\n"), 400},
+        BadRequest{"BadHost", "GET / HTTP/1.1\r\nHost: a\"b\r\n\r\n", 400},
+        BadRequest{"ObsFold", WithFields("A: b\r\n c\r\n"), 400},
+        BadRequest{"BlankInName", WithFields("A b: c\r\n"), 400},
+        BadRequest{"BlankBeforeColon", WithFields("Content-Length : 3\r\n"), 400},
+        BadRequest{"NoColon", WithFields("nonsense\r\n"), 400},
+        BadRequest{"NulInValue", WithFields(std::string("A: b\0c\r\n", 8)), 400},
+        BadRequest{"LengthAndChunked",
+                   WithFields("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), 400},
+        BadRequest{"ChunkedAndLength",
+                   WithFields("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), 400},
+        BadRequest{"TwoLengths", WithFields("Content-Length: 3\r\nContent-Length: 4\r\n"), 400},
+        BadRequest{"NegativeLength", WithFields("Content-Length: -3\r\n"), 400},
+        BadRequest{"SignedLength", WithFields("Content-Length: +3\r\n"), 400},
+        BadRequest{"HugeLength", WithFields("Content-Length: 99999999999999999999\r\n"), 400},
+        BadRequest{"UnknownCoding", WithFields("Transfer-Encoding: gzip\r\n"), 501},
+        BadRequest{"CodedChunks", WithFields("Transfer-Encoding: gzip, chunked\r\n"), 501},
+        BadRequest{"ChunkedIn10",
+                   "PUT /t/upload HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+        BadRequest{"LongTarget",
+                   "GET /" + std::string(17'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n", 414},
+        BadRequest{"EndlessTarget", "GET /" + std::string(70'000, 'a'), 414},
+        BadRequest{"LargeHeaders", WithFields("A: " + std::string(70'000, 'a') + "\r\n"), 431},
+        BadRequest{"EndlessHeaders", "GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(70'000, 'a'),
+                   431}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(HostileTest, PathTricksFindNothing) {
+  TestServer server;
+  RawClient client(server.address());
+  for (const char* path : {"/t/../t/hello/x", "/t/hello/..",   "/t/hello/%2e%2e",
+                           "/t/hello/.",      "/t//hello/x",   "/t/hello//x",
+                           "/t/hello/",       "/t/hello/%00",  "/t/hello/x%00",
+                           "/t/hello/%ff",    "/t/hello/\xff", "/t/hello/%c0%af",
+                           "/t/hello/%",      "/t/hello/%4",   "/t/hello%2fx",
+                           "/t%2fhello/x",    "/tx/hello/x",   "*",
+                           "hello",           "//t/hello/x"}) {
+    const auto answer = client.Exchange(fmt::format("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", path));
+    EXPECT_TRUE(answer.status == 404 || answer.status == 400) << path << " " << answer.status;
+  }
+  // An encoded slash stays inside its segment.
+  EXPECT_EQ(client.Exchange("GET /t/hello/a%2Fb HTTP/1.1\r\nHost: x\r\n\r\n").body, "hello a/b");
+}
+
+TEST(HostileTest, ANameCanNotForgeAHeader) {
+  TestServer server;
+  RawClient client(server.address());
+  const auto answer =
+      client.Exchange("GET /t/inject?name=a%0d%0aSet-Cookie:%20b HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_FALSE(answer.headers.contains("set-cookie"));
+  EXPECT_EQ(answer.headers.at("x-name"), "a  Set-Cookie: b");
+}
+
+TEST(HostileTest, SlowHeadersAreCutOff) {
+  TestServer server({.header_timeout_ms = 50});
+  RawClient client(server.address());
+  client.Send("GET /t/hello/x HTTP/1.1\r\nHost");
+  EXPECT_EQ(client.Receive().status, 408);
+  EXPECT_TRUE(client.AtEnd());
+}
+
+TEST(HostileTest, DrippingHeadersAreCutOffToo) {
+  TestServer server({.header_timeout_ms = 100});
+  RawClient client(server.address());
+  client.Send("GET /t/hello/x HTTP/1.1\r\n");
+  // Each byte comes in time, the whole does not.
+  std::thread dripping([&] {
+    while (client.Send("A")) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  });
+  EXPECT_EQ(client.Receive().status, 408);
+  client.ShutdownSend();
+  dripping.join();
+}
+
+TEST(HostileTest, AnIdleConnectionIsClosedWithoutAWord) {
+  TestServer server({.idle_timeout_ms = 50});
+  RawClient client(server.address());
+  EXPECT_EQ(client.Exchange(kHello).status, 200);
+  EXPECT_TRUE(client.AtEnd());
+  RawClient silent(server.address());
+  EXPECT_TRUE(silent.AtEnd());
+}
+
+TEST(HostileTest, AStalledBodyIsCutOff) {
+  TestServer server({.body_stall_timeout_ms = 50});
+  RawClient client(server.address());
+  client.Send("PUT /t/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc");
+  const auto answer = client.Receive();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.headers.at("connection"), "close");
+  EXPECT_TRUE(client.AtEnd());
+}
+
+TEST(HostileTest, AnAnswerThatNobodyReadsIsCutOff) {
+  TestServer server({.body_stall_timeout_ms = 50});
+  RawClient client(server.address());
+  // More answers than all buffers on the way hold.
+  std::string requests;
+  for (int i = 0; i < 100; ++i) requests += "GET /t/file/3000000 HTTP/1.1\r\nHost: x\r\n\r\n";
+  client.Send(requests);
+  while (server.metrics().Render().find("quarry_http_connections 0") == std::string::npos)
+    std::this_thread::yield();
+  ExpectAlive(server);
+}
+
+TEST(HostileTest, ABodyShorterThanAnnouncedIsAnError) {
+  TestServer server;
+  for (const char* framing :
+       {"Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\nA\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"}) {
+    RawClient client(server.address());
+    client.Send(std::string("PUT /t/upload HTTP/1.1\r\nHost: x\r\n") + framing);
+    client.ShutdownSend();  // half closed: the answer can still be read
+    const auto answer = client.Receive();
+    EXPECT_EQ(answer.status, 400);
+    EXPECT_THAT(answer.body, HasSubstr("ended before"));
+    EXPECT_TRUE(client.AtEnd());
+  }
+}
+
+TEST(HostileTest, AHalfClosedConnectionGetsItsAnswer) {
+  TestServer server;
+  RawClient client(server.address());
+  client.Send(kHello);
+  client.ShutdownSend();
+  EXPECT_EQ(client.Receive().body, "hello x");
+  EXPECT_TRUE(client.AtEnd());
+}
+
+TEST(HostileTest, ABodyLongerThanAnnouncedIsTheNextRequest) {
+  TestServer server;
+  RawClient client(server.address());
+  client.Send("PUT /t/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcdef\r\n\r\n");
+  EXPECT_EQ(client.Receive().status, 200);
+  EXPECT_EQ(client.Receive().status, 400);
+  EXPECT_TRUE(client.AtEnd());
+}
+
+TEST(HostileTest, BrokenChunksAreAnError) {
+  TestServer server;
+  for (const char* body : {"xyz\r\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "-3\r\nabc\r\n",
+                           "FFFFFFFFFFFFFFFFF\r\nabc\r\n", "3 3\r\nabc\r\n0\r\n\r\n",
+                           "0\r\nContent-Length: 3\r\n\r\n"}) {
+    RawClient client(server.address());
+    client.Send("PUT /t/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.Send(body);
+    client.ShutdownSend();
+    EXPECT_EQ(client.Receive().status, 400) << body;
+    EXPECT_TRUE(client.AtEnd());
+  }
+  // A size line without an end.
+  RawClient client(server.address());
+  client.Send("PUT /t/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;");
+  client.Send(std::string(400'000, 'a'));
+  EXPECT_EQ(client.Receive().status, 400);
+}
+
+TEST(HostileTest, ABodyOverTheRoutesLimitIs413) {
+  TestServer server;
+  const std::string body(kMaxJsonBodyBytes + 1, 'x');
+  {
+    RawClient client(server.address());
+    client.Send(fmt::format("POST /t/echo HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}",
+                            body.size(), body));
+    EXPECT_EQ(client.Receive().status, 413);
+    EXPECT_EQ(client.Exchange(kHello).status, 200);  // it was near enough to be read to its end
+  }
+  RawClient client(server.address());
+  client.Send(
+      fmt::format("POST /t/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                  "chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+                  body.size(), body));
+  EXPECT_EQ(client.Receive().status, 413);
+  EXPECT_EQ(client.Exchange(kHello).status, 200);
+}
+
+TEST(HostileTest, AHugeBodyIsRefusedWithoutAReset) {
+  TestServer server;
+  RawClient client(server.address());
+  client.Send("PUT /t/ignore HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n");
+  const std::string piece(1 << 20, 'x');
+  for (int i = 0; i < 32; ++i) ASSERT_TRUE(client.Send(piece));  // it reads on for a while
+  client.ShutdownSend();
+  const auto answer = client.Receive();
+  EXPECT_EQ(answer.status, 409);
+  EXPECT_EQ(answer.headers.at("connection"), "close");
+  EXPECT_TRUE(client.AtEnd());
+  EXPECT_FALSE(client.reset());
+}
+
+TEST(HostileTest, ALargeBodyWithoutATokenIsNotKept) {
+  TestServer server;
+  RawClient client(server.address());
+  const std::string body(500'000, 'x');
+  client.Send(fmt::format("POST /t/private HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}",
+                          body.size(), body));
+  EXPECT_EQ(client.Receive().status, 401);
+  EXPECT_EQ(client.Exchange(kHello).status, 200);
+}
+
+TEST(HostileTest, AClientThatBreaksOffHarmsNobody) {
+  TestServer server;
+  for (int i = 0; i < 50; ++i) {
+    RawClient upload(server.address());
+    upload.Send("PUT /t/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc");
+    upload.Abort();
+    RawClient download(server.address());
+    download.Send("GET /t/file/3000000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    download.Abort();
+  }
+  ExpectAlive(server);
+}
+
+TEST(HostileTest, AConnectionTooManyGets503AndTheOthersGoOn) {
+  TestServer server({.max_connections = 20});
+  std::vector<std::unique_ptr<RawClient>> inside;
+  for (int i = 0; i < 20; ++i) {
+    inside.push_back(std::make_unique<RawClient>(server.address()));
+    ASSERT_EQ(inside.back()->Exchange(kHello).status, 200);
+  }
+  for (int i = 0; i < 10; ++i) {
+    RawClient outside(server.address());
+    outside.Send(kHello);
+    outside.ShutdownSend();
+    const auto answer = outside.Receive();
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_EQ(answer.headers.at("retry-after"), "1");
+    EXPECT_TRUE(outside.AtEnd());
+  }
+  for (auto& client : inside) EXPECT_EQ(client->Exchange(kHello).status, 200);
+  inside.clear();
+  while (server.metrics().Render().find("quarry_http_connections 0") == std::string::npos)
+    std::this_thread::yield();
+  ExpectAlive(server);
+}
+
+// Lowers the limit of open files while it lives.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(rlim_t soft) {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit few{soft, before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+  }
+  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(HostileTest, RunningOutOfDescriptorsIsSurvived) {
+  TestServer server;
+  RawClient kept(server.address());
+  ASSERT_EQ(kept.Exchange(kHello).status, 200);
+  {
+    // A socket for each client, and the server can't have any for its side of some.
+    std::vector<std::unique_ptr<RawClient>> clients;
+    for (int i = 0; i < 40; ++i) clients.push_back(std::make_unique<RawClient>(server.address()));
+    for (auto& client : clients) ASSERT_EQ(client->Exchange(kHello).status, 200);
+    const int highest = ::dup(0);
+    ASSERT_GE(highest, 0);
+    RawClient waiting(server.address());
+    FewDescriptors few(static_cast<rlim_t>(highest));
+    EXPECT_EQ(kept.Exchange(kHello).status, 200);
+    ::close(highest);
+  }
+  ExpectAlive(server);
+}
+
+TEST(HostileTest, ThousandsOfConnectionsAtOnce) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  // Both ends are in this process.
+  const size_t count = std::min<size_t>(10'000, (limit.rlim_cur - 1000) / 2);
+  TestServer server({.max_connections = 500});
+  RawClient kept(server.address());
+  ASSERT_EQ(kept.Exchange(kHello).status, 200);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (size_t i = 0; i < count; ++i)
+    clients.push_back(std::make_unique<RawClient>(server.address()));
+  EXPECT_EQ(kept.Exchange(kHello).status, 200);
+  size_t served = 0;
+  for (auto& client : clients) {
+    client->Send(kHello);
+    client->ShutdownSend();
+    if (client->Receive().status == 200) ++served;
+  }
+  EXPECT_GE(served, 400u);
+  EXPECT_EQ(kept.Exchange(kHello).status, 200);
+  clients.clear();
+  ExpectAlive(server);
+}
+
+TEST(HostileTest, NoiseNeverEndsTheServer) {
+  TestServer server({.header_timeout_ms = 200, .body_stall_timeout_ms = 200});
+  std::mt19937 random(11);
+  const std::string sound =
+      "PUT /t/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+  for (int round = 0; round < 300; ++round) {
+    std::string text = sound;
+    for (int change = 0; change < 3; ++change)
+      text[random() % text.size()] = static_cast<char>(random());
+    text.resize(random() % (text.size() + 1));
+    RawClient client(server.address());
+    client.Send(text);
+    client.ShutdownSend();
+    client.ReceiveRest();
+  }
+  ExpectAlive(server);
+}
+
+}  // namespace
+}  // namespace base::http
