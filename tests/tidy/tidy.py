@@ -24,8 +24,8 @@ MAX_LINES = 600
 # Files that may be longer, and why.
 LONG_FILES: dict[str, str] = {}
 
-# Folders of bytes kept for tests: not ours to style.
-UNSTYLED = ("tests/fuzz/corpus/", "tests/golden/", "bench/results/")
+# Folders of bytes kept for tests, and of figures: not ours to style.
+UNSTYLED = re.compile(r"(^|/)(corpus|golden|results)/")
 
 # What each room may include, of ours. The longest prefix of a file's path counts.
 ROOMS = {
@@ -229,7 +229,7 @@ def main() -> int:
     findings = []
     code = []
     for path in project_files():
-        if path.startswith(UNSTYLED) or pathlib.PurePath(path).suffix not in TEXT_SUFFIXES:
+        if UNSTYLED.search(path) or pathlib.PurePath(path).suffix not in TEXT_SUFFIXES:
             continue
         source = Source(path, (ROOT / path).read_text())
         findings += check(source)
