@@ -6,7 +6,11 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <sys/random.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h>  // picks AVX2 or AVX-512 where there is; includes xxhash.h
+#else
 #include <xxhash.h>
+#endif
 
 #include "base/check.h"
 #include "base/coding.h"
