@@ -79,6 +79,8 @@ class Rules(unittest.TestCase):
         self.refuses(rule, "base/a.cc", "//" + 99 * "a" + "\n", "101 columns")
         self.refuses(rule, "base/a.cc", "int a;", "no newline")
         self.accepts(rule, "base/a.cc", "//" + 98 * "a" + "\n")
+        self.accepts(rule, "base/a.cc", 'f(R"x(\n' + 200 * "a" + '\n)x");\n')
+        self.refuses(rule, "base/a.cc", 'f(R"(a)");\n//' + 99 * "a" + "\n", "101 columns")
         self.accepts(rule, "README.md", 200 * "a" + "\n")
 
     def test_length(self):
