@@ -7,6 +7,19 @@ quarry_test(chunk_store_test
     ${dir}/chunk_store_ingest_test.cc
     ${dir}/chunk_store_map_test.cc
     ${dir}/chunk_store_read_test.cc
+    ${dir}/chunk_store_stress_test.cc
     ${dir}/chunk_store_upkeep_test.cc
   LIBS quarry_chunkstore_memory quarry_chunkstore_local
   TIMEOUT 600)
+
+add_executable(chunk_store_crash_child ${dir}/chunk_store_crash_child.cc)
+target_link_libraries(chunk_store_crash_child
+  PRIVATE quarry_chunkstore_memory quarry_chunkstore_local quarry_test_support GTest::gtest)
+quarry_test(chunk_store_crash_test
+  LABEL model
+  SOURCES ${dir}/chunk_store_crash_test.cc
+  LIBS quarry_chunkstore_memory quarry_chunkstore_local
+  TIMEOUT 600)
+target_compile_definitions(chunk_store_crash_test
+  PRIVATE CRASH_CHILD="$<TARGET_FILE:chunk_store_crash_child>")
+add_dependencies(chunk_store_crash_test chunk_store_crash_child)

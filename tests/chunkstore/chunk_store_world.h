@@ -50,6 +50,12 @@ struct Spec {
   }
 };
 
+// Contents for the tests that kill: small ones, and some with whole chunks that they share.
+inline Spec CrashSpec(uint32_t which) {
+  if (which % 3 == 0) return Spec{{1, 2, which}, 50'000};
+  return Spec{{which}, 1000 * which};
+}
+
 // The first error, or the root.
 inline base::Result<Root> PutAll(Ingest& ingest, const Spec& spec) {
   for (size_t i = 0; i < spec.seeds.size(); ++i) {

@@ -1,0 +1,155 @@
+#include <atomic>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "tests/chunkstore/chunk_store_world.h"
+
+// Threads that upload, hold again, read and release the same few contents, beside collectors, in
+// two stores over the same stores below (as two processes would be). For ThreadSanitizer, and for
+// every interleaving of a last release with a new reference that the scheduler comes up with.
+
+namespace chunkstore::testing {
+namespace {
+
+using base::Code;
+
+constexpr int kThreads = 4;
+constexpr int kRounds = 300;
+
+class Stress {
+ public:
+  Stress() {
+    auto opened =
+        ChunkStore::Open(world_.options(), world_.blobs(), world_.meta(), world_.clock(), metrics_);
+    EXPECT_OK(opened);
+    other_ = *std::move(opened);
+    for (uint32_t seed = 0; seed < 4; ++seed) {
+      // One chunk far out: two levels of the map, little work for the rest.
+      bytes_.push_back(MakeBytes(seed + 1, 3000));
+    }
+  }
+
+  void Upload(ChunkStore& store, const std::string& name, size_t which) {
+    auto ingest = store.NewIngest(name, "");
+    ASSERT_OK(ingest);
+    ASSERT_OK((*ingest)->Put(kIndex, base::AsBytes(bytes_[which])));
+    ASSERT_OK_AND_ASSIGN(const Root root, (*ingest)->Finish(kSize));
+    Expect(store, root, which);
+    const base::Result<Root> again = store.HoldAgain(name, name + "-again", "");
+    ASSERT_OK(again);
+    ASSERT_OK(store.Release(name));
+    Expect(store, root, which);
+    ASSERT_OK(store.Release(name + "-again"));
+  }
+
+  void Expect(ChunkStore& store, const Root& root, size_t which) {
+    ASSERT_OK_AND_ASSIGN(const auto content, store.Open(root));
+    std::string read(bytes_[which].size(), '?');
+    ASSERT_OK(content->ReadAt(kIndex * kChunkBytes,
+                              {reinterpret_cast<uint8_t*>(read.data()), read.size()}));
+    ASSERT_TRUE(read == bytes_[which]);
+  }
+
+  // All that a thread holds comes and goes; what others hold never suffers.
+  void Worker(int number) {
+    ChunkStore& store = number % 2 ? *other_ : world_.store();
+    std::mt19937_64 random(number);
+    for (int round = 0; round < kRounds && !::testing::Test::HasFatalFailure(); ++round)
+      Upload(store, "h/" + std::to_string(number), random() % bytes_.size());
+    --running_;
+  }
+  void Collector(ChunkStore& store, bool orphans) {
+    while (running_ > 0) {
+      const base::Result<CollectReport> report = store.Collect(orphans, nullptr);
+      ASSERT_OK(report);
+      EXPECT_EQ(report->removed_orphans, 0u);
+      EXPECT_EQ(report->abandoned_ingests, 0u);
+    }
+  }
+  void Scrubber() {
+    while (running_ > 0) {
+      ASSERT_OK_AND_ASSIGN(const ScrubReport report, world_.store().Scrub(true, nullptr));
+      EXPECT_EQ(report.leaked_references, 0u);
+      EXPECT_EQ(report.orphan_blobs, 0u);
+      for (const auto& finding : report.findings) ADD_FAILURE() << finding.id << finding.problem;
+    }
+  }
+
+  void Run() {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) threads.emplace_back([this, i] { Worker(i); });
+    threads.emplace_back([this] { Collector(world_.store(), true); });
+    threads.emplace_back([this] { Collector(*other_, false); });
+    threads.emplace_back([this] { Scrubber(); });
+    for (std::thread& thread : threads) thread.join();
+    ExpectClean(world_.store());
+    ASSERT_OK(world_.store().Collect(false, nullptr));
+    ExpectEmpty(world_.blobs(), world_.meta());
+  }
+
+  World& world() { return world_; }
+
+ private:
+  static constexpr uint64_t kIndex = 1100;
+  static constexpr uint64_t kSize = kIndex * kChunkBytes + 3000;
+
+  World world_;
+  base::Metrics metrics_;
+  std::unique_ptr<ChunkStore> other_;
+  std::vector<std::string> bytes_;
+  std::atomic<int> running_ = kThreads;
+};
+
+TEST(ChunkStoreStress, UploadsRaceReleasesAndCollectors) {
+  ASSERT_TRUE(base::SetLogLevel("error"));
+  Stress stress;
+  stress.Run();
+}
+
+TEST(ChunkStoreStress, ThreadsOfOneUploadShareItsIngest) {
+  World world;
+  for (int round = 0; round < 5; ++round) {
+    ASSERT_OK_AND_ASSIGN(const auto ingest, world.store().NewIngest("a", ""));
+    std::vector<std::string> chunks;
+    for (uint32_t seed : {1u, 2u, 3u}) chunks.push_back(MakeBytes(seed, kChunkBytes));
+    std::atomic<uint64_t> next = 0;
+    std::atomic<int> fresh = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&] {
+        for (uint64_t index = next++; index < 30; index = next++) {
+          const auto put = ingest->Put(index, base::AsBytes(chunks[index % chunks.size()]));
+          ASSERT_OK(put);
+          fresh += !put->known;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(fresh, 3);  // each written once, whoever came first
+    ASSERT_OK_AND_ASSIGN(const Root root, ingest->Finish(30ull * kChunkBytes));
+    ASSERT_OK_AND_ASSIGN(const auto content, world.store().Open(root));
+    std::vector<std::thread> readers;
+    for (int i = 0; i < kThreads; ++i) {
+      readers.emplace_back([&, i] {
+        std::mt19937_64 random(i);
+        for (int k = 0; k < 50; ++k) {
+          const uint64_t offset = random() % (root.size_bytes - 5000);
+          std::string bytes(std::min<uint64_t>(5000, kChunkBytes - offset % kChunkBytes), '?');
+          ASSERT_OK(
+              content->ReadAt(offset, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+          const std::string& chunk = chunks[offset / kChunkBytes % chunks.size()];
+          ASSERT_TRUE(bytes == chunk.substr(offset % kChunkBytes, bytes.size()));
+        }
+      });
+    }
+    for (std::thread& thread : readers) thread.join();
+    ASSERT_OK(world.store().Release("a"));
+    ASSERT_OK(world.store().Collect(false, nullptr));
+    ExpectEmpty(world.blobs(), world.meta());
+  }
+}
+
+}  // namespace
+}  // namespace chunkstore::testing
