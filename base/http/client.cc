@@ -51,8 +51,10 @@ Result<Url> ParseUrl(std::string_view text) {
   out.port = out.scheme == "https" ? 443 : 80;
   out.authority = url.encoded_host();
   if (url.has_port() && !url.port().empty()) {
-    out.port = url.port_number();
-    if (out.port == 0) return BadUrl(text, "not a port");
+    const std::string port(url.port().data(), url.port().size());
+    const int number = port.size() <= 5 ? std::stoi(port) : 0;  // digits only: the grammar says so
+    if (number < 1 || number > 65535) return BadUrl(text, "not a port");
+    out.port = static_cast<uint16_t>(number);
     out.authority += ":" + std::to_string(out.port);
   }
   const std::string_view target(url.encoded_target().data(), url.encoded_target().size());
@@ -161,6 +163,8 @@ Result<Response> Client::Impl::Try(const ClientRequest& request, const Url& url,
   *retry = false;
   ASSIGN_OR_RETURN(Connection connection, Open(url, &reused));
   Result<void> sent = SendRequest(&connection, request, url);
+  if (!sent.has_value() && sent.error().code() != Code::kUnavailable)
+    return std::move(sent).error();  // the caller's own body failed
   // A peer that has refused a large body early has answered before it stopped to read.
   std::unique_ptr<MessageParser> parser;
   Result<void> received = ReceiveHead(&connection, request.method, &parser);
@@ -170,8 +174,6 @@ Result<Response> Client::Impl::Try(const ClientRequest& request, const Url& url,
     if (!sent.has_value()) return std::move(sent).error();
     return std::move(received).error();
   }
-  if (!sent.has_value() && sent.error().code() != Code::kUnavailable)
-    return std::move(sent).error();
   MessageHead& head = parser->head();
   Response response;
   response.status = head.status;

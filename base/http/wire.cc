@@ -151,6 +151,9 @@ MessageHead& MessageParser::head() { return impl_->head; }
 MessageParser::HeadStep MessageParser::Head(ByteView input) {
   CHECK(!impl_->head_done);
   const std::string_view text = AsText(input);
+  // TLS on a plain port, most often: its first record would wait for a line that never comes.
+  if (!text.empty() && (text.front() < '!' || text.front() > '~'))
+    return Refuse(400, "this is not HTTP/1.1; is it TLS on a plain port?");
   const std::optional<std::string_view> head = FindHead(text);
   if (!head) return text.size() >= kMaxHeaderBytes ? RefuseTooLarge(text) : HeadStep{};
   if (head->size() > kMaxHeaderBytes) return RefuseTooLarge(*head);

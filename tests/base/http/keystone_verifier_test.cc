@@ -1,0 +1,216 @@
+#include "base/auth/keystone_verifier.h"
+
+#include <atomic>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/http/server.h"
+#include "base/json.h"
+#include "tests/support/results.h"
+
+namespace base::auth {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// As much of Keystone v3 as validation takes. Thread-safe.
+class FakeKeystone {
+ public:
+  FakeKeystone() : pool_("keystone", 4, 64) {
+    http::Service service;
+    service.name = "identity";
+    service.prefix = "/identity";
+    service.routes.push_back({.method = "POST",
+                              .pattern = "/v3/auth/tokens",
+                              .access = http::Access::kPublic,
+                              .handler = [this](const http::Request& r) { return LogIn(r); }});
+    service.routes.push_back({.method = "GET",
+                              .pattern = "/v3/auth/tokens",
+                              .access = http::Access::kPublic,
+                              .handler = [this](const http::Request& r) { return Validate(r); }});
+    router_.Mount(std::move(service));
+    server_ = std::move(*http::Server::Start({}, router_, pool_, metrics_));
+  }
+
+  std::string auth_url() const { return "http://" + server_->address() + "/identity/v3"; }
+  http::Server& server() { return *server_; }
+
+  std::atomic<int> logins = 0;
+  std::atomic<int> validations = 0;
+  std::atomic<bool> revoked = false;         // the user's token
+  std::atomic<bool> forget_service = false;  // service tokens made before are refused, once
+  std::atomic<int> broken_status = 0;
+  std::atomic<bool> hold = false;  // answers to validations wait
+
+ private:
+  Result<http::Response> LogIn(const http::Request& request) {
+    ++logins;
+    ASSIGN_OR_RETURN(const Json body, ParseJson(request.body));
+    boost::system::error_code none;
+    const Json* password = body.find_pointer("/auth/identity/password/user/password", none);
+    const Json* domain = body.find_pointer("/auth/scope/project/domain/name", none);
+    const Json* method = body.find_pointer("/auth/identity/methods/0", none);
+    if (password == nullptr || *password != "right" || domain == nullptr || *domain != "Default" ||
+        method == nullptr || *method != "password")
+      return http::Response::Text(401, "{}", "application/json");
+    http::Response response = http::Response::Text(201, Token("service"), "application/json");
+    response.headers.Add("X-Subject-Token", "service-token-" + std::to_string(logins));
+    return response;
+  }
+
+  Result<http::Response> Validate(const http::Request& request) {
+    ++validations;
+    while (hold) std::this_thread::yield();
+    if (broken_status != 0) return http::Response::Text(broken_status, "?", "text/plain");
+    if (!request.headers.Get("X-Auth-Token").starts_with("service-token-") ||
+        forget_service.exchange(false))
+      return http::Response::Text(401, "{}", "application/json");
+    if (revoked || request.headers.Get("X-Subject-Token") != "user-token")
+      return http::Response::Text(404, "{}", "application/json");
+    return http::Response::Text(200, Token("alice"), "application/json");
+  }
+
+  static std::string Token(const std::string& user) {
+    return R"({"token": {"user": {"id": "u1", "name": ")" + user +
+           R"(", "domain": {"id": "default"}}, "project": {"id": "p1", "name": "proj",
+           "domain": {"id": "d2"}}, "roles": [{"id": "1", "name": "admin"}],
+           "expires_at": "2030-01-01T00:00:00.000000Z"}})";
+  }
+
+  http::Router router_;
+  async::Pool pool_;
+  Metrics metrics_;
+  std::unique_ptr<http::Server> server_;
+};
+
+class KeystoneVerifierTest : public testing::Test {
+ protected:
+  std::unique_ptr<TokenVerifier> Make(const std::string& password = "right", size_t entries = 100) {
+    return MakeKeystoneVerifier({.auth_url = keystone_.auth_url() + "/",
+                                 .username = "glance",
+                                 .password = password,
+                                 .cache_entries = entries},
+                                clock_);
+  }
+
+  FakeKeystone keystone_;
+  ManualClock clock_;
+};
+
+TEST_F(KeystoneVerifierTest, TellsWhoCalls) {
+  const auto verifier = Make();
+  ASSERT_OK_AND_ASSIGN(const auto caller, verifier->Verify("user-token"));
+  EXPECT_EQ(caller->user_id, "u1");
+  EXPECT_EQ(caller->user_name, "alice");
+  EXPECT_EQ(caller->user_domain_id, "default");
+  EXPECT_EQ(caller->project_id, "p1");
+  EXPECT_EQ(caller->project_domain_id, "d2");
+  EXPECT_THAT(caller->roles, ElementsAre("admin", "member", "reader"));
+  EXPECT_TRUE(caller->IsAdmin());
+  EXPECT_FALSE(caller->system_scope);
+}
+
+TEST_F(KeystoneVerifierTest, UnknownTokensAreUnauthenticated) {
+  const auto verifier = Make();
+  EXPECT_ERROR(verifier->Verify("other"), Code::kUnauthenticated);
+  const int asked = keystone_.validations;
+  for (const char* malformed : {"", "a b", "a\r\nX: y", "\xff"})
+    EXPECT_ERROR(verifier->Verify(malformed), Code::kUnauthenticated);
+  EXPECT_EQ(keystone_.validations, asked);
+}
+
+TEST_F(KeystoneVerifierTest, BelievesAnAnswerForItsTimeOnly) {
+  const auto verifier = Make();
+  for (int i = 0; i < 5; ++i) ASSERT_OK(verifier->Verify("user-token"));
+  EXPECT_EQ(keystone_.validations, 1);
+  keystone_.revoked = true;
+  clock_.AdvanceUs(999'000);
+  EXPECT_OK(verifier->Verify("user-token"));
+  clock_.AdvanceUs(1'000);
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnauthenticated);
+  EXPECT_EQ(keystone_.logins, 1);
+}
+
+TEST_F(KeystoneVerifierTest, ForgetsWhatWasUsedLeast) {
+  const auto verifier = Make("right", 2);
+  ASSERT_OK(verifier->Verify("user-token"));
+  EXPECT_ERROR(verifier->Verify("a"), Code::kUnauthenticated);
+  ASSERT_OK(verifier->Verify("user-token"));
+  EXPECT_ERROR(verifier->Verify("b"), Code::kUnauthenticated);  // drops "a"
+  EXPECT_EQ(keystone_.validations, 3);
+  ASSERT_OK(verifier->Verify("user-token"));
+  EXPECT_EQ(keystone_.validations, 3);
+  EXPECT_ERROR(verifier->Verify("a"), Code::kUnauthenticated);
+  EXPECT_EQ(keystone_.validations, 4);
+}
+
+TEST_F(KeystoneVerifierTest, LogsInAgainWhenItsTokenIsRefusedOrEnds) {
+  const auto verifier = Make();
+  ASSERT_OK(verifier->Verify("user-token"));
+  keystone_.forget_service = true;
+  clock_.AdvanceUs(2 * kSecondUs);
+  ASSERT_OK(verifier->Verify("user-token"));
+  EXPECT_EQ(keystone_.logins, 2);
+  ASSERT_OK_AND_ASSIGN(const int64_t end_us, ParseTime("2030-01-01T00:00:00Z"));
+  clock_.AdvanceUs(end_us - clock_.NowUs() - 30 * kSecondUs);
+  ASSERT_OK(verifier->Verify("user-token"));
+  EXPECT_EQ(keystone_.logins, 3);
+}
+
+TEST_F(KeystoneVerifierTest, AWrongServiceUserIsNotTheCallersFault) {
+  const auto verifier = Make("wrong-secret");
+  const auto answer = verifier->Verify("user-token");
+  EXPECT_ERROR(answer, Code::kUnavailable);
+  EXPECT_THAT(answer.error().message(), HasSubstr("check the service user"));
+  EXPECT_THAT(answer.error().message(), testing::Not(HasSubstr("wrong-secret")));
+}
+
+TEST_F(KeystoneVerifierTest, AKeystoneThatFailsIsUnavailableAndNotRemembered) {
+  const auto verifier = Make();
+  keystone_.broken_status = 500;
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  keystone_.broken_status = 200;  // no token in it
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  keystone_.broken_status = 0;
+  EXPECT_OK(verifier->Verify("user-token"));
+  keystone_.server().Stop();
+  EXPECT_ERROR(verifier->Verify("other"), Code::kUnavailable);
+}
+
+TEST_F(KeystoneVerifierTest, AsksOnceForAllWhoWantTheSame) {
+  const auto verifier = Make();
+  keystone_.hold = true;
+  std::vector<std::thread> threads;
+  std::atomic<int> good = 0;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      if (verifier->Verify("user-token").has_value()) ++good;
+    });
+  }
+  while (keystone_.validations == 0) std::this_thread::yield();
+  keystone_.hold = false;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 8);
+  EXPECT_EQ(keystone_.validations, 1);  // those that came late found it in the cache
+}
+
+TEST_F(KeystoneVerifierTest, ServesManyThreads) {
+  const auto verifier = Make();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 50; ++i) {
+        EXPECT_OK(verifier->Verify("user-token"));
+        EXPECT_ERROR(verifier->Verify("no-" + std::to_string(t) + "-" + std::to_string(i)),
+                     Code::kUnauthenticated);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace base::auth
