@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "chunkstore/meta_store.h"
+
+namespace chunkstore::jobs {
+
+// Work that must be finished, or rolled back, whatever crashes meanwhile: a record in a MetaStore
+// that stays until somebody says that the work is done.
+struct Job {
+  std::string id;       // sorts by time of creation
+  std::string kind;     // which handler runs it: "import", "checksum"
+  std::string payload;  // the handler's own; small
+  int64_t created_us = 0;
+  int64_t not_before_us = 0;   // nobody takes it earlier
+  int64_t lease_until_us = 0;  // somebody works on it until then, if owner is not empty
+  std::string owner;
+  int attempts = 0;  // how often somebody took it, this time included
+};
+
+constexpr size_t kMaxPayloadBytes = 64 * 1024;
+
+// The records, in one partition: key "j/<id>". Whoever takes a job holds it by a lease; a lease
+// that runs out (its owner crashed) lets the next one take it. Every change is a compare-and-set,
+// so two processes never both hold a job: but one that lost its lease without noticing may still be
+// at work, so what a handler does must stand being done twice.
+//
+// Thread-safe; several processes may share the store.
+class Journal {
+ public:
+  // Borrowed; they outlive the journal. `owner` names this process (random, new at each start).
+  Journal(MetaStore& meta, const base::Clock& clock, std::string partition, std::string owner);
+
+  // Durable when it returns. kTooLarge for a payload over the limit.
+  base::Result<Job> Add(std::string_view kind, std::string_view payload);
+
+  // The oldest job of `kind` that is due and that nobody holds; nothing if there is none.
+  base::Result<std::optional<Job>> Claim(std::string_view kind, int64_t lease_ms);
+
+  // Keeps the lease. kConflict: the job is somebody else's now; stop.
+  base::Result<void> Renew(Job* job, int64_t lease_ms);
+
+  // Lets the job go: it is due again after `delay_ms`. kConflict.
+  base::Result<void> Postpone(const Job& job, int64_t delay_ms);
+
+  // The job is done: durable when it returns. kConflict.
+  base::Result<void> Remove(const Job& job);
+
+  // Makes every job due that another owner holds. REQUIRES: no other process is at work (an
+  // embedded store admits one): a start after a crash then need not wait for leases to run out.
+  base::Result<void> BreakLeases();
+
+  // All jobs of a kind, oldest first.
+  base::Result<std::vector<Job>> List(std::string_view kind);
+
+ private:
+  base::Result<void> Replace(const Job& before, const Job& after);
+  base::Result<void> ForEach(const std::function<bool(Job)>& visit);
+
+  MetaStore& meta_;
+  const base::Clock& clock_;
+  const std::string partition_;
+  const std::string owner_;
+};
+
+}  // namespace chunkstore::jobs

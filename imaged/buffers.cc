@@ -1,0 +1,143 @@
+#include "imaged/buffers.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/check.h"
+
+namespace imaged {
+
+using base::Buffer;
+using base::Code;
+using base::Error;
+using base::MutexLock;
+using base::Result;
+using base::async::Task;
+
+namespace {
+
+constexpr int64_t kAdmissionPollMs = 50;
+
+}  // namespace
+
+Task<void> SleepMs(int64_t ms) {
+  auto executor = co_await boost::asio::this_coro::executor;
+  boost::asio::steady_timer timer(executor);
+  timer.expires_after(std::chrono::milliseconds(ms));
+  boost::system::error_code ignored;
+  auto token = boost::asio::redirect_error(boost::asio::use_awaitable, ignored);
+  co_await timer.async_wait(token);
+}
+
+bool BufferPool::TryTake(Buffer* buffer) {
+  {
+    MutexLock lock(mutex_);
+    if (in_use_ >= limit_) return false;
+    ++in_use_;
+    most_in_use_ = std::max(most_in_use_, in_use_);
+    if (!idle_.empty()) {
+      *buffer = std::move(idle_.back());
+      idle_.pop_back();
+      return true;
+    }
+  }
+  *buffer = Buffer(chunkstore::kChunkBytes);
+  return true;
+}
+
+void BufferPool::Give(Buffer buffer) {
+  MutexLock lock(mutex_);
+  CHECK(in_use_ > 0);
+  --in_use_;
+  idle_.push_back(std::move(buffer));
+}
+
+size_t BufferPool::in_use() const {
+  MutexLock lock(mutex_);
+  return in_use_;
+}
+
+size_t BufferPool::most_in_use() const {
+  MutexLock lock(mutex_);
+  return most_in_use_;
+}
+
+ChunkBuffer::~ChunkBuffer() {
+  if (lane != nullptr) lane->Return(std::move(buffer));
+}
+
+BufferLane::BufferLane(std::shared_ptr<BufferPool> pool, Buffer first) : pool_(std::move(pool)) {
+  MutexLock lock(mutex_);
+  idle_.push_back(std::move(first));
+}
+
+BufferLane::~BufferLane() {
+  MutexLock lock(mutex_);
+  for (Buffer& buffer : idle_) pool_->Give(std::move(buffer));
+}
+
+std::shared_ptr<BufferLane> BufferLane::TryAdmit(std::shared_ptr<BufferPool> pool) {
+  Buffer first;
+  if (!pool->TryTake(&first)) return nullptr;
+  return std::shared_ptr<BufferLane>(new BufferLane(std::move(pool), std::move(first)));
+}
+
+Task<Result<std::shared_ptr<BufferLane>>> BufferLane::Admit(std::shared_ptr<BufferPool> pool,
+                                                            int64_t wait_ms) {
+  for (int64_t waited_ms = 0;; waited_ms += kAdmissionPollMs) {
+    std::shared_ptr<BufferLane> lane = TryAdmit(pool);
+    if (lane != nullptr) co_return lane;
+    if (waited_ms >= wait_ms) break;
+    co_await SleepMs(kAdmissionPollMs);
+  }
+  co_return Error(Code::kUnavailable,
+                  "as many uploads as the service has memory for are on their way; try again");
+}
+
+std::shared_ptr<ChunkBuffer> BufferLane::TryTake() {
+  auto chunk = std::make_shared<ChunkBuffer>();
+  {
+    MutexLock lock(mutex_);
+    if (in_use_ >= kMaxBuffersOfUpload) return nullptr;
+    if (!idle_.empty()) {
+      chunk->buffer = std::move(idle_.back());
+      idle_.pop_back();
+    } else if (!pool_->TryTake(&chunk->buffer)) {
+      return nullptr;
+    }
+    ++in_use_;
+  }
+  chunk->lane = shared_from_this();
+  return chunk;
+}
+
+void BufferLane::Return(Buffer buffer) {
+  {
+    MutexLock lock(mutex_);
+    --in_use_;
+    if (idle_.empty()) {
+      idle_.push_back(std::move(buffer));
+    } else {
+      pool_->Give(std::move(buffer));
+    }
+  }
+  returned_.Notify();
+}
+
+bool ByteBudget::TryTake(uint64_t bytes) {
+  uint64_t used = used_bytes_.load(std::memory_order_relaxed);
+  do {
+    if (used + bytes > limit_bytes_) return false;
+  } while (!used_bytes_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
+  return true;
+}
+
+void ByteBudget::Give(uint64_t bytes) { used_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
+
+}  // namespace imaged

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/async/signal.h"
+#include "base/async/task.h"
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "chunkstore/blob_format.h"
+
+// Memory for the bytes that are on their way in or out, under hard limits: for each transfer and
+// for the process.
+
+namespace imaged {
+
+// Chunk buffers of one upload at most: 12 x 4 MiB stay below 64 MiB with room for compression.
+constexpr size_t kMaxBuffersOfUpload = 12;
+
+// A fixed number of chunk buffers for all uploads of the process; used ones are kept and handed out
+// again, because fresh memory costs a page fault each 4 KiB. Thread-safe.
+class BufferPool {
+ public:
+  explicit BufferPool(size_t limit) : limit_(limit) {}
+
+  // False when all are in use.
+  bool TryTake(base::Buffer* buffer);
+  void Give(base::Buffer buffer);
+
+  size_t limit() const { return limit_; }
+  size_t in_use() const;
+  size_t most_in_use() const;  // ever
+
+ private:
+  const size_t limit_;
+  mutable base::Mutex mutex_;
+  std::vector<base::Buffer> idle_ GUARDED_BY(mutex_);
+  size_t in_use_ GUARDED_BY(mutex_) = 0;
+  size_t most_in_use_ GUARDED_BY(mutex_) = 0;
+};
+
+class BufferLane;
+
+// A chunk of an upload in memory; its buffer goes back to the lane when the last one lets go.
+// Filled by one thread, then only read.
+struct ChunkBuffer {
+  ~ChunkBuffer();
+  base::ByteView view() const { return buffer.view().subspan(0, size); }
+
+  base::Buffer buffer;
+  size_t size = 0;
+  uint64_t index = 0;
+  std::shared_ptr<BufferLane> lane;
+};
+
+// The buffers of one upload. It was admitted with one buffer, which it keeps to the end: so it can
+// always go on, if slowly, however many others there are. Beyond that it takes what the pool has
+// left, up to its limit.
+//
+// One coroutine takes; any thread gives back (by letting go of a ChunkBuffer).
+class BufferLane : public std::enable_shared_from_this<BufferLane> {
+ public:
+  // Waits up to `wait_ms` for a first buffer; then kUnavailable.
+  static base::async::Task<base::Result<std::shared_ptr<BufferLane>>> Admit(
+      std::shared_ptr<BufferPool> pool, int64_t wait_ms);
+  // The same on a blocking thread, without waiting; null if there is none.
+  static std::shared_ptr<BufferLane> TryAdmit(std::shared_ptr<BufferPool> pool);
+  ~BufferLane();
+
+  // Null: all are in use; wait for `returned` and look again.
+  std::shared_ptr<ChunkBuffer> TryTake();
+  base::async::Signal& returned() { return returned_; }
+
+ private:
+  friend struct ChunkBuffer;
+  BufferLane(std::shared_ptr<BufferPool> pool, base::Buffer first);
+  void Return(base::Buffer buffer);
+
+  const std::shared_ptr<BufferPool> pool_;
+  base::async::Signal returned_;
+  base::Mutex mutex_;
+  std::vector<base::Buffer> idle_ GUARDED_BY(mutex_);  // at most one
+  size_t in_use_ GUARDED_BY(mutex_) = 0;
+};
+
+// Counts bytes of decoded pieces on their way out. Thread-safe.
+class ByteBudget {
+ public:
+  explicit ByteBudget(uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
+  bool TryTake(uint64_t bytes);
+  void Give(uint64_t bytes);
+  uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
+  uint64_t limit_bytes() const { return limit_bytes_; }
+
+ private:
+  const uint64_t limit_bytes_;
+  std::atomic<uint64_t> used_bytes_{0};
+};
+
+// Suspends the coroutine.
+base::async::Task<void> SleepMs(int64_t ms);
+
+}  // namespace imaged

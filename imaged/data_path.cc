@@ -1,0 +1,306 @@
+#include "imaged/data_path.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "base/uuid.h"
+#include "imaged/import.h"
+#include "imaged/reconcile.h"
+
+namespace imaged {
+
+using base::Code;
+using base::MutexLock;
+using base::Result;
+using chunkstore::jobs::Job;
+using chunkstore::jobs::JobControl;
+using chunkstore::jobs::Outcome;
+using chunkstore::jobs::RunnerOptions;
+
+namespace {
+
+constexpr size_t kLeastDataThreads = 4;
+// Bounded by what feeds it: buffers of uploads and slices of downloads.
+constexpr size_t kMaxDataJobs = 16'384;
+constexpr size_t kReleasesAtOnce = 1000;
+
+size_t DataThreads(size_t configured) {
+  if (configured > 0) return configured;
+  return std::max<size_t>(kLeastDataThreads, std::thread::hardware_concurrency());
+}
+
+base::Counter& UploadCounter(base::Metrics& metrics, const char* outcome) {
+  return metrics.GetCounter("quarry_imaged_uploads_total", "uploads that ended",
+                            {{"outcome", outcome}});
+}
+
+}  // namespace
+
+std::string NewHolder(std::string_view image_id) {
+  return fmt::format("{}{}/{}", kHolderPrefix, image_id, base::NewUuidHex());
+}
+
+DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstore::MetaStore& meta,
+                   Catalog& catalog, base::async::Pool& pool, const base::Clock& clock,
+                   base::Metrics& metrics)
+    : options_(std::move(options)),
+      store_(store),
+      catalog_(catalog),
+      pool_(pool),
+      clock_(clock),
+      data_pool_(std::make_unique<base::async::Pool>("data", DataThreads(options_.data_threads),
+                                                     kMaxDataJobs)),
+      upload_buffers_(std::make_shared<BufferPool>(
+          std::max<size_t>(1, options_.upload_memory_bytes / chunkstore::kChunkBytes))),
+      download_budget_(std::make_shared<ByteBudget>(options_.download_memory_bytes)),
+      digests_(meta),
+      tasks_(meta, clock),
+      journal_(meta, clock, "imaged-jobs", base::NewUuidHex()),
+      imports_(journal_, std::string(kImportJob), RunnerOptions{.threads = options_.import_threads},
+               [this](const Job& job, const JobControl& control) {
+                 return RunImport(*this, job, control);
+               }),
+      checksums_(
+          journal_, "checksum", RunnerOptions{.threads = 1, .background = true},
+          [this](const Job& job, const JobControl& control) { return RunChecksum(job, control); }),
+      uploads_(UploadCounter(metrics, "success")),
+      failed_uploads_(UploadCounter(metrics, "failure")),
+      uploaded_bytes_(
+          metrics.GetCounter("quarry_imaged_uploaded_bytes_total", "bytes received in uploads")),
+      known_bytes_(metrics.GetCounter("quarry_imaged_uploaded_known_bytes_total",
+                                      "bytes received that were stored already, or zeros")),
+      downloaded_bytes_(metrics.GetCounter("quarry_imaged_downloaded_bytes_total",
+                                           "bytes handed out in downloads")),
+      uploads_in_flight_(metrics.GetGauge("quarry_imaged_uploads_in_flight",
+                                          "uploads and imports on their way")) {}
+
+DataPath::~DataPath() { Stop(); }
+
+Result<void> DataPath::Start() {
+  if (options_.sole_process) {
+    RETURN_IF_ERROR(journal_.BreakLeases());
+    RETURN_IF_ERROR(Reconcile(*this, Recovery::kAfterCrash));
+  }
+  imports_.Start();
+  checksums_.Start();
+  sweeper_ = std::thread([this] { Sweep(); });
+  return {};
+}
+
+void DataPath::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    stopped_.NotifyAll();
+  }
+  if (sweeper_.joinable()) sweeper_.join();
+  imports_.Stop();
+  checksums_.Stop();
+}
+
+void DataPath::Sweep() {
+  int64_t last_lease_ns = clock_.MonotonicNs();
+  int64_t last_reconcile_ns = last_lease_ns;
+  int64_t last_orphans_ns = last_lease_ns;
+  auto due = [this](int64_t* last_ns, int64_t every_ms) {
+    int64_t now_ns = clock_.MonotonicNs();
+    if (now_ns - *last_ns < every_ms * 1'000'000) return false;
+    *last_ns = now_ns;
+    return true;
+  };
+  auto log = [](const char* what, const Result<void>& result) {
+    if (!result.has_value()) LOG(kError, "imaged", "{}: {}", what, result.error().ToString());
+  };
+  for (;;) {
+    {
+      MutexLock lock(mutex_);
+      if (!stopping_) stopped_.WaitForMs(mutex_, options_.sweep_ms);
+      if (stopping_) return;
+    }
+    Result<size_t> released = ReleasePending();
+    if (!released.has_value()) log("releasing the bytes of deleted images", released.error());
+    if (due(&last_lease_ns, options_.lease_ms / 3)) KeepUploadLeases();
+    if (due(&last_reconcile_ns, kReconcileMs)) {
+      log("looking for abandoned uploads", Reconcile(*this, Recovery::kRunning));
+    }
+    if (due(&last_orphans_ns, kOrphanScanMs)) {
+      log("looking for bytes that no image needs", ReleaseOrphans(*this, Recovery::kRunning));
+      log("forgetting old tasks", tasks_.Expire());
+    }
+  }
+}
+
+void DataPath::KeepUploadLeases() {
+  std::map<std::string, ActiveUpload> active;
+  {
+    MutexLock lock(mutex_);
+    active = active_;
+  }
+  for (const auto& [holder, upload] : active) {
+    Result<void> renewed = catalog_.RenewUpload(upload.image_id, holder, options_.lease_ms, 0);
+    if (renewed.has_value()) continue;
+    if (renewed.error().code() != Code::kNotFound) {
+      LOG(kWarn, "imaged", "keeping the upload of image {}: {}", upload.image_id,
+          renewed.error().ToString());
+      continue;
+    }
+    MutexLock lock(mutex_);
+    auto still = active_.find(holder);
+    if (still != active_.end()) still->second.called_off();
+  }
+}
+
+Result<size_t> DataPath::ReleasePending() {
+  size_t count = 0;
+  ASSIGN_OR_RETURN(std::vector<std::string> holders, catalog_.PendingReleases(kReleasesAtOnce));
+  for (const std::string& holder : holders) {
+    ASSIGN_OR_RETURN(bool released, ReleaseOne(holder));
+    if (released) ++count;
+  }
+  return count;
+}
+
+Result<bool> DataPath::ReleaseOne(const std::string& holder) {
+  {
+    MutexLock lock(mutex_);
+    if (reading_.contains(holder) || active_.contains(holder)) return false;
+  }
+  RETURN_IF_ERROR(store_.Release(holder));
+  RETURN_IF_ERROR(catalog_.ForgetRelease(holder));
+  return true;
+}
+
+bool DataPath::IsActive(const std::string& holder) {
+  MutexLock lock(mutex_);
+  return active_.contains(holder);
+}
+
+std::vector<std::string> DataPath::NeededDigests() const {
+  std::vector<std::string> needed{options_.hash_algorithm};
+  if (options_.checksum == ChecksumPolicy::kInline) needed.emplace_back(kChecksumAlgorithm);
+  return needed;
+}
+
+Result<Digests> DataPath::CompleteDigests(const chunkstore::Root& root, Digests known,
+                                          const std::function<bool()>& cancelled) {
+  ASSIGN_OR_RETURN(Digests kept, digests_.Get(root));
+  known.insert(kept.begin(), kept.end());
+  std::vector<std::string> missing;
+  for (std::string& algorithm : NeededDigests()) {
+    if (!known.contains(algorithm)) missing.push_back(std::move(algorithm));
+  }
+  if (missing.empty()) return known;
+  ASSIGN_OR_RETURN(std::shared_ptr<chunkstore::Content> content, store_.Open(root));
+  ASSIGN_OR_RETURN(Digests computed, ComputeDigests(*content, missing, cancelled));
+  known.insert(computed.begin(), computed.end());
+  return known;
+}
+
+Result<Image> DataPath::Activate(const std::string& image_id, const std::string& holder,
+                                 const std::string& data_holder, const chunkstore::Root& root,
+                                 std::optional<uint64_t> virtual_bytes, const Digests& digests) {
+  RETURN_IF_ERROR(digests_.Add(root, digests));
+  DataFacts facts;
+  facts.root = root;
+  facts.virtual_size_bytes = virtual_bytes;
+  facts.os_hash_algo = options_.hash_algorithm;
+  auto hash = digests.find(options_.hash_algorithm);
+  if (hash != digests.end()) facts.os_hash_value = hash->second;
+  auto checksum = digests.find(kChecksumAlgorithm);
+  if (checksum != digests.end()) facts.checksum = checksum->second;
+  facts.stores = {options_.store_id};
+  bool checksum_due =
+      !facts.checksum.has_value() && options_.checksum == ChecksumPolicy::kBackground;
+  // Before the image is active: a crash in between leaves a job that finds nothing to do.
+  if (checksum_due) RETURN_IF_ERROR(journal_.Add("checksum", image_id));
+  ASSIGN_OR_RETURN(Image image, catalog_.FinishUpload(image_id, holder, data_holder, facts));
+  if (checksum_due) checksums_.Wake();
+  return image;
+}
+
+void DataPath::CallOff(const std::string& image_id, const std::string& holder,
+                       const Catalog::Change& change) {
+  Result<bool> failed = catalog_.FailUpload(image_id, holder, change);
+  if (!failed.has_value()) {
+    LOG(kError, "imaged",
+        "image {} could not be put back to queued: {}; it will be once its "
+        "upload's lease is over",
+        image_id, failed.error().ToString());
+    return;
+  }
+  Result<bool> released = ReleaseOne(holder);
+  if (!released.has_value()) {
+    LOG(kWarn, "imaged", "{} will be released later: {}", holder, released.error().ToString());
+  }
+}
+
+Result<Outcome> DataPath::RunChecksum(const Job& job, const JobControl& control) {
+  {
+    // MD5 is a long pass over the bytes: it waits until nobody waits for anything else.
+    MutexLock lock(mutex_);
+    int64_t quiet_ns = clock_.MonotonicNs() - last_upload_ns_;
+    if (!active_.empty() ||
+        (last_upload_ns_ != INT64_MIN && quiet_ns < kChecksumQuietMs * 1'000'000)) {
+      return Outcome{.done = false, .delay_ms = kChecksumQuietMs};
+    }
+  }
+  Result<Image> image = catalog_.Get(job.payload);
+  if (!image.has_value()) {
+    if (image.error().code() == Code::kNotFound) return Outcome{};
+    return image.error();
+  }
+  // Written just before the upload ends.
+  if (image->upload.has_value()) return Outcome{.done = false, .delay_ms = kChecksumQuietMs};
+  if (!image->data.has_value() || image->checksum.has_value()) return Outcome{};
+  Reading reading(*this, image->data->holder);
+  const chunkstore::Root& root = image->data->root;
+  ASSIGN_OR_RETURN(Digests digests, digests_.Get(root));
+  if (!digests.contains(kChecksumAlgorithm)) {
+    ASSIGN_OR_RETURN(std::shared_ptr<chunkstore::Content> content, store_.Open(root));
+    ASSIGN_OR_RETURN(digests, ComputeDigests(*content, {std::string(kChecksumAlgorithm)},
+                                             [&control] { return control.cancelled(); }));
+    RETURN_IF_ERROR(digests_.Add(root, digests));
+  }
+  DataFacts facts;
+  facts.checksum = digests.find(kChecksumAlgorithm)->second;
+  RETURN_IF_ERROR(catalog_.SetDigests(image->id, root, facts));
+  return Outcome{};
+}
+
+void DataPath::CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded) {
+  (succeeded ? uploads_ : failed_uploads_).Add();
+  uploaded_bytes_.Add(static_cast<double>(bytes));
+  known_bytes_.Add(static_cast<double>(known_bytes));
+}
+
+DataPath::Active::Active(DataPath& path, std::string image_id, std::string holder,
+                         std::function<void()> called_off)
+    : path_(path), holder_(std::move(holder)) {
+  MutexLock lock(path_.mutex_);
+  path_.active_[holder_] = ActiveUpload{std::move(image_id), std::move(called_off)};
+  path_.uploads_in_flight_.Add(1);
+}
+
+DataPath::Active::~Active() {
+  MutexLock lock(path_.mutex_);
+  path_.active_.erase(holder_);
+  path_.last_upload_ns_ = path_.clock_.MonotonicNs();
+  path_.uploads_in_flight_.Add(-1);
+}
+
+DataPath::Reading::Reading(DataPath& path, std::string holder)
+    : path_(path), holder_(std::move(holder)) {
+  MutexLock lock(path_.mutex_);
+  ++path_.reading_[holder_];
+}
+
+DataPath::Reading::~Reading() {
+  MutexLock lock(path_.mutex_);
+  auto reading = path_.reading_.find(holder_);
+  if (--reading->second == 0) path_.reading_.erase(reading);
+}
+
+}  // namespace imaged

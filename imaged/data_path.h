@@ -1,0 +1,204 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/async/gate.h"
+#include "base/async/pool.h"
+#include "base/clock.h"
+#include "base/http/router.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "chunkstore/chunk_store.h"
+#include "chunkstore/jobs/journal.h"
+#include "chunkstore/jobs/runner.h"
+#include "imaged/buffers.h"
+#include "imaged/catalog.h"
+#include "imaged/digests.h"
+#include "imaged/formats/inspector.h"
+#include "imaged/reconcile.h"
+#include "imaged/tasks.h"
+#include "imaged/web_fetch.h"
+
+namespace imaged {
+
+// When `checksum` (MD5) is made. It costs more than all the rest of an upload together, and no
+// stock client needs it: python-glanceclient verifies by os_hash_value, openstacksdk skips what is
+// null.
+enum class ChecksumPolicy {
+  kOff,         // stays null
+  kBackground,  // null until a job at the lowest priority has read the image back
+  kInline,      // there when the image becomes active, as Glance has it; uploads are slower
+};
+
+struct DataOptions {
+  std::string store_id = "quarry";        // as /v2/info/stores names it
+  std::string hash_algorithm = "sha256";  // of os_hash_value: sha256 or sha512
+  ChecksumPolicy checksum = ChecksumPolicy::kBackground;
+  uint64_t max_image_bytes = 16 * base::kTiB;         // image.size_cap; beyond it: 413
+  uint64_t upload_memory_bytes = 192 * base::kMiB;    // buffers of all uploads
+  uint64_t download_memory_bytes = 256 * base::kMiB;  // decoded pieces of all downloads
+  int64_t admission_ms = 10'000;  // how long a transfer waits for memory before 503
+  int64_t lease_ms = 60'000;      // of an upload on its way
+  size_t data_threads = 0;        // 0: as many as the machine has cores, at least 4
+  size_t import_threads = 2;      // imports at once
+  int64_t sweep_ms = 1'000;       // how often pending releases are looked through
+  // Nobody else uses the stores: what a crash left is put right at start, without waiting for
+  // leases to run out.
+  bool sole_process = true;
+  WebFetchOptions web;
+  std::vector<std::string> import_methods = {"glance-direct", "web-download", "copy-image"};
+};
+
+constexpr int64_t kReconcileMs = 10'000;       // expired uploads
+constexpr int64_t kOrphanScanMs = 600'000;     // holders that no record names ...
+constexpr int64_t kOrphanAgeUs = 600'000'000;  // ... and that are so old
+constexpr int64_t kChecksumQuietMs = 2'000;    // MD5 waits until no upload was there for so long
+
+// Holder of an upload's bytes in the chunk store: "image/<image id>/<upload id>".
+std::string NewHolder(std::string_view image_id);
+constexpr std::string_view kHolderPrefix = "image/";
+
+// Everything that moves image bytes: uploads, downloads, staging, imports, their tasks, and the
+// putting right of what a crash left. Owns the threads and the memory for it. Thread-safe.
+class DataPath {
+ public:
+  // Borrowed; they outlive the data path. `pool` is the server's own: short jobs of requests.
+  DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstore::MetaStore& meta,
+           Catalog& catalog, base::async::Pool& pool, const base::Clock& clock,
+           base::Metrics& metrics);
+  ~DataPath();  // stops
+  DataPath(const DataPath&) = delete;
+  DataPath& operator=(const DataPath&) = delete;
+
+  // Puts right what a crash left, then starts the jobs and the sweeps. Once, before the routes are
+  // used.
+  base::Result<void> Start();
+  // Cancels jobs and waits for them. After the server has stopped. Idempotent.
+  void Stop();
+
+  // /v2/images/{image_id}/file, /stage, /import, /tasks and /v2/tasks. They borrow this object.
+  std::vector<base::http::Route> Routes();
+
+  // Releases in the chunk store what the catalog no longer needs (deleted images): done every
+  // second by itself; before a collection it frees at once. Downloads in flight keep theirs.
+  // Returns how many holders were let go.
+  base::Result<size_t> ReleasePending();
+
+  // --- for the handlers in this folder ---
+
+  const DataOptions& options() const { return options_; }
+  chunkstore::ChunkStore& store() { return store_; }
+  Catalog& catalog() { return catalog_; }
+  base::async::Pool& pool() { return pool_; }
+  base::async::Pool& data_pool() { return *data_pool_; }
+  const base::Clock& clock() const { return clock_; }
+  DigestStore& digests() { return digests_; }
+  TaskStore& tasks() { return tasks_; }
+  chunkstore::jobs::Journal& journal() { return journal_; }
+  void WakeImports() { imports_.Wake(); }
+  const std::shared_ptr<BufferPool>& upload_buffers() { return upload_buffers_; }
+  const std::shared_ptr<ByteBudget>& download_budget() { return download_budget_; }
+
+  // The digests that an image needs before it becomes active.
+  std::vector<std::string> NeededDigests() const;
+
+  // An upload is known here from BeginUpload until it was finished or failed: its lease is kept,
+  // and recovery leaves it alone. `called_off` runs (on any thread) when the catalog says that it
+  // was.
+  class Active {
+   public:
+    Active(DataPath& path, std::string image_id, std::string holder,
+           std::function<void()> called_off);
+    ~Active();
+    Active(const Active&) = delete;
+    Active& operator=(const Active&) = delete;
+
+   private:
+    DataPath& path_;
+    const std::string holder_;
+  };
+
+  // While it lives, the holder's bytes stay although its image goes.
+  class Reading {
+   public:
+    Reading(DataPath& path, std::string holder);
+    ~Reading();
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+
+   private:
+    DataPath& path_;
+    const std::string holder_;
+  };
+
+  // What follows when all bytes are in the store: the digests are kept, the image becomes active, a
+  // checksum job is written if one is due. `virtual_bytes` as the inspector found it. Blocking.
+  base::Result<Image> Activate(const std::string& image_id, const std::string& holder,
+                               const std::string& data_holder, const chunkstore::Root& root,
+                               std::optional<uint64_t> virtual_bytes, const Digests& digests);
+
+  // The image goes back to queued, and its holder is let go. Logs what fails; recovery will do it.
+  void CallOff(const std::string& image_id, const std::string& holder,
+               const Catalog::Change& change = {});
+
+  // All the digests of a root that are needed and not known are computed from the bytes. Blocking.
+  base::Result<Digests> CompleteDigests(const chunkstore::Root& root, Digests known,
+                                        const std::function<bool()>& cancelled);
+
+  void CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded);
+  void CountDownload(uint64_t bytes) { downloaded_bytes_.Add(static_cast<double>(bytes)); }
+
+ private:
+  friend base::Result<void> Reconcile(DataPath&, Recovery);
+  friend base::Result<void> ReleaseOrphans(DataPath&, Recovery);
+  struct ActiveUpload {
+    std::string image_id;
+    std::function<void()> called_off;
+  };
+
+  void Sweep();
+  void KeepUploadLeases();
+  base::Result<bool> ReleaseOne(const std::string& holder);
+  base::Result<chunkstore::jobs::Outcome> RunChecksum(const chunkstore::jobs::Job& job,
+                                                      const chunkstore::jobs::JobControl& control);
+  bool IsActive(const std::string& holder);
+
+  const DataOptions options_;
+  chunkstore::ChunkStore& store_;
+  Catalog& catalog_;
+  base::async::Pool& pool_;
+  const base::Clock& clock_;
+  std::unique_ptr<base::async::Pool> data_pool_;
+  const std::shared_ptr<BufferPool> upload_buffers_;
+  const std::shared_ptr<ByteBudget> download_budget_;
+  DigestStore digests_;
+  TaskStore tasks_;
+  chunkstore::jobs::Journal journal_;
+  chunkstore::jobs::Runner imports_;
+  chunkstore::jobs::Runner checksums_;
+
+  base::Counter& uploads_;
+  base::Counter& failed_uploads_;
+  base::Counter& uploaded_bytes_;
+  base::Counter& known_bytes_;
+  base::Counter& downloaded_bytes_;
+  base::Gauge& uploads_in_flight_;
+
+  base::Mutex mutex_;
+  base::CondVar stopped_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::map<std::string, ActiveUpload> active_ GUARDED_BY(mutex_);  // by holder
+  std::map<std::string, int> reading_ GUARDED_BY(mutex_);          // by holder
+  int64_t last_upload_ns_ GUARDED_BY(mutex_) = INT64_MIN;
+  std::thread sweeper_;
+};
+
+}  // namespace imaged

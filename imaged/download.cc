@@ -1,0 +1,188 @@
+#include "imaged/download.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/async/signal.h"
+#include "base/check.h"
+
+namespace imaged {
+
+using base::Code;
+using base::Error;
+using base::Result;
+using base::async::Task;
+using base::http::ByteRange;
+using base::http::Piece;
+using chunkstore::Content;
+using chunkstore::ContentPiece;
+
+namespace {
+
+constexpr int64_t kAdmissionPollMs = 50;
+constexpr int64_t kFullPoolPauseMs = 10;
+
+// Zeros for all holes of all downloads: never written, so it takes no memory.
+uint8_t zeros[DownloadSource::kLargeSliceBytes];
+
+// Bytes taken from the budget, given back when the last piece that needs them goes.
+class Reservation {
+ public:
+  Reservation(std::shared_ptr<ByteBudget> budget, uint64_t bytes)
+      : budget_(std::move(budget)), bytes_(bytes) {}
+  ~Reservation() { budget_->Give(bytes_); }
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+
+ private:
+  const std::shared_ptr<ByteBudget> budget_;
+  const uint64_t bytes_;
+};
+
+struct PieceOwner {
+  std::shared_ptr<const void> bytes;
+  std::shared_ptr<void> reservation;
+};
+
+}  // namespace
+
+struct DownloadSource::Shared {
+  base::async::Signal changed;
+};
+
+struct DownloadSource::Slice {
+  std::atomic<bool> done{false};
+  // Written by the job before `done`, then read by the connection.
+  Result<void> result;
+  std::deque<ContentPiece> pieces;
+  std::shared_ptr<void> reservation;
+};
+
+DownloadSource::DownloadSource(DataPath& path, std::string holder, std::shared_ptr<Content> content,
+                               ByteRange range)
+    : path_(path),
+      content_(std::move(content)),
+      range_(range),
+      reading_(path, std::move(holder)),
+      budget_(path.download_budget()),
+      shared_(std::make_shared<Shared>()) {}
+
+// Jobs that still run hold what they need.
+DownloadSource::~DownloadSource() { budget_->Give(kSmallSliceBytes); }
+
+Task<Result<std::unique_ptr<DownloadSource>>> DownloadSource::Open(DataPath& path,
+                                                                   std::string holder,
+                                                                   std::shared_ptr<Content> content,
+                                                                   ByteRange range) {
+  int64_t waited_ms = 0;
+  while (!path.download_budget()->TryTake(kSmallSliceBytes)) {
+    if (waited_ms >= path.options().admission_ms) {
+      co_return Error(
+          Code::kUnavailable,
+          "as many downloads as the service has memory for are on their way; try again");
+    }
+    co_await SleepMs(kAdmissionPollMs);
+    waited_ms += kAdmissionPollMs;
+  }
+  co_return std::unique_ptr<DownloadSource>(
+      new DownloadSource(path, std::move(holder), std::move(content), range));
+}
+
+// The first slice in flight needs no more than what the download was admitted with.
+void DownloadSource::ReadAhead() {
+  while (asked_ < range_.length && slices_.size() < kSlicesAhead) {
+    uint64_t left = range_.length - asked_;
+    bool plenty = budget_->used_bytes() < budget_->limit_bytes() / 2;
+    uint64_t length = std::min(left, plenty ? kLargeSliceBytes : kSmallSliceBytes);
+    std::shared_ptr<void> reservation;
+    if (budget_->TryTake(length)) {
+      reservation = std::make_shared<Reservation>(budget_, length);
+    } else if (!slices_.empty()) {
+      return;
+    } else {
+      length = std::min(left, kSmallSliceBytes);
+    }
+    if (!Submit(length, std::move(reservation))) return;
+  }
+}
+
+bool DownloadSource::Submit(uint64_t length, std::shared_ptr<void> reservation) {
+  auto slice = std::make_shared<Slice>();
+  slice->reservation = std::move(reservation);
+  uint64_t offset = range_.offset + asked_;
+  auto read = [slice, content = content_, shared = shared_, offset, length] {
+    bool in_memory = false;
+    for (uint64_t done = 0; done < length;) {
+      Result<ContentPiece> piece = content->PieceAt(offset + done, length - done);
+      if (!piece.has_value()) {
+        slice->result = piece.error();
+        break;
+      }
+      CHECK(piece->length > 0);
+      done += piece->length;
+      in_memory = in_memory || !piece->bytes.empty();
+      slice->pieces.push_back(std::move(*piece));
+    }
+    if (!in_memory) slice->reservation.reset();
+    slice->done.store(true, std::memory_order_release);
+    shared->changed.Notify();
+  };
+  if (!path_.data_pool().TrySubmit(std::move(read))) return false;
+  slices_.push_back(std::move(slice));
+  asked_ += length;
+  return true;
+}
+
+Task<Result<void>> DownloadSource::AwaitFront() {
+  ReadAhead();
+  while (slices_.empty()) {  // the pool was full
+    co_await SleepMs(kFullPoolPauseMs);
+    ReadAhead();
+  }
+  while (!slices_.front()->done.load(std::memory_order_acquire)) co_await shared_->changed.Wait();
+  co_return slices_.front()->result;
+}
+
+Task<Result<void>> DownloadSource::Prime() {
+  if (range_.length == 0) co_return Result<void>();
+  Result<void> ready = co_await AwaitFront();
+  co_return ready;
+}
+
+Task<Result<Piece>> DownloadSource::Next() {
+  if (given_ == range_.length) co_return Piece();
+  Result<void> ready = co_await AwaitFront();
+  if (!ready.has_value()) co_return ready.error();
+  Slice& slice = *slices_.front();
+  ContentPiece from = std::move(slice.pieces.front());
+  slice.pieces.pop_front();
+  Piece piece;
+  if (from.hole) {
+    // Longer holes are given in parts.
+    uint64_t part = std::min<uint64_t>(from.length, sizeof(zeros));
+    piece.bytes = {zeros, part};
+    from.length -= part;
+    given_ += part;
+    if (from.length > 0) slice.pieces.push_front(std::move(from));
+  } else if (from.descriptor >= 0) {
+    piece.descriptor = from.descriptor;
+    piece.offset = from.file_offset;
+    piece.length = from.length;
+    piece.owner = std::move(from.owner);
+    given_ += piece.length;
+  } else {
+    piece.bytes = from.bytes;
+    auto owner = std::make_shared<PieceOwner>();
+    owner->bytes = std::move(from.owner);
+    owner->reservation = slice.reservation;
+    piece.owner = std::move(owner);
+    given_ += from.bytes.size();
+  }
+  if (slice.pieces.empty()) slices_.pop_front();
+  // The next ones are read while this one is sent.
+  ReadAhead();
+  path_.CountDownload(piece.bytes.size() + piece.length);
+  co_return piece;
+}
+
+}  // namespace imaged

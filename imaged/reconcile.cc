@@ -1,0 +1,118 @@
+#include "imaged/reconcile.h"
+
+#include <limits>
+#include <set>
+#include <string>
+
+#include "base/log.h"
+#include "imaged/data_path.h"
+#include "imaged/import.h"
+
+namespace imaged {
+
+using base::Code;
+using base::Result;
+
+namespace {
+
+constexpr size_t kPage = 1000;
+
+// The uploads that an import job of the journal answers for.
+Result<std::set<std::string>> HoldersOfImports(DataPath& path) {
+  std::set<std::string> holders;
+  ASSIGN_OR_RETURN(auto jobs, path.journal().List(kImportJob));
+  for (const auto& job : jobs) {
+    Result<ImportPayload> payload = DecodeImport(job.payload);
+    if (payload.has_value()) holders.insert(payload->holder);
+  }
+  return holders;
+}
+
+Result<std::set<std::string>> TasksOfImports(DataPath& path) {
+  std::set<std::string> tasks;
+  ASSIGN_OR_RETURN(auto jobs, path.journal().List(kImportJob));
+  for (const auto& job : jobs) {
+    Result<ImportPayload> payload = DecodeImport(job.payload);
+    if (payload.has_value()) tasks.insert(payload->task_id);
+  }
+  return tasks;
+}
+
+Result<void> FailTasksWithoutJob(DataPath& path) {
+  ASSIGN_OR_RETURN(std::set<std::string> alive, TasksOfImports(path));
+  std::vector<std::string> dead;
+  RETURN_IF_ERROR(path.tasks().Visit([&](const ImportTask& task) {
+    bool open = task.status == "pending" || task.status == "processing";
+    if (open && !alive.contains(task.id)) dead.push_back(task.id);
+    return true;
+  }));
+  for (const std::string& id : dead) {
+    RETURN_IF_ERROR(path.tasks().SetStatus(id, "failure", "the service stopped before it began"));
+  }
+  return {};
+}
+
+// "image/<id>/<upload>"; empty if it is none.
+std::string ImageOfHolder(std::string_view holder) {
+  holder.remove_prefix(kHolderPrefix.size());
+  size_t slash = holder.find('/');
+  return slash == std::string_view::npos ? std::string() : std::string(holder.substr(0, slash));
+}
+
+bool Names(const Image& image, std::string_view holder) {
+  return (image.data.has_value() && image.data->holder == holder) ||
+         (image.staged.has_value() && image.staged->holder == holder) ||
+         (image.upload.has_value() && image.upload->holder == holder);
+}
+
+Result<bool> IsNeeded(DataPath& path, const std::string& holder) {
+  Result<Image> image = path.catalog().Get(ImageOfHolder(holder));
+  if (image.has_value()) return Names(*image, holder);
+  if (image.error().code() == Code::kNotFound) return false;
+  return image.error();
+}
+
+}  // namespace
+
+Result<void> Reconcile(DataPath& path, Recovery recovery) {
+  bool crashed = recovery == Recovery::kAfterCrash;
+  int64_t now_us = crashed ? std::numeric_limits<int64_t>::max() : path.clock().NowUs();
+  ASSIGN_OR_RETURN(std::set<std::string> imports, HoldersOfImports(path));
+  std::string after;
+  for (;;) {
+    ASSIGN_OR_RETURN(auto uploads, path.catalog().ExpiredUploads(now_us, after, kPage));
+    for (const UploadInFlight& upload : uploads) {
+      after = upload.holder;
+      if (imports.contains(upload.holder) || path.IsActive(upload.holder)) continue;
+      LOG(kInfo, "imaged", "the upload of image {} was abandoned: it is queued again",
+          upload.image_id);
+      path.CallOff(upload.image_id, upload.holder);
+    }
+    if (uploads.size() < kPage) break;
+  }
+  if (!crashed) return {};
+  RETURN_IF_ERROR(FailTasksWithoutJob(path));
+  RETURN_IF_ERROR(path.ReleasePending());
+  return ReleaseOrphans(path, recovery);
+}
+
+Result<void> ReleaseOrphans(DataPath& path, Recovery recovery) {
+  std::string after;
+  for (;;) {
+    ASSIGN_OR_RETURN(auto holders, path.store().Holders(kHolderPrefix, after, kPage));
+    for (const chunkstore::ChunkStore::Held& held : holders) {
+      after = held.holder;
+      bool young =
+          recovery == Recovery::kRunning && path.clock().NowUs() - held.since_us < kOrphanAgeUs;
+      // What is still ingesting has a lease of its own, and the collector looks after it.
+      if (young || !held.root.has_value()) continue;
+      ASSIGN_OR_RETURN(bool needed, IsNeeded(path, held.holder));
+      if (needed) continue;
+      ASSIGN_OR_RETURN(bool released, path.ReleaseOne(held.holder));
+      if (released) LOG(kInfo, "imaged", "released {}, which no image needs", held.holder);
+    }
+    if (holders.size() < kPage) return {};
+  }
+}
+
+}  // namespace imaged
