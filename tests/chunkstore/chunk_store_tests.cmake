@@ -7,10 +7,12 @@ quarry_test(chunk_store_test
     ${dir}/chunk_store_ingest_test.cc
     ${dir}/chunk_store_map_test.cc
     ${dir}/chunk_store_read_test.cc
+    ${dir}/chunk_store_records_test.cc
     ${dir}/chunk_store_stress_test.cc
     ${dir}/chunk_store_upkeep_test.cc
   LIBS quarry_chunkstore_memory quarry_chunkstore_local
   TIMEOUT 600)
+target_compile_definitions(chunk_store_test PRIVATE QUARRY_SOURCE_DIR="${dir}/../..")
 
 add_executable(chunk_store_crash_child ${dir}/chunk_store_crash_child.cc)
 target_link_libraries(chunk_store_crash_child
@@ -23,3 +25,8 @@ quarry_test(chunk_store_crash_test
 target_compile_definitions(chunk_store_crash_test
   PRIVATE CRASH_CHILD="$<TARGET_FILE:chunk_store_crash_child>")
 add_dependencies(chunk_store_crash_test chunk_store_crash_child)
+
+quarry_fuzz(map_page
+  SOURCE ${dir}/chunk_store_map_fuzz.cc
+  CORPUS ${dir}/map_page_corpus
+  LIBS quarry_chunkstore)
