@@ -10,6 +10,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/sst_file_manager.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 #include <rocksdb/write_buffer_manager.h>
@@ -65,6 +66,9 @@ rocksdb::Options StoreOptions(const LocalMetaStoreOptions& options) {
   result.max_total_wal_size = options.memory_bytes;
   result.max_open_files = 256;
   result.max_background_jobs = 2;
+  // When a flush or compaction finds the disk full, this looks for space every few seconds and goes
+  // on by itself.
+  result.sst_file_manager.reset(rocksdb::NewSstFileManager(rocksdb::Env::Default()));
   result.compression = rocksdb::kNoCompression;  // hashes and numbers; big things are blobs
   // A torn end is what power loss leaves; SyncMark tells it from damage.
   result.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
@@ -78,8 +82,13 @@ rocksdb::Options StoreOptions(const LocalMetaStoreOptions& options) {
 
 class LocalMetaStore : public MetaStore {
  public:
-  LocalMetaStore(StoreLock lock, std::unique_ptr<rocksdb::DB> db, SyncMark mark)
-      : lock_(std::move(lock)), db_(std::move(db)), mark_(std::move(mark)) {}
+  LocalMetaStore(const std::string& dir, uint64_t headroom_bytes, StoreLock lock,
+                 std::unique_ptr<rocksdb::DB> db, SyncMark mark)
+      : lock_(std::move(lock)),
+        dir_(dir),
+        headroom_bytes_(headroom_bytes),
+        db_(std::move(db)),
+        mark_(std::move(mark)) {}
   ~LocalMetaStore() override;
 
   Result<std::string> Get(std::string_view partition, std::string_view key) override;
@@ -95,11 +104,14 @@ class LocalMetaStore : public MetaStore {
   // Nothing if there is no such key.
   Result<std::optional<rocksdb::PinnableSlice>> Find(const std::string& stored_key);
   Result<void> CheckExpectations(const std::string& prefix, const MetaBatch& batch);
-  // The state that an error left RocksDB in (a full disk, mostly) ends when it is asked to resume.
-  rocksdb::Status Resuming(const std::function<rocksdb::Status()>& operation);
+  // RocksDB does not get over a log that it could not write to (some builds abort), so the last
+  // bytes of the disk are not for the log.
+  Result<void> CheckSpace() const;
   Result<void> SyncLog();
 
   const StoreLock lock_;
+  const std::string dir_;
+  const uint64_t headroom_bytes_;
   std::unique_ptr<rocksdb::DB> db_;
   std::array<base::Mutex, kStripes> stripes_;
 
@@ -208,21 +220,23 @@ Result<void> LocalMetaStore::Commit(std::string_view partition, const MetaBatch&
   MutexLock lock(stripes_[std::hash<std::string_view>{}(partition) % kStripes]);
   RETURN_IF_ERROR(CheckExpectations(prefix, batch).Annotate(partition));
   if (batch.changes().empty()) return {};
-  rocksdb::Status status = Resuming([&] { return db_->Write(rocksdb::WriteOptions(), &write); });
+  RETURN_IF_ERROR(CheckSpace());
+  rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), &write);
   if (!status.ok()) return ToError(status, fmt::format("commit to partition {}", partition));
   return {};
 }
 
-rocksdb::Status LocalMetaStore::Resuming(const std::function<rocksdb::Status()>& operation) {
-  rocksdb::Status status = operation();
-  if (status.ok() || !(status.IsIOError() || status.IsNoSpace())) return status;
-  rocksdb::Status resumed = db_->Resume();
-  return resumed.ok() ? operation() : status;
+Result<void> LocalMetaStore::CheckSpace() const {
+  ASSIGN_OR_RETURN(base::SpaceInfo space, base::SystemFiles().Space(dir_));
+  if (space.available_bytes >= headroom_bytes_) return {};
+  return Error(Code::kOutOfSpace,
+               fmt::format("{} bytes are left on the disk of {}; the metadata needs {}: free some",
+                           space.available_bytes, dir_, headroom_bytes_));
 }
 
 Result<void> LocalMetaStore::SyncLog() {
   uint64_t reached = db_->GetLatestSequenceNumber();
-  rocksdb::Status status = Resuming([&] { return db_->SyncWAL(); });
+  rocksdb::Status status = db_->SyncWAL();
   if (!status.ok()) return ToError(status, "sync the metadata");
   mark_.Set(reached);
   return {};
@@ -291,8 +305,10 @@ Result<std::unique_ptr<MetaStore>> OpenLocalMetaStore(const std::string& dir,
   rocksdb::Status status = rocksdb::DB::Open(db_options, dir, &opened);
   if (!status.ok()) return ToError(status, "open the metadata in " + dir);
   std::unique_ptr<rocksdb::DB> db(opened);
-  return std::unique_ptr<MetaStore>(
-      std::make_unique<LocalMetaStore>(std::move(lock), std::move(db), std::move(mark)));
+  // Room for a flush of what waits in memory, and for the log meanwhile.
+  uint64_t headroom_bytes = 2 * db_options.write_buffer_size;
+  return std::unique_ptr<MetaStore>(std::make_unique<LocalMetaStore>(
+      dir, headroom_bytes, std::move(lock), std::move(db), std::move(mark)));
 }
 
 }  // namespace chunkstore::local

@@ -40,7 +40,10 @@ Result<SyncMark> SyncMark::Open(const std::string& dir) {
   ASSIGN_OR_RETURN(auto file, base::SystemFiles().Open(path, base::Files::Mode::kCreateOrOpen));
   ASSIGN_OR_RETURN(uint64_t size, file->Size());
   SyncMark mark(path, std::move(file));
-  if (size == 0) return mark;
+  if (size == 0) {
+    mark.Set(0);  // takes its space now, so that a full disk is not in its way later
+    return mark;
+  }
   std::optional<uint64_t> synced = Read(*mark.file_);
   if (synced) {
     mark.synced_ = *synced;
