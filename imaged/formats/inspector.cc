@@ -160,8 +160,9 @@ Result<std::optional<uint64_t>> Inspector::Finish(uint64_t size_bytes, ByteView 
   if (!vmdk_footer_.empty()) {
     // Marker, footer, end-of-stream marker: the footer is the last sector but one.
     ByteView second = Slice(tail, tail.size() < 1024 ? 0 : tail.size() - 1024, 64);
-    // Of the 64 bytes only the grain directory's offset (at 56) may differ.
-    if (base::AsText(Slice(second, 0, 56)) != std::string_view(vmdk_footer_).substr(0, 56)) {
+    // Of the 64 bytes only the grain directory's offset (at 56) differs, and must.
+    bool same = base::AsText(Slice(second, 0, 56)) == std::string_view(vmdk_footer_).substr(0, 56);
+    if (!same || Little<uint64_t>(second, 56) == UINT64_MAX) {
       return Bad("vmdk", "has a footer that contradicts its header");
     }
   }
