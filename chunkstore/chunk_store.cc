@@ -276,7 +276,7 @@ Result<bool> ChunkStoreImpl::Recover(Token token, bool own, const Partitions& to
   std::optional<Journal> journal;
   while (true) {
     ASSIGN_OR_RETURN(journal, GetJournal(token));
-    if (!journal && !own) return true;
+    if (!journal && (!own || touched.none())) return true;
     if (!journal) {
       // Somebody gave us up and tidied; what we took since, not knowing, is ours to give back.
       journal = Journal{.state = Journal::State::kAbandoned};

@@ -150,8 +150,12 @@ Result<std::vector<std::pair<BlobRef, uint64_t>>> ChunkStoreImpl::FindOrphans(
       failed = known.error();
       return false;
     }
-    if (!*known) orphans.emplace_back(*ref, size_bytes);
-    return true;
+    if (*known) return true;
+    // Or it was removed since it was listed: entries go after their blobs.
+    const Result<uint64_t> still = blobs_.Size(name);
+    if (still.has_value()) orphans.emplace_back(*ref, size_bytes);
+    if (!still.has_value() && still.error().code() != Code::kNotFound) failed = still.error();
+    return failed.has_value();
   }));
   RETURN_IF_ERROR(failed);
   return orphans;

@@ -1,5 +1,7 @@
 #include <algorithm>
-#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
@@ -133,8 +135,12 @@ class Scrubber {
     return {};
   }
 
-  // Tags whose reason is gone are leaks: given back with repair.
+  // Tags whose reason is gone are leaks: given back with repair. Counts the others.
   Result<void> PartitionTags(size_t partition) {
+    tags_.clear();
+    ASSIGN_OR_RETURN(const std::vector<Digest256> garbage,
+                     store_.references().ListGarbage(partition));
+    garbage_ = std::unordered_set<Digest256>(garbage.begin(), garbage.end());
     for (const char kind : {'t', 'u'}) {
       std::string from(1, kind);
       while (true) {
@@ -145,7 +151,9 @@ class Scrubber {
                                      keys.emplace_back(key);
                                      return true;
                                    }));
-        for (const std::string& key : keys) RETURN_IF_ERROR(Tag(partition, key));
+        for (const std::string& key : keys) {
+          RETURN_IF_ERROR(Tag(partition, key));
+        }
         if (keys.size() < kTagBatch) break;
         from = keys.back() + '\0';
       }
@@ -158,6 +166,7 @@ class Scrubber {
     ASSIGN_OR_RETURN(const Digest256 id, IdOfKey(key, of_ingest ? 9 : 1));
     const std::string tag = of_ingest ? key.substr(0, 9) : key.substr(33);
     ASSIGN_OR_RETURN(const ParsedTag parsed, ParseTag(tag));
+    ++tags_[id];
     ASSIGN_OR_RETURN(const bool has_reason, HasReason(parsed));
     if (has_reason) return {};
     // The reason outlives the tag: if the tag is still there after its reason was not, it leaked.
@@ -171,15 +180,16 @@ class Scrubber {
 
   Result<bool> HasReason(const ParsedTag& tag) {
     if (tag.kind == 'p') return PageExists(tag.page, tag.incarnation);
-    const auto known = tokens_.find(tag.token);
-    if (known != tokens_.end() && known->second) return true;
+    // A look a while ago is good enough to say yes; a leak since is the next scrub's.
+    if (tag.kind == 'h' && tokens_.contains(tag.token)) return true;
     // Journal, holders, journal: a token goes from the one to the other and back, never straight
     // through both.
     for (int look = 0; look < 2; ++look) {
       ASSIGN_OR_RETURN(const std::optional<Journal> journal, store_.GetJournal(tag.token));
       if (journal) return true;
+      if (tag.kind == 'u') return false;
       if (look == 0) RETURN_IF_ERROR(LoadTokens());
-      if (tag.kind == 'h' && tokens_.contains(tag.token)) return true;
+      if (tokens_.contains(tag.token)) return true;
     }
     return false;
   }
@@ -187,7 +197,7 @@ class Scrubber {
   Result<void> LoadTokens() {
     tokens_.clear();
     return store_.VisitHolders([&](std::string_view, const HolderRecord& record) {
-      if (record.held) tokens_.emplace(record.token, false);
+      if (record.held) tokens_.insert(record.token);
     });
   }
 
@@ -202,8 +212,13 @@ class Scrubber {
   }
 
   Result<void> Count(const Digest256& id, const Record& record) {
-    ASSIGN_OR_RETURN(const auto problem, store_.references().CheckCount(id, repair_));
-    if (problem) RETURN_IF_ERROR(Find(id, record.suffix, *problem, repair_));
+    // What was counted a moment ago, and then, where that does not fit, exactly.
+    const auto counted = tags_.find(id);
+    const uint64_t tags = counted == tags_.end() ? 0 : counted->second;
+    if (tags != record.count || garbage_.contains(id) != (tags == 0)) {
+      ASSIGN_OR_RETURN(const auto problem, store_.references().CheckCount(id, repair_));
+      if (problem) RETURN_IF_ERROR(Find(id, record.suffix, *problem, repair_));
+    }
     if (record.kind != BlobKind::kPage || record.building || record.bad || record.count == 0)
       return {};
     return Children(id, record);
@@ -266,7 +281,9 @@ class Scrubber {
   Throttle throttle_;
   ScrubReport report_;
   uint64_t total_ = 0;
-  std::map<Token, bool> tokens_;
+  std::set<Token> tokens_;                        // of holders, when last looked at
+  std::unordered_map<Digest256, uint64_t> tags_;  // of the partition at hand
+  std::unordered_set<Digest256> garbage_;
 };
 
 }  // namespace
