@@ -256,7 +256,9 @@ async::Task<bool> Connection::Serve(MessageParser* parser) {
   response.source.reset();
   in_flight->Add(-1);
   Record(exchange);
-  if (sent && !drained) co_await Linger();
+  // Closing on bytes that nobody read would reset the connection and may take the answer with it.
+  const bool unread = !drained || !stream_.buffered().empty();
+  if (sent && unread && !exchange.to.keep_alive) co_await Linger();
   co_return sent&& exchange.to.keep_alive;
 }
 
