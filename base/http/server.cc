@@ -212,6 +212,10 @@ void ServerImpl::Stop() {
     loop->context.stop();
     if (loop->thread.joinable()) loop->thread.join();
   }
+  // Where the loop stopped before it came to that; a client must not wait in the queue of a dead
+  // server.
+  boost::system::error_code ignored;
+  acceptor_->close(ignored);
 }
 
 }  // namespace

@@ -260,10 +260,11 @@ TEST_F(RedirectTest, AreAskedAboutAgain) {
 }
 
 TEST(ClientTlsTest, TalksOnlyToAPeerWhoseCertificateHolds) {
-  // OpenSSL's own variable names the authorities; it is read when the first connection is made.
-  TlsServer trusted;
+  // OpenSSL's own variable names the authorities; it is read once, when the first connection is
+  // made.
+  static TlsServer trusted;
   TlsServer unknown;
-  support::TempDir dir;
+  static support::TempDir dir;
   const std::string authorities = dir / "authorities.pem";
   ASSERT_OK(WriteFileDurably(authorities, trusted.certificate()));
   ::setenv("SSL_CERT_FILE", authorities.c_str(), 1);
