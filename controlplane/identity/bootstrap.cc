@@ -12,8 +12,7 @@ using base::JsonObject;
 
 namespace {
 
-// Finds or makes records by name within one transaction. `ids` remembers what this transaction
-// made.
+// Finds or makes records by name within one transaction.
 class Builder {
  public:
   explicit Builder(Transaction& tx) : tx_(tx) {}
@@ -51,8 +50,17 @@ class Builder {
                    {"options", JsonObject{{"immutable", true}}}});
   }
 
-  // It cannot be locked out: anyone who knows its name could do that.
-  std::string Admin(const std::string& password_hash) {
+  // It cannot be locked out: anyone who knows its name could do that. An existing one is left as it
+  // is unless there is a new password for it.
+  std::string Admin(const std::string& password_hash, int64_t now_us) {
+    RecordPtr known = tx_.now().Named(Index::kUserName, kDefaultDomainId, "admin");
+    if (known != nullptr && !password_hash.empty()) {
+      JsonObject body = known->body;
+      body["_password_hash"] = password_hash;
+      body["_tokens_from_us"] = now_us;
+      tx_.Put(Kind::kUser, known->id, std::move(body));
+      return known->id;
+    }
     return Ensure(Kind::kUser, Index::kUserName, kDefaultDomainId, "admin",
                   {{"name", "admin"},
                    {"domain_id", kDefaultDomainId},
@@ -136,7 +144,8 @@ class Builder {
 base::Result<void> RunBootstrap(Api& api, const BootstrapRequest& request) {
   ASSIGN_OR_RETURN(SnapshotPtr now, api.store.Read(0));
   std::string password_hash;
-  if (now->Named(Index::kUserName, kDefaultDomainId, "admin") == nullptr) {
+  bool fresh = now->Named(Index::kUserName, kDefaultDomainId, "admin") == nullptr;
+  if (fresh || request.reset_admin_password) {
     if (request.admin_password.empty()) return Invalid("the user admin needs a password");
     ASSIGN_OR_RETURN(password_hash, api.passwords.Hash(request.admin_password));
   }
@@ -151,7 +160,7 @@ base::Result<void> RunBootstrap(Api& api, const BootstrapRequest& request) {
     builder.Role("service");
     builder.Implies(admin, member);
     builder.Implies(member, reader);
-    std::string user = builder.Admin(password_hash);
+    std::string user = builder.Admin(password_hash, api.clock.NowUs());
     builder.Grant(user, ScopeKind::kProject, project, admin);
     builder.Grant(user, ScopeKind::kSystem, std::string(kSystemTarget), admin);
     builder.Region(request.region);

@@ -15,8 +15,10 @@ namespace controlplane::identity {
 
 // What a fresh installation begins with.
 struct BootstrapRequest {
-  std::string
-      admin_password;  // of the user admin, if it is made now; an existing one keeps its own
+  // Of the user admin, if it is made now; an existing one keeps its own ...
+  std::string admin_password;
+  // ... unless this is set: then it gets this one, and its tokens end. For an operator who lost it.
+  bool reset_admin_password = false;
   std::string region = "RegionOne";
   struct Service {
     std::string type;  // "image"

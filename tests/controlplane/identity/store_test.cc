@@ -241,6 +241,19 @@ TEST(Concurrency, ReadersAndWritersDoNotDisturbEachOther) {
   EXPECT_EQ(world.process.Do("GET", "/groups", world.admin).Count("groups"), 100u);
 }
 
+TEST(Bootstrap, ResetsALostPasswordOnlyWhenAsked) {
+  World world;
+  BootstrapRequest request;
+  request.admin_password = "another";
+  world.Tick();
+  ASSERT_OK(world.process.identity().Bootstrap(request));
+  EXPECT_OK(world.process.identity().verifier().Verify(world.admin));
+  request.reset_admin_password = true;
+  ASSERT_OK(world.process.identity().Bootstrap(request));
+  EXPECT_ERROR(world.process.identity().verifier().Verify(world.admin),
+               base::Code::kUnauthenticated);
+}
+
 TEST(Bootstrap, AgainChangesNothing) {
   World world;
   auto version = [&] { return world.meta.Get(kPartition, "version").value(); };
