@@ -135,7 +135,7 @@ class OpenStack:
         # it one; a benchmark never does that, a test suite does it all the time.
         cache_assignments = "false" if self._image_source_port else "true"
         config = write_ini(home / "keystone.conf", {
-            "assignment": {"caching": cache_assignments},
+            "role": {"caching": cache_assignments},  # who has which role is cached there
             "DEFAULT": {"log_file": home / "log"},
             "database": {"connection": self._connection("keystone")},
             "cache": {"enabled": "true", "backend": "dogpile.cache.memcached",
