@@ -309,6 +309,9 @@ class FewDescriptors {
 };
 
 TEST(HostileTest, RunningOutOfDescriptorsIsSurvived) {
+#if __has_feature(address_sanitizer)
+  GTEST_SKIP() << "the sanitizer's own check of a virtual call needs descriptors";
+#endif
   TestServer server;
   RawClient kept(server.address());
   ASSERT_EQ(kept.Exchange(kHello).status, 200);
