@@ -1,0 +1,187 @@
+#include <atomic>
+#include <semaphore>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "chunkstore/jobs/journal.h"
+#include "chunkstore/jobs/runner.h"
+#include "chunkstore/memory/memory_meta_store.h"
+#include "tests/support/results.h"
+
+namespace chunkstore::jobs {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+
+constexpr int64_t kLeaseMs = 1000;
+
+class JournalTest : public testing::Test {
+ protected:
+  MemoryMetaStore meta_;
+  base::ManualClock clock_;
+  Journal journal_{meta_, clock_, "jobs", "a"};
+  Journal other_{meta_, clock_, "jobs", "b"};
+};
+
+TEST_F(JournalTest, GivesEachJobToOneAtATime) {
+  ASSERT_OK_AND_ASSIGN(Job first, journal_.Add("k", "1"));
+  clock_.AdvanceUs(1);
+  ASSERT_OK(journal_.Add("k", "2"));
+  ASSERT_OK(journal_.Add("other", "3"));
+  ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));
+  ASSERT_OK_AND_ASSIGN(auto theirs, other_.Claim("k", kLeaseMs));
+  ASSERT_OK_AND_ASSIGN(auto none, other_.Claim("k", kLeaseMs));
+  EXPECT_EQ(mine->id, first.id);
+  EXPECT_EQ(mine->payload, "1");
+  EXPECT_EQ(mine->attempts, 1);
+  EXPECT_EQ(theirs->payload, "2");
+  EXPECT_FALSE(none.has_value());
+  EXPECT_OK(journal_.Remove(*mine));
+  EXPECT_ERROR(journal_.Remove(*mine), Code::kConflict);
+  ASSERT_OK_AND_ASSIGN(auto left, journal_.List("k"));
+  EXPECT_EQ(left.size(), 1u);
+}
+
+TEST_F(JournalTest, TakesAJobAgainWhenItsLeaseRanOut) {
+  ASSERT_OK(journal_.Add("k", ""));
+  ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));
+  clock_.AdvanceUs(kLeaseMs * 1000 - 1);
+  ASSERT_OK_AND_ASSIGN(auto none, other_.Claim("k", kLeaseMs));
+  EXPECT_FALSE(none.has_value());
+  EXPECT_OK(journal_.Renew(&*mine, kLeaseMs));
+  clock_.AdvanceUs(kLeaseMs * 1000 - 1);
+  ASSERT_OK_AND_ASSIGN(none, other_.Claim("k", kLeaseMs));
+  EXPECT_FALSE(none.has_value());
+  clock_.AdvanceUs(1);
+  ASSERT_OK_AND_ASSIGN(auto theirs, other_.Claim("k", kLeaseMs));
+  ASSERT_TRUE(theirs.has_value());
+  EXPECT_EQ(theirs->attempts, 2);
+  // Who lost it can do nothing with it any more.
+  EXPECT_ERROR(journal_.Renew(&*mine, kLeaseMs), Code::kConflict);
+  EXPECT_ERROR(journal_.Postpone(*mine, 0), Code::kConflict);
+  EXPECT_ERROR(journal_.Remove(*mine), Code::kConflict);
+}
+
+TEST_F(JournalTest, PostponesAndBreaksLeases) {
+  ASSERT_OK(journal_.Add("k", ""));
+  ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));
+  ASSERT_OK(journal_.Postpone(*mine, 50));
+  ASSERT_OK_AND_ASSIGN(auto none, journal_.Claim("k", kLeaseMs));
+  EXPECT_FALSE(none.has_value());
+  clock_.AdvanceUs(50'000);
+  ASSERT_OK_AND_ASSIGN(mine, journal_.Claim("k", kLeaseMs));
+  ASSERT_TRUE(mine.has_value());
+  // The owner keeps its own; another process that is alone takes it at once.
+  ASSERT_OK(journal_.BreakLeases());
+  ASSERT_OK_AND_ASSIGN(none, journal_.Claim("k", kLeaseMs));
+  EXPECT_FALSE(none.has_value());
+  ASSERT_OK(other_.BreakLeases());
+  ASSERT_OK_AND_ASSIGN(auto theirs, other_.Claim("k", kLeaseMs));
+  EXPECT_TRUE(theirs.has_value());
+}
+
+TEST_F(JournalTest, RefusesLargePayloadsAndForeignRecords) {
+  EXPECT_ERROR(journal_.Add("k", std::string(kMaxPayloadBytes + 1, 'x')), Code::kTooLarge);
+  MetaBatch batch;
+  batch.Put("j/x", "\x09");
+  ASSERT_OK(meta_.Commit("jobs", batch));
+  EXPECT_ERROR(journal_.List("k"), Code::kCorruption);
+}
+
+TEST_F(JournalTest, GivesNoJobTwiceToManyThreads) {
+  constexpr int kJobs = 200;
+  for (int i = 0; i < kJobs; ++i) ASSERT_OK(journal_.Add("k", std::to_string(i)));
+  std::atomic<int> taken{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      Journal journal(meta_, clock_, "jobs", "t" + std::to_string(i));
+      for (;;) {
+        auto job = journal.Claim("k", kLeaseMs);
+        ASSERT_OK(job);
+        if (!job->has_value()) {
+          // Others may have been faster with all that were free.
+          auto left = journal.List("k");
+          ASSERT_OK(left);
+          if (left->empty()) return;
+          std::this_thread::yield();
+          continue;
+        }
+        ASSERT_OK(journal.Remove(**job));
+        ++taken;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(taken, kJobs);
+}
+
+TEST(Runner, RunsJobsAndTriesAgain) {
+  MemoryMetaStore meta;
+  Journal journal(meta, base::SystemClock(), "jobs", "a");
+  std::counting_semaphore<> ran(0);
+  std::atomic<int> attempts{0};
+  Runner runner(journal, "k", {.poll_ms = 5},
+                [&](const Job& job, const JobControl&) -> Result<Outcome> {
+                  EXPECT_EQ(job.payload, "work");
+                  if (++attempts == 1) return Outcome{.done = false, .delay_ms = 1};
+                  ran.release();
+                  return Outcome{};
+                });
+  ASSERT_OK(journal.Add("k", "work"));
+  runner.Start();
+  ran.acquire();
+  runner.Stop();
+  EXPECT_EQ(attempts, 2);
+  ASSERT_OK_AND_ASSIGN(auto left, journal.List("k"));
+  EXPECT_TRUE(left.empty());
+}
+
+TEST(Runner, TellsAJobThatItStopsAndLeavesItToTheNext) {
+  MemoryMetaStore meta;
+  Journal journal(meta, base::SystemClock(), "jobs", "a");
+  std::binary_semaphore begun(0);
+  auto handler = [&](const Job&, const JobControl& control) -> Result<Outcome> {
+    begun.release();
+    while (!control.cancelled()) std::this_thread::yield();
+    return Error(Code::kCancelled, "stopped");
+  };
+  ASSERT_OK(journal.Add("k", ""));
+  Runner runner(journal, "k", {}, handler);
+  runner.Start();
+  runner.Wake();
+  begun.acquire();
+  runner.Stop();
+  // At once, and not after the pause that a failure brings.
+  Journal next(meta, base::SystemClock(), "jobs", "b");
+  ASSERT_OK_AND_ASSIGN(auto job, next.Claim("k", kLeaseMs));
+  EXPECT_TRUE(job.has_value());
+}
+
+TEST(Runner, KeepsItsLeaseWhileTheHandlerWorks) {
+  MemoryMetaStore meta;
+  Journal journal(meta, base::SystemClock(), "jobs", "a");
+  Journal other(meta, base::SystemClock(), "jobs", "b");
+  std::binary_semaphore begun(0), end(0);
+  ASSERT_OK(journal.Add("k", ""));
+  Runner runner(journal, "k", {.lease_ms = 30'000}, [&](const Job&, const JobControl&) {
+    begun.release();
+    end.acquire();
+    return Result<Outcome>(Outcome{});
+  });
+  runner.Start();
+  begun.acquire();
+  ASSERT_OK_AND_ASSIGN(auto none, other.Claim("k", kLeaseMs));
+  EXPECT_FALSE(none.has_value());
+  end.release();
+  runner.Stop();
+  ASSERT_OK_AND_ASSIGN(auto left, journal.List("k"));
+  EXPECT_TRUE(left.empty());
+}
+
+}  // namespace
+}  // namespace chunkstore::jobs
