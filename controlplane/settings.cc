@@ -7,7 +7,8 @@ namespace controlplane {
 namespace {
 
 constexpr int64_t kMinuteMs = 60'000;
-constexpr int64_t kDayMs = 24 * 60 * kMinuteMs;
+constexpr int64_t kHourMs = 60 * kMinuteMs;
+constexpr int64_t kDayMs = 24 * kHourMs;
 
 }  // namespace
 
@@ -43,6 +44,55 @@ Settings::Settings(base::ConfigBuilder& options)
                                            "how often the collector runs by itself; 0s: never")),
       store_scrub_interval(options.DurationMs("store.scrub-interval", 7 * kDayMs,
                                               "how often everything is verified; 0s: never")),
+      image_hash_algorithm(options.Choice("image.hash-algorithm", "sha256", {"sha256", "sha512"},
+                                          "digest of whole images that the API shows")),
+      image_checksum(options.Choice(
+          "image.checksum", "background", {"off", "background", "inline"},
+          "when the MD5 is made: never, some time after an upload, or as part of it (slower)")),
+      image_size_cap(options.Bytes("image.size-cap", 16 * base::kTiB, "largest image")),
+      image_upload_memory(options.Bytes("image.upload-memory", 192 * base::kMiB,
+                                        "buffers of all uploads together")),
+      image_download_memory(options.Bytes("image.download-memory", 128 * base::kMiB,
+                                          "decoded pieces of all downloads together")),
+      image_quota_count(options.Int("image.quota-count", 0, 0, 1'000'000'000,
+                                    "images of one project; 0: no limit")),
+      image_quota_bytes(
+          options.Bytes("image.quota-bytes", 0, "bytes of one project's images; 0: no limit")),
+      image_quota_staged_bytes(options.Bytes("image.quota-staged-bytes", 0,
+                                             "bytes that one project has staged; 0: no limit")),
+      image_quota_uploads(options.Int("image.quota-uploads", 0, 0, 1'000'000'000,
+                                      "uploads of one project at once; 0: no limit")),
+      image_import_methods(options.List("image.import-methods",
+                                        {"glance-direct", "web-download", "copy-image"},
+                                        "ways to import that are offered")),
+      import_allowed_schemes(options.List("import.allowed-schemes", {"http", "https"},
+                                          "URL schemes that web-download may fetch")),
+      import_allowed_hosts(
+          options.List("import.allowed-hosts", {}, "hosts that web-download may ask; none: all")),
+      import_disallowed_hosts(
+          options.List("import.disallowed-hosts", {}, "hosts that web-download may not ask")),
+      import_allowed_ports(
+          options.List("import.allowed-ports", {"80", "443"}, "ports that it may ask")),
+      import_allowed_networks(
+          options.List("import.allowed-networks", {},
+                       "private networks (10.1.0.0/16) that it may ask; others never")),
+      identity_token_lifetime(
+          options.DurationMs("identity.token-lifetime", kHourMs, "how long a token is good for")),
+      identity_token_key_rotation(options.DurationMs("identity.token-key-rotation", kDayMs,
+                                                     "age at which a signing key is replaced")),
+      identity_password_passes(
+          options.Int("identity.password-passes", 2, 1, 100, "argon2id: passes over the memory")),
+      identity_password_memory(options.Bytes("identity.password-memory", 64 * base::kMiB,
+                                             "argon2id: memory of one password check")),
+      identity_password_checks(
+          options.Int("identity.password-checks", 2, 1, 64, "password checks at once")),
+      identity_lockout_failures(options.Int("identity.lockout-failures", 10, 0, 1000,
+                                            "wrong passwords in a row that lock a user; 0: never")),
+      identity_lockout_duration(options.DurationMs("identity.lockout-duration", kMinuteMs,
+                                                   "how long a locked user stays locked")),
+      identity_unique_last_passwords(
+          options.Int("identity.unique-last-passwords", 0, 0, 10,
+                      "last passwords that can't be set again; 0: any can")),
       auth_mode(options.Choice("auth.mode", "local", {"local", "keystone"},
                                "who vouches for tokens: this process, or a Keystone at auth.url")),
       auth_url(options.String("auth.url", "", "of the Keystone: http://host:port/v3")),

@@ -36,6 +36,31 @@ struct Settings {
   Option<int64_t>& store_gc_interval;
   Option<int64_t>& store_scrub_interval;
 
+  Option<std::string>& image_hash_algorithm;
+  Option<std::string>& image_checksum;
+  Option<uint64_t>& image_size_cap;
+  Option<uint64_t>& image_upload_memory;
+  Option<uint64_t>& image_download_memory;
+  Option<int64_t>& image_quota_count;
+  Option<uint64_t>& image_quota_bytes;
+  Option<uint64_t>& image_quota_staged_bytes;
+  Option<int64_t>& image_quota_uploads;
+  Option<std::vector<std::string>>& image_import_methods;
+  Option<std::vector<std::string>>& import_allowed_schemes;
+  Option<std::vector<std::string>>& import_allowed_hosts;
+  Option<std::vector<std::string>>& import_disallowed_hosts;
+  Option<std::vector<std::string>>& import_allowed_ports;
+  Option<std::vector<std::string>>& import_allowed_networks;
+
+  Option<int64_t>& identity_token_lifetime;
+  Option<int64_t>& identity_token_key_rotation;
+  Option<int64_t>& identity_password_passes;
+  Option<uint64_t>& identity_password_memory;
+  Option<int64_t>& identity_password_checks;
+  Option<int64_t>& identity_lockout_failures;
+  Option<int64_t>& identity_lockout_duration;
+  Option<int64_t>& identity_unique_last_passwords;
+
   Option<std::string>& auth_mode;
   Option<std::string>& auth_url;
   Option<std::string>& auth_username;

@@ -134,10 +134,17 @@ std::string DescribeScrub(const Json& report) {
 }
 
 std::string DescribeRebuild(const Json& report) {
-  return fmt::format(
-      "rebuilt the index from {} blobs: {} chunks, {} map pages, {} unreadable\nfound again: {}\n",
+  std::string text = fmt::format(
+      "rebuilt the index from {} blobs: {} chunks, {} map pages, {} unreadable\n"
+      "found again: {}\n"
+      "image records made again: {}\n",
       Number(report, "blobs"), Number(report, "chunks"), Number(report, "pages"),
-      Number(report, "bad_blobs"), Joined(base::Find(report, "holders")));
+      Number(report, "bad_blobs"), Joined(base::Find(report, "holders")),
+      Joined(base::Find(report, "images")));
+  if (const std::string skipped = Joined(base::Find(report, "skipped")); !skipped.empty()) {
+    text += "left without a record: " + skipped + "\n";
+  }
+  return text;
 }
 
 std::string DescribeStats(const Json& stats) {

@@ -22,6 +22,12 @@ constexpr size_t kSealBytes = crypto_aead_xchacha20poly1305_ietf_ABYTES;
 static_assert(kTokenNonceBytes == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES);
 static_assert(kTokenKeyBytes == crypto_aead_xchacha20poly1305_ietf_KEYBYTES);
 
+// The library chooses its code for this processor once.
+void StartSodium() {
+  static const bool started = sodium_init() >= 0;
+  CHECK(started);
+}
+
 // Ids are nearly always 32 hex digits, which take half the room as bytes. 0xff says so; else it is
 // a length.
 constexpr uint8_t kHexId = 0xff;
@@ -85,28 +91,34 @@ Result<TokenPayload> DecodePayload(std::string_view plain) {
 
 std::string SealToken(const TokenPayload& payload, std::string_view key, std::string_view key_id,
                       std::string_view nonce) {
-  CHECK(key.size() == kTokenKeyBytes && key_id.size() == kTokenKeyIdBytes);
-  CHECK(nonce.size() == kTokenNonceBytes && payload.audit_id.size() == kAuditIdBytes);
+  CHECK(payload.audit_id.size() == kAuditIdBytes);
   CHECK(payload.expires_at_us >= payload.issued_at_us && payload.issued_at_us >= 0);
-  std::string plain;
-  base::PutFixed(&plain, payload.methods);
-  base::PutFixed(&plain, static_cast<uint8_t>(payload.scope));
-  PutId(&plain, payload.user_id);
-  PutId(&plain, payload.scope_id);
-  PutId(&plain, payload.application_credential_id);
-  PutId(&plain, payload.trust_id);
-  base::PutVarint(&plain, static_cast<uint64_t>(payload.issued_at_us));
-  base::PutVarint(&plain, static_cast<uint64_t>(payload.expires_at_us - payload.issued_at_us));
-  plain.append(payload.audit_id);
-  plain.append(payload.parent_audit_id);
+  std::string encoded;
+  base::PutFixed(&encoded, payload.methods);
+  base::PutFixed(&encoded, static_cast<uint8_t>(payload.scope));
+  PutId(&encoded, payload.user_id);
+  PutId(&encoded, payload.scope_id);
+  PutId(&encoded, payload.application_credential_id);
+  PutId(&encoded, payload.trust_id);
+  base::PutVarint(&encoded, static_cast<uint64_t>(payload.issued_at_us));
+  base::PutVarint(&encoded, static_cast<uint64_t>(payload.expires_at_us - payload.issued_at_us));
+  encoded.append(payload.audit_id);
+  encoded.append(payload.parent_audit_id);
+  return SealEncoded(encoded, key, key_id, nonce);
+}
 
+std::string SealEncoded(std::string_view encoded, std::string_view key, std::string_view key_id,
+                        std::string_view nonce) {
+  StartSodium();
+  CHECK(key.size() == kTokenKeyBytes && key_id.size() == kTokenKeyIdBytes);
+  CHECK(nonce.size() == kTokenNonceBytes);
   std::string token(1, static_cast<char>(kVersion));
   token.append(key_id);
-  std::string sealed(plain.size() + kSealBytes, '\0');
+  std::string sealed(encoded.size() + kSealBytes, '\0');
   unsigned long long sealed_size = 0;
   crypto_aead_xchacha20poly1305_ietf_encrypt(
       reinterpret_cast<uint8_t*>(sealed.data()), &sealed_size,
-      reinterpret_cast<const uint8_t*>(plain.data()), plain.size(),
+      reinterpret_cast<const uint8_t*>(encoded.data()), encoded.size(),
       reinterpret_cast<const uint8_t*>(token.data()), token.size(), nullptr,
       reinterpret_cast<const uint8_t*>(nonce.data()), reinterpret_cast<const uint8_t*>(key.data()));
   token.append(nonce);
@@ -120,6 +132,7 @@ Result<std::string> TokenKeyId(std::string_view token) {
 }
 
 Result<TokenPayload> OpenToken(std::string_view token, std::string_view key) {
+  StartSodium();
   CHECK(key.size() == kTokenKeyBytes);
   ASSIGN_OR_RETURN(std::string raw, DecodeText(token));
   const auto* bytes = reinterpret_cast<const uint8_t*>(raw.data());

@@ -48,6 +48,10 @@ constexpr size_t kAuditIdBytes = 16;
 std::string SealToken(const TokenPayload& payload, std::string_view key, std::string_view key_id,
                       std::string_view nonce);
 
+// The same from a payload that is encoded already: what a fuzzer feeds in behind the seal.
+std::string SealEncoded(std::string_view encoded, std::string_view key, std::string_view key_id,
+                        std::string_view nonce);
+
 // The id of the key that a token claims to be sealed with. kUnauthenticated unless it has a token's
 // shape.
 base::Result<std::string> TokenKeyId(std::string_view token);

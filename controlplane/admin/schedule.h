@@ -1,0 +1,45 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/thread_annotations.h"
+#include "chunkstore/chunk_store.h"
+#include "controlplane/admin/admin_service.h"
+
+namespace controlplane::admin {
+
+struct ScheduleOptions {
+  int64_t gc_interval_ms = 0;     // 0: never
+  int64_t scrub_interval_ms = 0;  // 0: never
+};
+
+// Runs the collector now and then, and a scrub more rarely, on a thread of its own. The destructor
+// calls off what runs and joins.
+class Schedule {
+ public:
+  // All are borrowed and outlive it.
+  Schedule(ScheduleOptions options, chunkstore::ChunkStore& store, AdminService& admin,
+           const base::Clock& clock);
+  ~Schedule();
+
+  // Calls off what runs and joins. Idempotent.
+  void Stop();
+
+ private:
+  void Run();
+  void CollectNow();
+
+  const ScheduleOptions options_;
+  chunkstore::ChunkStore& store_;
+  AdminService& admin_;
+  const base::Clock& clock_;
+  std::atomic<bool> stopping_ = false;
+  base::Mutex mutex_;
+  base::CondVar wake_;
+  std::thread thread_;
+};
+
+}  // namespace controlplane::admin

@@ -1,0 +1,259 @@
+#include "controlplane/compose.h"
+
+#include <charconv>
+#include <optional>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/async/pool.h"
+#include "base/auth/keystone_verifier.h"
+#include "base/clock.h"
+#include "base/http/router.h"
+#include "base/http/server.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "controlplane/admin/admin_service.h"
+#include "controlplane/admin/operations.h"
+#include "controlplane/admin/schedule.h"
+#include "controlplane/credentials.h"
+#include "controlplane/embedded_store.h"
+#include "controlplane/identity/identity.h"
+#include "controlplane/status_service.h"
+#include "imaged/catalog.h"
+#include "imaged/data_path.h"
+#include "imaged/metadefs.h"
+#include "imaged/service.h"
+
+namespace controlplane {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+
+constexpr char kImageEndpoint[] = "$(base_url)s/image";
+
+// What to call a server that listens on every address: this machine's own.
+std::string ReachableAddress(std::string address) {
+  for (const auto& [any, loopback] :
+       {std::pair<std::string_view, std::string_view>{"0.0.0.0:", "127.0.0.1:"},
+        {"[::]:", "[::1]:"}}) {
+    if (address.starts_with(any)) return address.replace(0, any.size(), loopback);
+  }
+  return address;
+}
+
+// Options say 0 where the rooms say "no limit".
+std::optional<uint64_t> LimitOf(uint64_t value) {
+  return value == 0 ? std::nullopt : std::optional<uint64_t>(value);
+}
+
+imaged::QuotaLimits QuotaOf(const Settings& settings) {
+  imaged::QuotaLimits limits;
+  limits.images = LimitOf(static_cast<uint64_t>(*settings.image_quota_count));
+  limits.bytes = LimitOf(*settings.image_quota_bytes);
+  limits.staged_bytes = LimitOf(*settings.image_quota_staged_bytes);
+  limits.uploads = LimitOf(static_cast<uint64_t>(*settings.image_quota_uploads));
+  return limits;
+}
+
+imaged::ChecksumPolicy ChecksumOf(const std::string& name) {
+  if (name == "off") return imaged::ChecksumPolicy::kOff;
+  return name == "inline" ? imaged::ChecksumPolicy::kInline : imaged::ChecksumPolicy::kBackground;
+}
+
+Result<imaged::WebFetchOptions> WebFetchOf(const Settings& settings) {
+  imaged::WebFetchOptions web;
+  web.allowed_schemes = *settings.import_allowed_schemes;
+  web.allowed_hosts = *settings.import_allowed_hosts;
+  web.disallowed_hosts = *settings.import_disallowed_hosts;
+  web.allowed_networks = *settings.import_allowed_networks;
+  web.allowed_ports.clear();
+  for (const std::string& text : *settings.import_allowed_ports) {
+    uint16_t port = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+    if (error != std::errc() || end != text.data() + text.size() || port == 0) {
+      return Error(Code::kInvalidArgument,
+                   "import.allowed-ports: '" + text + "' is no port (1 to 65535)");
+    }
+    web.allowed_ports.push_back(port);
+  }
+  return web;
+}
+
+Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
+  imaged::DataOptions options;
+  options.hash_algorithm = *settings.image_hash_algorithm;
+  options.checksum = ChecksumOf(*settings.image_checksum);
+  options.max_image_bytes = *settings.image_size_cap;
+  options.upload_memory_bytes = *settings.image_upload_memory;
+  options.download_memory_bytes = *settings.image_download_memory;
+  options.lease_ms = *settings.store_lease;
+  options.import_methods = *settings.image_import_methods;
+  ASSIGN_OR_RETURN(options.web, WebFetchOf(settings));
+  return options;
+}
+
+identity::Options IdentityOptionsOf(const Settings& settings) {
+  identity::Options options;
+  options.public_url = *settings.public_url;
+  options.token_lifetime_ms = *settings.identity_token_lifetime;
+  options.token_key_rotation_ms = *settings.identity_token_key_rotation;
+  options.password_passes = static_cast<uint64_t>(*settings.identity_password_passes);
+  options.password_memory_bytes = *settings.identity_password_memory;
+  options.password_checks_at_once = static_cast<size_t>(*settings.identity_password_checks);
+  options.lockout_failures = *settings.identity_lockout_failures;
+  options.lockout_ms = *settings.identity_lockout_duration;
+  options.unique_last_passwords = *settings.identity_unique_last_passwords;
+  return options;
+}
+
+// Members in the order in which they are made; destroyed in the opposite one.
+class QuarryImpl : public Quarry {
+ public:
+  explicit QuarryImpl(const Settings& settings) : settings_(settings) {}
+  ~QuarryImpl() override { Stop(); }
+
+  Result<void> Start();
+  const std::string& base_url() const override { return base_url_; }
+  bool first_start() const override { return first_start_; }
+  void Stop() override;
+
+ private:
+  Result<void> StartIdentity();
+  Result<void> StartImages();
+  Result<void> Serve();
+
+  const Settings& settings_;
+  std::string password_;
+  std::string base_url_;
+  bool first_start_ = false;
+  bool stopped_ = false;
+
+  base::Metrics metrics_;
+  std::unique_ptr<EmbeddedStore> store_;
+  std::unique_ptr<base::async::Pool> pool_;
+
+  std::unique_ptr<identity::Identity> identity_;
+  std::unique_ptr<base::auth::TokenVerifier> keystone_;
+  base::auth::TokenVerifier* verifier_ = nullptr;
+
+  std::unique_ptr<imaged::Catalog> catalog_;
+  std::unique_ptr<imaged::Metadefs> metadefs_;
+  std::unique_ptr<imaged::DataPath> data_path_;
+  std::unique_ptr<imaged::ImageService> images_;
+
+  std::unique_ptr<admin::Operations> operations_;
+  std::unique_ptr<admin::AdminService> admin_;
+  std::unique_ptr<admin::Schedule> schedule_;
+
+  base::http::Router router_;
+  std::unique_ptr<base::http::Server> server_;
+};
+
+Result<void> QuarryImpl::StartIdentity() {
+  if (*settings_.auth_mode == "keystone") {
+    if (settings_.auth_url->empty() || settings_.auth_password->empty()) {
+      return Error(Code::kInvalidArgument,
+                   "auth.mode=keystone needs auth.url and auth.password (in the environment as "
+                   "QUARRY_AUTH_PASSWORD, or in the configuration file)");
+    }
+    base::auth::KeystoneVerifierOptions options;
+    options.auth_url = *settings_.auth_url;
+    options.username = *settings_.auth_username;
+    options.password = *settings_.auth_password;
+    options.project = *settings_.auth_project;
+    keystone_ = base::auth::MakeKeystoneVerifier(options, base::SystemClock());
+    verifier_ = keystone_.get();
+    return {};
+  }
+  ASSIGN_OR_RETURN(identity_, identity::Identity::Open(IdentityOptionsOf(settings_), *store_->meta,
+                                                       base::SystemClock()));
+  ASSIGN_OR_RETURN(const std::optional<std::string> known, ReadAdminPassword(*settings_.data_dir));
+  first_start_ = !known.has_value();
+  password_ = known.has_value() ? *known : NewPassword();
+  identity::BootstrapRequest bootstrap;
+  bootstrap.admin_password = password_;
+  bootstrap.region = *settings_.region;
+  bootstrap.services.push_back({"image", "glance", kImageEndpoint});
+  RETURN_IF_ERROR(identity_->Bootstrap(bootstrap));
+  verifier_ = &identity_->verifier();
+  return {};
+}
+
+Result<void> QuarryImpl::StartImages() {
+  ASSIGN_OR_RETURN(const imaged::DataOptions data, DataOptionsOf(settings_));
+  catalog_ =
+      std::make_unique<imaged::Catalog>(*store_->meta, base::SystemClock(), QuotaOf(settings_));
+  metadefs_ = std::make_unique<imaged::Metadefs>(*store_->meta, base::SystemClock());
+  data_path_ = std::make_unique<imaged::DataPath>(data, *store_->chunks, *store_->meta, *catalog_,
+                                                  *pool_, base::SystemClock(), metrics_);
+  RETURN_IF_ERROR(data_path_->Start());
+  imaged::ServiceOptions options;
+  options.import_methods = data.import_methods;
+  options.stores.push_back({data.store_id, "content-addressed chunks", true});
+  images_ = std::make_unique<imaged::ImageService>(options, *catalog_, *metadefs_, *verifier_,
+                                                   data_path_->Routes());
+  return {};
+}
+
+Result<void> QuarryImpl::Serve() {
+  router_.Mount(StatusService(metrics_));
+  if (identity_ != nullptr) router_.Mount(identity_->service());
+  router_.Mount(images_->service());
+  router_.Mount(admin_->service());
+  base::http::ServerOptions options;
+  options.listen = *settings_.listen;
+  options.io_threads = static_cast<size_t>(*settings_.http_io_threads);
+  options.max_connections = static_cast<size_t>(*settings_.http_max_connections);
+  options.idle_timeout_ms = *settings_.http_idle_timeout;
+  options.drain_timeout_ms = *settings_.http_drain_timeout;
+  ASSIGN_OR_RETURN(server_, base::http::Server::Start(options, router_, *pool_, metrics_));
+  base_url_ = "http://" + ReachableAddress(server_->address());
+  return {};
+}
+
+Result<void> QuarryImpl::Start() {
+  ASSIGN_OR_RETURN(store_, EmbeddedStore::Open(settings_, metrics_, true));
+  pool_ = std::make_unique<base::async::Pool>(
+      "worker", static_cast<size_t>(*settings_.http_workers), base::kMaxQueuedJobs);
+  RETURN_IF_ERROR(StartIdentity());
+  RETURN_IF_ERROR(StartImages());
+
+  operations_ = std::make_unique<admin::Operations>(base::SystemClock());
+  admin_ = std::make_unique<admin::AdminService>(*store_->chunks, *operations_, *verifier_);
+  admin::ScheduleOptions schedule;
+  schedule.gc_interval_ms = *settings_.store_gc_interval;
+  schedule.scrub_interval_ms = *settings_.store_scrub_interval;
+  schedule_ =
+      std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, base::SystemClock());
+  RETURN_IF_ERROR(Serve());
+  if (identity_ != nullptr) {
+    const std::string& url = settings_.public_url->empty() ? base_url_ : *settings_.public_url;
+    RETURN_IF_ERROR(WriteCredentials(*settings_.data_dir, url, *settings_.region, password_));
+  }
+  return {};
+}
+
+void QuarryImpl::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  if (server_ != nullptr) {
+    RemoveEndpoint(*settings_.data_dir);
+    server_->Stop();
+  }
+  if (data_path_ != nullptr) data_path_->Stop();
+  if (schedule_ != nullptr) schedule_->Stop();
+  if (operations_ != nullptr) operations_->Stop();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Quarry>> Quarry::Start(const Settings& settings) {
+  auto quarry = std::make_unique<QuarryImpl>(settings);
+  RETURN_IF_ERROR(quarry->Start());
+  return std::unique_ptr<Quarry>(std::move(quarry));
+}
+
+}  // namespace controlplane

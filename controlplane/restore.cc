@@ -1,0 +1,34 @@
+#include "controlplane/restore.h"
+
+#include <string>
+
+#include "base/clock.h"
+#include "controlplane/admin/reports.h"
+#include "imaged/catalog.h"
+#include "imaged/data_path.h"
+#include "imaged/restore.h"
+
+namespace controlplane {
+
+base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::ProgressFn& progress) {
+  ASSIGN_OR_RETURN(const auto rebuilt, store.chunks->Rebuild(progress));
+  imaged::Catalog catalog(*store.meta, base::SystemClock());
+  const imaged::DataOptions defaults;
+  uint64_t done = 0;
+  const auto go_on = [&] {
+    return !progress || progress({.phase = "images", .done = done++, .total = 0});
+  };
+  ASSIGN_OR_RETURN(const auto restored,
+                   imaged::RestoreImages(*store.chunks, catalog, defaults.store_id,
+                                         defaults.hash_algorithm, go_on));
+  base::Json report = admin::ToJson(rebuilt);
+  base::JsonArray images;
+  for (const std::string& id : restored.restored) images.emplace_back(id);
+  base::JsonArray skipped;
+  for (const std::string& reason : restored.skipped) skipped.emplace_back(reason);
+  report.as_object()["images"] = std::move(images);
+  report.as_object()["skipped"] = std::move(skipped);
+  return report;
+}
+
+}  // namespace controlplane

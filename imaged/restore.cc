@@ -1,0 +1,110 @@
+#include "imaged/restore.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "imaged/digests.h"
+#include "imaged/formats/inspector.h"
+#include "imaged/image.h"
+
+namespace imaged {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+
+constexpr std::string_view kImageHolders = "image/";
+constexpr size_t kHoldersAtOnce = 100;
+constexpr int64_t kRestoreLeaseMs = 3'600'000;
+
+Result<std::vector<uint8_t>> ReadPart(chunkstore::Content& content, uint64_t offset,
+                                      uint64_t length) {
+  std::vector<uint8_t> bytes(length);
+  RETURN_IF_ERROR(content.ReadAt(offset, bytes));
+  return bytes;
+}
+
+// The size of the disk that the bytes describe; they were accepted once, so a refusal now is no
+// reason to lose the image.
+Result<std::optional<uint64_t>> VirtualSize(const Image& image, chunkstore::Content& content) {
+  const uint64_t size = content.root().size_bytes;
+  formats::Inspector inspector(image.disk_format.value_or("raw"),
+                               image.container_format.value_or("bare"));
+  ASSIGN_OR_RETURN(const auto head,
+                   ReadPart(content, 0, std::min<uint64_t>(size, formats::kHeadBytes)));
+  const uint64_t tail_bytes = std::min<uint64_t>(size, formats::kTailBytes);
+  ASSIGN_OR_RETURN(const auto tail, ReadPart(content, size - tail_bytes, tail_bytes));
+  if (!inspector.Head(head).has_value()) return std::optional<uint64_t>();
+  const auto finished = inspector.Finish(size, tail);
+  return finished.has_value() ? *finished : std::optional<uint64_t>();
+}
+
+// The record as it was before its upload began.
+Image BeforeUpload(Image image) {
+  image.status = Status::kQueued;
+  image.upload.reset();
+  image.data.reset();
+  image.staged.reset();
+  image.size_bytes.reset();
+  return image;
+}
+
+Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
+                        const chunkstore::ChunkStore::Held& held, Image image,
+                        const std::string& store_id, const std::string& hash_algorithm) {
+  ASSIGN_OR_RETURN(const auto content, store.Open(*held.root));
+  ASSIGN_OR_RETURN(const Digests digests,
+                   ComputeDigests(*content, {hash_algorithm}, [] { return false; }));
+  DataFacts facts;
+  facts.root = *held.root;
+  ASSIGN_OR_RETURN(facts.virtual_size_bytes, VirtualSize(image, *content));
+  facts.os_hash_algo = hash_algorithm;
+  facts.os_hash_value = digests.at(hash_algorithm);
+  facts.stores = {store_id};
+
+  const std::string id = image.id;
+  const auto anybody = [](const Image&) -> Result<void> { return {}; };
+  RETURN_IF_ERROR(catalog.Create(BeforeUpload(std::move(image))));
+  RETURN_IF_ERROR(catalog.BeginUpload(id, UploadKind::kData, held.holder, kRestoreLeaseMs,
+                                      held.root->size_bytes, anybody));
+  RETURN_IF_ERROR(catalog.FinishUpload(id, held.holder, held.holder, facts));
+  return {};
+}
+
+}  // namespace
+
+Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& catalog,
+                                    const std::string& store_id, const std::string& hash_algorithm,
+                                    const std::function<bool()>& go_on) {
+  RestoreReport report;
+  std::string after;
+  while (true) {
+    ASSIGN_OR_RETURN(const auto holders, store.Holders(kImageHolders, after, kHoldersAtOnce));
+    for (const auto& held : holders) {
+      if (!go_on()) return Error(Code::kCancelled, "called off");
+      after = held.holder;
+      if (!held.root.has_value()) continue;
+      Result<Image> image = DecodeImage(held.attributes);
+      if (!image.has_value()) {
+        report.skipped.push_back(fmt::format("{}: {}", held.holder, image.error().message()));
+        continue;
+      }
+      const std::string id = image->id;
+      if (catalog.Get(id).has_value()) continue;
+      const Result<void> restored =
+          RestoreOne(store, catalog, held, *std::move(image), store_id, hash_algorithm);
+      if (restored.has_value()) {
+        report.restored.push_back(id);
+      } else {
+        report.skipped.push_back(fmt::format("{}: {}", held.holder, restored.error().message()));
+      }
+    }
+    if (holders.size() < kHoldersAtOnce) return report;
+  }
+}
+
+}  // namespace imaged

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "chunkstore/chunk_store.h"
+#include "imaged/catalog.h"
+
+namespace imaged {
+
+struct RestoreReport {
+  std::vector<std::string> restored;  // image ids that have a record again
+  std::vector<std::string> skipped;   // holders without a usable record in them, with the reason
+};
+
+// Makes records again of images whose data holders are there and whose records are lost, from what
+// the holders carry: the record as it was when the upload began (EncodeImage). What was changed
+// after that (a new name, members) is not known any more; digests are computed from the bytes. An
+// image that has a record is left alone. `hash_algorithm`: of os_hash_value. `go_on` is asked
+// between images. REQUIRES: no service uses the stores.
+base::Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& catalog,
+                                          const std::string& store_id,
+                                          const std::string& hash_algorithm,
+                                          const std::function<bool()>& go_on);
+
+}  // namespace imaged
