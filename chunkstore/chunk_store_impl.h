@@ -168,9 +168,10 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<void> ReadRun(const OpenBlob& blob, size_t first, size_t last, uint32_t offset,
                              base::MutableByteView into, bool keep);
 
-  // One step of the collector over all partitions; how many doomed blobs it removed.
-  base::Result<uint64_t> CollectStep(CollectReport* report, Throttle& throttle);
-  base::Result<void> DropChildren(const Doomed& page, Throttle& throttle);
+  // One step of the collector over the partitions in `todo`, which it sets to where the next has to
+  // look; how many doomed blobs it removed.
+  base::Result<uint64_t> CollectStep(Partitions* todo, CollectReport* report, Throttle& throttle);
+  base::Result<void> DropChildren(const Doomed& page, Partitions* todo, Throttle& throttle);
   base::Result<void> RecoverAbandoned(CollectReport* report);
   base::Result<void> RemoveOrphans(CollectReport* report, Throttle& throttle,
                                    const ProgressFn& progress);

@@ -16,10 +16,9 @@ using base::Digest256;
 using base::Error;
 using base::Result;
 
-constexpr size_t kTakePerPartition = 256;  // garbage records a commit
-constexpr size_t kRemovePerSync = 4096;    // blobs removed under one pair of syncs
-constexpr size_t kForgetTogether = 64;     // removed blobs whose entries go in one go
-constexpr int kMaxSteps = 1'000'000;       // a bound for a loop that ends when no garbage is left
+constexpr size_t kTakePerPartition = 256;           // garbage records a commit
+constexpr size_t kRemovePerSync = 4096;             // blobs removed under one pair of syncs
+constexpr size_t kForgetTogether = 64;              // removed blobs whose entries go in one go
 constexpr uint64_t kRemovalCost = 16 * base::kKiB;  // what a removal counts against the throttle
 constexpr size_t kOrphanBatch = 1024;
 
@@ -35,12 +34,12 @@ Result<CollectReport> ChunkStoreImpl::Collect(bool list_orphans, const ProgressF
   };
   if (!tell("abandoned uploads", 0)) return Cancelled();
   RETURN_IF_ERROR(RecoverAbandoned(&report));
-  // Each step frees what the one before referred to: pages first, then what only they kept.
+  // Each step frees what the one before referred to: pages first, then what only they kept. All
+  // partitions at first, then those where something may have become garbage.
   uint64_t removed = 0;
-  for (int step = 0; step < kMaxSteps; ++step) {
+  for (Partitions todo = Partitions().set(); todo.any();) {
     if (!tell("garbage", removed)) return Cancelled();
-    ASSIGN_OR_RETURN(const uint64_t now, CollectStep(&report, throttle));
-    if (now == 0) break;
+    ASSIGN_OR_RETURN(const uint64_t now, CollectStep(&todo, &report, throttle));
     removed += now;
   }
   if (list_orphans) RETURN_IF_ERROR(RemoveOrphans(&report, throttle, progress));
@@ -73,23 +72,24 @@ Result<void> ChunkStoreImpl::RecoverAbandoned(CollectReport* report) {
 // Takes garbage, drops the references of pages among it, removes the blobs. Every arrow is a sync:
 // records go -> tags on children go -> blobs go, so that a crash at any point leaves what can be
 // gone on with.
-Result<uint64_t> ChunkStoreImpl::CollectStep(CollectReport* report, Throttle& throttle) {
+Result<uint64_t> ChunkStoreImpl::CollectStep(Partitions* todo, CollectReport* report,
+                                             Throttle& throttle) {
   std::vector<Doomed> doomed;
-  uint64_t taken_records = 0;
   for (size_t i = 0; i < kRecordPartitions && doomed.size() < kRemovePerSync; ++i) {
+    if (!todo->test(i)) continue;
     ASSIGN_OR_RETURN(const References::Taken taken, references_.TakeGarbage(i, kTakePerPartition));
     report->removed_chunks += taken.chunks;
     report->removed_pages += taken.pages;
-    taken_records += taken.records;
     ASSIGN_OR_RETURN(const std::vector<Doomed> some, references_.ListDoomed(i, kTakePerPartition));
     doomed.insert(doomed.end(), some.begin(), some.end());
+    todo->set(i, taken.records > 0 || !some.empty());
   }
-  if (doomed.empty()) return taken_records;
+  if (doomed.empty()) return 0;
   RETURN_IF_ERROR(meta_.Sync());
   bool dropped = false;
   for (const Doomed& one : doomed) {
     if (!one.has_references) continue;
-    RETURN_IF_ERROR(DropChildren(one, throttle));
+    RETURN_IF_ERROR(DropChildren(one, todo, throttle));
     dropped = true;
   }
   if (dropped) RETURN_IF_ERROR(meta_.Sync());
@@ -108,7 +108,8 @@ Result<uint64_t> ChunkStoreImpl::CollectStep(CollectReport* report, Throttle& th
 
 // Drops a dead page's tags on its children. They carry this page's incarnation: a page of the same
 // id that was made since has others.
-Result<void> ChunkStoreImpl::DropChildren(const Doomed& page, Throttle& throttle) {
+Result<void> ChunkStoreImpl::DropChildren(const Doomed& page, Partitions* todo,
+                                          Throttle& throttle) {
   BlobTable table;
   throttle.Spend(page.stored_length);
   Result<std::shared_ptr<const Bytes>> plain = LoadBlob(page.blob, page.stored_length, &table);
@@ -123,7 +124,9 @@ Result<void> ChunkStoreImpl::DropChildren(const Doomed& page, Throttle& throttle
     return {};
   }
   ASSIGN_OR_RETURN(const MapPage decoded, DecodePage((*plain)->view()));
-  return references_.DropFromAll(decoded.Children(), PageTag(page.blob.id, page.incarnation));
+  const std::vector<Digest256> children = decoded.Children();
+  for (const Digest256& child : children) todo->set(PartitionOf(child));
+  return references_.DropFromAll(children, PageTag(page.blob.id, page.incarnation));
 }
 
 // A blob that nothing knows is an orphan: what names a blob does so before the blob is there

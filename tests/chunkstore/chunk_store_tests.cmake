@@ -11,7 +11,7 @@ quarry_test(chunk_store_test
     ${dir}/chunk_store_stress_test.cc
     ${dir}/chunk_store_upkeep_test.cc
   LIBS quarry_chunkstore_memory quarry_chunkstore_local
-  TIMEOUT 600)
+  TIMEOUT 1200)
 target_compile_definitions(chunk_store_test PRIVATE QUARRY_SOURCE_DIR="${dir}/../..")
 
 add_executable(chunk_store_crash_child ${dir}/chunk_store_crash_child.cc)
@@ -21,7 +21,7 @@ quarry_test(chunk_store_crash_test
   LABEL model
   SOURCES ${dir}/chunk_store_crash_test.cc
   LIBS quarry_chunkstore_memory quarry_chunkstore_local
-  TIMEOUT 600)
+  TIMEOUT 1200)
 target_compile_definitions(chunk_store_crash_test
   PRIVATE CRASH_CHILD="$<TARGET_FILE:chunk_store_crash_child>")
 add_dependencies(chunk_store_crash_test chunk_store_crash_child)
