@@ -7,7 +7,6 @@
 
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -31,13 +30,14 @@ Task<std::invoke_result_t<Job>> Offload(Pool& pool, Job job) {
   using R = std::invoke_result_t<Job>;
   auto initiate = [&pool](auto handler, Job work) {
     auto executor = boost::asio::get_associated_executor(handler);
-    auto guard = boost::asio::make_work_guard(executor);
+    // No work guard: the coroutine that waits is its context's work already, and a guard would be
+    // let go here after the result was posted, when that context may be gone.
     auto shared_handler = std::make_shared<decltype(handler)>(std::move(handler));
     auto shared_work = std::make_shared<Job>(std::move(work));
-    auto run = [shared_handler, shared_work, guard]() mutable {
+    auto run = [shared_handler, shared_work, executor]() mutable {
       auto result = std::make_shared<std::optional<R>>((*shared_work)());
       shared_work.reset();
-      boost::asio::post(guard.get_executor(), [shared_handler, result]() mutable {
+      boost::asio::post(executor, [shared_handler, result]() mutable {
         std::move (*shared_handler)(std::move(*result));
       });
     };
