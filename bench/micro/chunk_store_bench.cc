@@ -1,4 +1,7 @@
-#include <atomic>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
 
 #include <benchmark/benchmark.h>
 
@@ -6,7 +9,6 @@
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/local/local_blob_store.h"
 #include "chunkstore/local/local_meta_store.h"
-#include "tests/chunkstore/chunk_store_world.h"
 #include "tests/support/temp_dir.h"
 
 // ChunkStore on local stores: put of new and of known chunks, reading, and the map.
@@ -14,7 +16,17 @@
 namespace {
 
 using chunkstore::kChunkBytes;
-using chunkstore::testing::MakeBytes;
+
+// Bytes that a seed decides: those of odd seeds compress.
+std::string MakeBytes(uint32_t seed, size_t size) {
+  std::string bytes(size, '\0');
+  std::mt19937_64 random(seed);
+  for (size_t at = 0; at < size; at += 8) {
+    const uint64_t word = seed % 2 ? random() & 0x0000000F0000000FULL : random();
+    std::memcpy(bytes.data() + at, &word, 8);
+  }
+  return bytes;
+}
 
 class LocalWorld {
  public:
