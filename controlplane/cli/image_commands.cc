@@ -18,7 +18,7 @@ struct ImageOptions {
   explicit ImageOptions(base::ConfigBuilder& options)
       : cloud(options.String("cloud", "", "name of a cloud in clouds.yaml (OS_CLOUD)")),
         data_dir(options.String(
-            "data-dir", "quarry-data",
+            "data_dir", "quarry-data",
             "of a service on this machine, whose clouds.yaml is used if no cloud is named")),
         json(options.Bool("json", false, "answer in JSON on stdout, without progress")) {}
 
@@ -51,7 +51,7 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
   const ImageOptions common(options);
   auto& name = options.String("name", "", "of the image; else the file's name");
   auto& disk_format = options.String(
-      "disk-format", "", "raw, qcow2, vmdk, vhdx, vdi, iso; else what the file's first bytes say");
+      "disk_format", "", "raw, qcow2, vmdk, vhdx, vdi, iso; else what the file's first bytes say");
   auto& again = options.Bool("again", false,
                              "upload even if you have an image of this name and content already");
   int exit_code = kOk;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +28,16 @@ sigset_t BlockStopSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   return signals;
+}
+
+// What is not as it comes out of the box.
+void LogSettings(std::string_view described) {
+  while (!described.empty()) {
+    const size_t end = std::min(described.find('\n'), described.size());
+    const std::string_view line = described.substr(0, end);
+    if (!line.ends_with("# from default")) LOG(kInfo, "quarry", "setting {}", line);
+    described.remove_prefix(std::min(end + 1, described.size()));
+  }
 }
 
 void Welcome(const Quarry& quarry, const std::string& data_dir) {
@@ -62,7 +73,7 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
 
   base::Result<std::unique_ptr<Quarry>> quarry = Quarry::Start(settings);
   if (!quarry.has_value()) return Fail(quarry.error());
-  LOG(kInfo, "quarry", "settings:\n{}", options.Describe());
+  LogSettings(options.Describe());
   Welcome(**quarry, AbsolutePath(*settings.data_dir));
 
   int signal = 0;

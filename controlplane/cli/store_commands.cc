@@ -182,7 +182,7 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
 int RunFsck(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   auto& rebuild = options.Bool(
-      "rebuild-index", false,
+      "rebuild_index", false,
       "drop the index and make it, and the images' records, again from the stored blobs");
   const StoreOptions common(options);
   int exit_code = kOk;

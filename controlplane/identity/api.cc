@@ -171,6 +171,12 @@ bool SeesDomain(const Call& call, std::string_view domain_id) {
          (!domain_id.empty() && caller.domain_id == domain_id && caller.HasRole("reader"));
 }
 
+base::Result<void> CheckRoomFor(const Snapshot& now, Index index, std::string_view user_id) {
+  if (now.Where(index, {user_id}).size() < kMaxOwnedByUser) return {};
+  return Forbidden("This user has as many of these as it may (" + std::to_string(kMaxOwnedByUser) +
+                   "); delete some first.");
+}
+
 bool IsCleanName(std::string_view text) {
   return std::none_of(text.begin(), text.end(),
                       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });

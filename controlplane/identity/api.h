@@ -99,6 +99,10 @@ inline bool IsSelf(const Call& call, std::string_view user_id) {
   return call.by->caller.user_id == user_id;
 }
 
+// kPermissionDenied if the user has kMaxOwnedByUser records in this index (whose one member is a
+// user): users make these themselves, and must not fill the store.
+base::Result<void> CheckRoomFor(const Snapshot& now, Index index, std::string_view user_id);
+
 // Text from clients that ends up in names and keys: valid lengths, no control characters.
 bool IsCleanName(std::string_view text);
 // Characters, not bytes, of UTF-8.

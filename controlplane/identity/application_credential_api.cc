@@ -215,6 +215,8 @@ Result Create(Call& call) {
                    "entry found with name " +
                        input.name + ".");
     if (tx.now().Get(Kind::kUser, user_id) == nullptr) return NotFound("user", user_id);
+    RETURN_IF_ERROR(CheckRoomFor(tx.now(), Index::kApplicationCredentialUser, user_id));
+    if (input.has_rules) RETURN_IF_ERROR(CheckRoomFor(tx.now(), Index::kAccessRuleUser, user_id));
     body = JsonObject{
         {"name", input.name},
         {"description", TextOrNull(input.description)},

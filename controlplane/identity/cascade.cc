@@ -26,6 +26,7 @@ void RemoveUser(Transaction& tx, const Record& user) {
   RemoveAll(tx, now.Where(Index::kAccessRuleUser, {user.id}));
   RemoveAll(tx, now.Where(Index::kTrustTrustor, {user.id}));
   RemoveAll(tx, now.Where(Index::kTrustTrustee, {user.id}));
+  RemoveAll(tx, now.Where(Index::kRevocationUser, {user.id}));
   tx.Remove(Kind::kLoginFailures, user.id);
   tx.Remove(Kind::kUser, user.id);
 }

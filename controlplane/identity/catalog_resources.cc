@@ -92,6 +92,8 @@ base::Result<void> CheckCredential(Change& change) {
   if (!IsAdmin(call) && !IsSelf(call, user_id)) return Forbidden();
   if (!call.by->may_delegate()) return Forbidden();
   if (change.tx.now().Get(Kind::kUser, user_id) == nullptr) return NotFound("user", user_id);
+  if (change.before == nullptr)
+    RETURN_IF_ERROR(CheckRoomFor(change.tx.now(), Index::kCredentialUser, user_id));
   std::string_view project_id = Text(change.body, "project_id");
   if (project_id.empty() && Text(change.body, "type") == "ec2")
     return Invalid("'project_id' is a required property of an ec2 credential.");

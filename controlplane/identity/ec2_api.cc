@@ -82,6 +82,7 @@ Result Create(Call& call) {
                         {"project_id", project_id}};
   RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
     RETURN_IF_ERROR(CheckOwner(call, tx.now(), true));
+    RETURN_IF_ERROR(CheckRoomFor(tx.now(), Index::kCredentialUser, user_id));
     RecordPtr project = tx.now().Get(Kind::kProject, project_id);
     if (project == nullptr) return NotFound("project", project_id);
     // A key is of use only where its user has a role; one for somewhere else is a mistake.

@@ -46,12 +46,14 @@ struct Options {
 constexpr size_t kMaxPasswordBytes = 4096;
 constexpr size_t kMaxTextBytes = 64 * 1024;  // a description, a policy's or a credential's blob
 constexpr size_t kMaxIdBytes = 255;          // a region's id, which clients choose
-constexpr size_t kMaxTags = 80;              // of a project
-constexpr size_t kMaxExtraMembers = 64;      // that Keystone knows nothing of, in one object
-constexpr size_t kMaxListItems = 10'000;     // in one answer; then "truncated": true
-constexpr size_t kMaxAccessRules = 64;       // of an application credential
-constexpr size_t kMaxPasswordHistory = 10;   // unique_last_passwords is at most this
-constexpr size_t kMaxProjectDepth = 16;      // project under project
+constexpr size_t kMaxOwnedByUser = 1000;     // credentials, application credentials, trusts: each
+constexpr size_t kMaxRevocationsOfUser = 1000;  // single tokens; one more ends all its tokens
+constexpr size_t kMaxTags = 80;                 // of a project
+constexpr size_t kMaxExtraMembers = 64;         // that Keystone knows nothing of, in one object
+constexpr size_t kMaxListItems = 10'000;        // in one answer; then "truncated": true
+constexpr size_t kMaxAccessRules = 64;          // of an application credential
+constexpr size_t kMaxPasswordHistory = 10;      // unique_last_passwords is at most this
+constexpr size_t kMaxProjectDepth = 16;         // project under project
 constexpr size_t kMaxAuthBodyBytes = 16 * 1024;
 constexpr size_t kMaxTokenBytes = 255;  // as text; longer ones are refused unread
 

@@ -40,6 +40,7 @@ const IndexDefinition& DefinitionOf(Index index) {
       {Kind::kAccessRule, {"user_id"}},
       {Kind::kTrust, {"trustor_user_id"}},
       {Kind::kTrust, {"trustee_user_id"}},
+      {Kind::kRevocation, {"user_id"}},
   }};
   return definitions[static_cast<size_t>(index)];
 }

@@ -35,7 +35,7 @@ enum class Kind {
   kConsumer,
   kEndpointGroup,
   kDomainConfig,   // id: the domain's
-  kRevocation,     // id: a token's audit id; _until_us
+  kRevocation,     // id: a token's audit id; user_id, _until_us
   kLoginFailures,  // id: the user's; _count, _last_us
   kTokenKey,       // _secret, _created_us
 };
@@ -73,8 +73,9 @@ enum class Index {
   kAccessRuleUser,             // user_id
   kTrustTrustor,               // trustor_user_id
   kTrustTrustee,               // trustee_user_id
+  kRevocationUser,             // user_id
 };
-constexpr size_t kIndexes = static_cast<size_t>(Index::kTrustTrustee) + 1;
+constexpr size_t kIndexes = static_cast<size_t>(Index::kRevocationUser) + 1;
 
 struct IndexDefinition {
   Kind kind;

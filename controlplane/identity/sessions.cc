@@ -270,8 +270,19 @@ Result<void> Sessions::Revoke(const Session& session) {
       tx.Remove(Kind::kRevocation, old->id);
       ++pruned;
     }
+    const Record& user = *session.user;
+    std::vector<RecordPtr> others = tx.now().Where(Index::kRevocationUser, {user.id});
+    RecordPtr current = tx.now().Get(Kind::kUser, user.id);
+    if (others.size() >= kMaxRevocationsOfUser && current != nullptr) {
+      // One stamp in place of a thousand records: all tokens of this user end.
+      for (const RecordPtr& other : others) tx.Remove(Kind::kRevocation, other->id);
+      base::JsonObject body = current->body;
+      body["_tokens_from_us"] = now_us;
+      tx.Put(Kind::kUser, user.id, std::move(body));
+      return {};
+    }
     tx.Put(Kind::kRevocation, base::ToHex(session.token.audit_id),
-           {{"_until_us", session.token.expires_at_us}});
+           {{"user_id", user.id}, {"_until_us", session.token.expires_at_us}});
     return {};
   });
 }

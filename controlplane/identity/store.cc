@@ -99,9 +99,10 @@ Result<SnapshotPtr> Store::Read(int64_t max_age_ms) {
   base::MutexLock lock(write_mutex_);
   if (AgeMs() <= wanted_ms) return Current();  // another thread has looked meanwhile
   auto refreshed = Refresh();
+  if (!refreshed.has_value())
+    LOG(kWarn, "identity", "cannot look for changes: {}", refreshed.error().ToString());
   if (!refreshed.has_value() && AgeMs() > options_.max_staleness_ms)
-    return Error(Code::kUnavailable,
-                 "the identity store does not answer: " + refreshed.error().message());
+    return Error(Code::kUnavailable, "the identity store does not answer; try again");
   return Current();
 }
 

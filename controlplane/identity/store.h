@@ -28,7 +28,7 @@ struct StoreOptions {
   int64_t refresh_ms = 200;  // how old the snapshot may be before anyone looks for other writers
   int64_t max_staleness_ms =
       900;  // a read waits for the refresh beyond this, and fails if that fails
-  size_t max_records = 1'000'000;  // the whole data set is in memory: this bounds it
+  size_t max_records = 100'000;  // the whole data set is in memory: this bounds it
 };
 
 // The changes that one transaction makes. One thread.

@@ -122,6 +122,7 @@ Result Create(Call& call) {
   RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
     if (tx.now().Get(Kind::kUser, trustee_id) == nullptr) return NotFound("user", trustee_id);
     if (tx.now().Get(Kind::kProject, project_id) == nullptr) return NotFound("project", project_id);
+    RETURN_IF_ERROR(CheckRoomFor(tx.now(), Index::kTrustTrustor, trustor_id));
     ASSIGN_OR_RETURN(JsonArray role_ids, ChooseRoles(tx.now(), input, trustor_id, project_id));
     body = JsonObject{
         {"trustor_user_id", trustor_id},
