@@ -289,9 +289,12 @@ struct ConfigBuilder::Impl {
     const Entry* closest = &entries.front();
     for (const Entry& entry : entries)
       if (EditDistance(key, entry.name) < EditDistance(key, closest->name)) closest = &entry;
+    // In the form in which it stands there.
+    const bool flag = source == "command line";
     return Error(Code::kInvalidArgument,
-                 fmt::format("unknown option '{}' ({}); did you mean '{}'? --help lists all", key,
-                             source, closest->name));
+                 fmt::format("unknown option '{}' ({}); did you mean '{}'? --help lists all",
+                             flag ? FlagName(key) : key, source,
+                             flag ? FlagName(closest->name) : closest->name));
   }
 
   Result<void> Apply(const RawValue& raw) {

@@ -176,6 +176,8 @@ Result<void> QuarryImpl::StartIdentity() {
   password_ = known.has_value() ? *known : NewPassword();
   identity::BootstrapRequest bootstrap;
   bootstrap.admin_password = password_;
+  // Whoever can take clouds.yaml away owns the directory: that is how a lost password is replaced.
+  bootstrap.reset_admin_password = first_start_;
   bootstrap.region = *settings_.region;
   bootstrap.services.push_back({"image", "glance", kImageEndpoint});
   RETURN_IF_ERROR(identity_->Bootstrap(bootstrap));
@@ -223,7 +225,12 @@ Result<void> QuarryImpl::Start() {
   RETURN_IF_ERROR(StartImages());
 
   operations_ = std::make_unique<admin::Operations>(base::SystemClock());
-  admin_ = std::make_unique<admin::AdminService>(*store_->chunks, *operations_, *verifier_);
+  const auto release_first = [this]() -> Result<void> {
+    RETURN_IF_ERROR(data_path_->ReleasePending());
+    return {};
+  };
+  admin_ = std::make_unique<admin::AdminService>(*store_->chunks, *operations_, *verifier_,
+                                                 release_first);
   admin::ScheduleOptions schedule;
   schedule.gc_interval_ms = *settings_.store_gc_interval;
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;
@@ -243,9 +250,9 @@ void QuarryImpl::Stop() {
     RemoveEndpoint(*settings_.data_dir);
     server_->Stop();
   }
-  if (data_path_ != nullptr) data_path_->Stop();
   if (schedule_ != nullptr) schedule_->Stop();
   if (operations_ != nullptr) operations_->Stop();
+  if (data_path_ != nullptr) data_path_->Stop();
 }
 
 }  // namespace

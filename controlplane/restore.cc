@@ -9,6 +9,11 @@
 #include "imaged/restore.h"
 
 namespace controlplane {
+namespace {
+
+constexpr size_t kHoldersAtOnce = 100;
+
+}  // namespace
 
 base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::ProgressFn& progress) {
   ASSIGN_OR_RETURN(const auto rebuilt, store.chunks->Rebuild(progress));
@@ -29,6 +34,18 @@ base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::Prog
   report.as_object()["images"] = std::move(images);
   report.as_object()["skipped"] = std::move(skipped);
   return report;
+}
+
+base::Result<void> ReleaseDeletedImages(EmbeddedStore& store) {
+  imaged::Catalog catalog(*store.meta, base::SystemClock());
+  while (true) {
+    ASSIGN_OR_RETURN(const auto holders, catalog.PendingReleases(kHoldersAtOnce));
+    for (const std::string& holder : holders) {
+      RETURN_IF_ERROR(store.chunks->Release(holder));
+      RETURN_IF_ERROR(catalog.ForgetRelease(holder));
+    }
+    if (holders.size() < kHoldersAtOnce) return {};
+  }
 }
 
 }  // namespace controlplane

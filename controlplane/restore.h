@@ -11,4 +11,8 @@ namespace controlplane {
 // The answer is the rebuild report as JSON (admin/reports.h). REQUIRES: no service uses the store.
 base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::ProgressFn& progress);
 
+// Lets go of the bytes of images that were deleted, where a service that ended before it came to
+// that left them. REQUIRES: no service uses the store.
+base::Result<void> ReleaseDeletedImages(EmbeddedStore& store);
+
 }  // namespace controlplane

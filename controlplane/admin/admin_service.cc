@@ -67,6 +67,7 @@ Result<chunkstore::HolderStats> StatsOfImage(chunkstore::ChunkStore& store,
 Result<std::string> AdminService::StartCollect(bool orphans) {
   return operations_.Start("gc",
                            [this, orphans](const chunkstore::ProgressFn& progress) -> Result<Json> {
+                             if (before_collect_) RETURN_IF_ERROR(before_collect_());
                              ASSIGN_OR_RETURN(const auto report, store_.Collect(orphans, progress));
                              return ToJson(report);
                            });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,10 +24,15 @@ namespace controlplane::admin {
 // Thread-safe.
 class AdminService {
  public:
-  // All are borrowed and outlive it.
+  // All are borrowed and outlive it. `before_collect` (may be empty) lets the services let go of
+  // what they hold no longer, so that a collection that somebody asks for frees it at once.
   AdminService(chunkstore::ChunkStore& store, Operations& operations,
-               base::auth::TokenVerifier& verifier)
-      : store_(store), operations_(operations), verifier_(verifier) {}
+               base::auth::TokenVerifier& verifier,
+               std::function<base::Result<void>()> before_collect = {})
+      : store_(store),
+        operations_(operations),
+        verifier_(verifier),
+        before_collect_(std::move(before_collect)) {}
 
   base::http::Service service();
 
@@ -40,6 +46,7 @@ class AdminService {
   chunkstore::ChunkStore& store_;
   Operations& operations_;
   base::auth::TokenVerifier& verifier_;
+  const std::function<base::Result<void>()> before_collect_;
 };
 
 // The holder under which imaged keeps the data of an image begins with this and the image's id.

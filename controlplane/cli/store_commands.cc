@@ -98,7 +98,7 @@ ProgressFn Draw(ProgressBar& bar) {
   };
 }
 
-using LocalPass = std::function<Result<Json>(chunkstore::ChunkStore&, const ProgressFn&)>;
+using LocalPass = std::function<Result<Json>(EmbeddedStore&, const ProgressFn&)>;
 
 // Runs a pass where it can be run: in the service, or here.
 Result<Json> RunPass(const Settings& settings, const std::string& kind, const Json& body,
@@ -107,7 +107,7 @@ Result<Json> RunPass(const Settings& settings, const std::string& kind, const Js
   if (service.has_value()) return RunInService(*service, kind, body, bar);
   base::Metrics metrics;
   ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(settings, metrics, false));
-  return local(*store->chunks, Draw(bar));
+  return local(*store, Draw(bar));
 }
 
 int Print(const Result<Json>& report, bool json, std::string (*describe)(const Json&)) {
@@ -145,8 +145,9 @@ int RunGc(const Command& command, const std::vector<std::string>& args) {
   ProgressBar bar("gc", ProgressBar::Unit::kItems, *common.json);
   const Result<Json> report = RunPass(
       common.settings, "gc", JsonObject{{"orphans", *orphans}},
-      [&](chunkstore::ChunkStore& store, const ProgressFn& progress) -> Result<Json> {
-        ASSIGN_OR_RETURN(const auto collected, store.Collect(*orphans, progress));
+      [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
+        RETURN_IF_ERROR(ReleaseDeletedImages(store));
+        ASSIGN_OR_RETURN(const auto collected, store.chunks->Collect(*orphans, progress));
         return admin::ToJson(collected);
       },
       bar);
@@ -168,8 +169,8 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
   ProgressBar bar("scrub", ProgressBar::Unit::kBytes, *common.json);
   const Result<Json> report = RunPass(
       common.settings, "scrub", JsonObject{{"repair", *repair}},
-      [&](chunkstore::ChunkStore& store, const ProgressFn& progress) -> Result<Json> {
-        ASSIGN_OR_RETURN(const auto scrubbed, store.Scrub(*repair, progress));
+      [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
+        ASSIGN_OR_RETURN(const auto scrubbed, store.chunks->Scrub(*repair, progress));
         return admin::ToJson(scrubbed);
       },
       bar);

@@ -126,13 +126,13 @@ TEST_F(ConfigTest, ReadsTheFileThatTheEnvironmentNames) {
 
 TEST_F(ConfigTest, UnknownKeysAreNamedWithTheClosestOne) {
   EXPECT_THAT(ErrorOf({"--cache.memroy=1"}),
-              HasSubstr("unknown option 'cache.memroy' (command line); "
-                        "did you mean 'cache.memory'"));
+              HasSubstr("unknown option '--cache.memroy' (command line); "
+                        "did you mean '--cache.memory'"));
   EXPECT_THAT(ErrorOf({}, {{"QUARRY_LISTN", "x"}}), HasSubstr("did you mean 'QUARRY_LISTEN'"));
   EXPECT_THAT(ErrorOf({"--config=" + WriteConfig("[identity]\ntoken_lifetim = 1h\n")}),
               HasSubstr("did you mean 'identity.token_lifetime'"));
   EXPECT_THAT(ErrorOf({"-j"}), HasSubstr("unknown option '-j'"));
-  EXPECT_THAT(ErrorOf({"--lis=x"}), HasSubstr("unknown option 'lis'")) << "no guessing";
+  EXPECT_THAT(ErrorOf({"--lis=x"}), HasSubstr("unknown option '--lis'")) << "no guessing";
 }
 
 TEST_F(ConfigTest, BadValuesAreNamedWithWhatWouldBeRight) {

@@ -215,7 +215,7 @@ def check_nothing_left(service, token, images, expected):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quarry", help="the binary (else $QUARRY_TEST_BINARY)")
+    parser.add_argument("--quarry", help="the binary (else $TEST_QUARRY_BINARY)")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None)
     args = parser.parse_args()

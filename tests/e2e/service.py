@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
-QUARRY = os.environ.get("QUARRY_TEST_BINARY", "build/release/bin/quarry")
+QUARRY = os.environ.get("TEST_QUARRY_BINARY", "build/release/bin/quarry")
 START_SECONDS = 30
 STOP_SECONDS = 40
 
