@@ -63,8 +63,7 @@ LocalBlobStore::LocalBlobStore(Files& files, const std::string& dir, StoreLock l
     : files_(files),
       root_(dir + "/blobs"),
       lock_(std::move(lock)),
-      properties_{.has_files = true, .parallel_gets = 1, .allocation_unit_bytes = 4 * base::kKiB},
-      sync_(files) {}
+      properties_{.has_files = true, .parallel_gets = 1, .allocation_unit_bytes = 4 * base::kKiB} {}
 
 Result<std::unique_ptr<LocalBlobStore>> LocalBlobStore::Open(Files& files, const std::string& dir) {
   RETURN_IF_ERROR(MakeDirDurably(files, dir));
@@ -92,7 +91,11 @@ Result<void> LocalBlobStore::Put(std::string_view name, std::span<const base::By
   Result<void> stored = file->WriteAt(0, pieces);
   if (stored) {
     file->StartWriteback();
-    stored = sync_.Sync(*file, folder);
+    // Each caller syncs its own: the file system's journal commits for all at once who wait. One
+    // thread that syncs for all was three to eight times slower with eight callers, for it pays a
+    // commit for each file.
+    stored = file->Sync();
+    if (stored) stored = files_.SyncDir(folder);
   }
   if (!stored) {
     // Whether or not it goes, it is garbage by now; giving the space back matters most when there

@@ -7,7 +7,6 @@
 
 #include "base/files.h"
 #include "chunkstore/blob_store.h"
-#include "chunkstore/local/group_sync.h"
 #include "chunkstore/local/store_lock.h"
 
 namespace chunkstore::local {
@@ -45,7 +44,6 @@ class LocalBlobStore : public BlobStore {
   const std::string root_;  // DIR/blobs
   const StoreLock lock_;
   const Properties properties_;
-  GroupSync sync_;
 };
 
 }  // namespace chunkstore::local

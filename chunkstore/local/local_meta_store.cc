@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <optional>
 #include <utility>
 
@@ -21,6 +20,13 @@
 #include "chunkstore/local/partition_keys.h"
 #include "chunkstore/local/store_lock.h"
 #include "chunkstore/local/sync_mark.h"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+// The library is not instrumented, so the sanitizer does not see how it synchronises inside.
+extern "C" const char* __tsan_default_suppressions() { return "race:rocksdb::\n"; }
+#endif
+#endif
 
 namespace chunkstore::local {
 
