@@ -420,6 +420,18 @@ TEST_F(DelegationTest, ApplicationCredentialExpires) {
       400);
 }
 
+TEST_F(DelegationTest, AUserCannotFillTheStore) {
+  World::Member member = world_.MakeMember("ann");
+  int status = 201;
+  size_t made = 0;
+  std::string body = R"({"tenant_id":")" + member.project_id + "\"}";
+  std::string path = "/users/" + member.user_id + "/credentials/OS-EC2";
+  for (; status == 201 && made <= kMaxOwnedByUser; ++made)
+    status = world_.process.Do("POST", path, member.token, body).status;
+  EXPECT_EQ(status, 403);
+  EXPECT_EQ(made, kMaxOwnedByUser + 1);
+}
+
 TEST_F(DelegationTest, AccessRulesAreNotOverlooked) {
   World::Member member = world_.MakeMember("ann");
   Reply made = MakeCredential(

@@ -117,6 +117,28 @@ TEST(Revocation, RolesFollowImplications) {
   EXPECT_EQ(world.process.Do("GET", rule, world.admin).status, 404);
 }
 
+TEST(Revocation, TooManySingleOnesEndAll) {
+  World world;
+  World::Member member = world.MakeMember("ann");
+  auto records = [&] {
+    size_t count = 0;
+    EXPECT_OK(world.meta.Scan(kPartition, "r/revocation/", "r/revocation0", 10'000,
+                              [&](std::string_view, std::string_view) { return ++count > 0; }));
+    return count;
+  };
+  for (size_t i = 0; i <= kMaxRevocationsOfUser; ++i) {
+    EXPECT_OK(world.process.identity().verifier().Verify(member.token));
+    std::string token = world.process.Login(member.user_id, "secret");
+    Reply revoked =
+        world.process.Do("DELETE", "/auth/tokens", token, {}, {{"X-Subject-Token", token}});
+    ASSERT_EQ(revoked.status, 204);
+    ASSERT_LE(records(), kMaxRevocationsOfUser);
+  }
+  EXPECT_ERROR(world.process.identity().verifier().Verify(member.token),
+               base::Code::kUnauthenticated);
+  EXPECT_EQ(records(), 0u);
+}
+
 TEST(Revocation, ATokenMadeElsewhereIsKnownAtOnce) {
   World world;
   Process other(world.meta, world.clock);

@@ -1,7 +1,6 @@
 #include "controlplane/identity/token_codec.h"
 
 #include <gtest/gtest.h>
-#include <sodium.h>
 
 #include "base/coding.h"
 #include "controlplane/identity/options.h"
@@ -15,8 +14,6 @@ constexpr char kProject[] = "f42dd58d67f84c28a80d6537ebc9fc3c";
 
 class TokenCodecTest : public testing::Test {
  protected:
-  void SetUp() override { ASSERT_GE(sodium_init(), 0); }
-
   TokenPayload Payload() {
     TokenPayload payload;
     payload.methods = kMethodPassword;
