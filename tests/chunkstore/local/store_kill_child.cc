@@ -20,19 +20,19 @@ int main(int argc, char** argv) {
   auto blobs = chunkstore::local::LocalBlobStore::Open(base::SystemFiles(), dir).value();
   auto meta =
       chunkstore::local::OpenLocalMetaStore(dir + "/meta", {.memory_bytes = base::kMiB}).value();
-  std::string partition = kill_steps::PartitionOf(run);
+  std::string partition = chunkstore::local::PartitionOf(run);
   for (uint64_t step = 0;; ++step) {
-    std::string content = kill_steps::ContentOf(run, step);
+    std::string content = chunkstore::local::ContentOf(run, step);
     base::ByteView piece = base::AsBytes(content);
-    std::string name = kill_steps::NameOf(run, step);
+    std::string name = chunkstore::local::NameOf(run, step);
     CHECK(blobs->Put(name, {&piece, 1}).has_value());
     chunkstore::MetaBatch batch;
     batch.ExpectAbsent(std::to_string(step)).Put(std::to_string(step), name);
     uint64_t gone = step - 2;
-    bool drops = step >= 2 && kill_steps::IsDropped(gone);
+    bool drops = step >= 2 && chunkstore::local::IsDropped(gone);
     if (drops) batch.Delete(std::to_string(gone));
     CHECK(chunkstore::CommitDurably(*meta, partition, batch).has_value());
-    if (drops) CHECK(blobs->Remove(kill_steps::NameOf(run, gone)).has_value());
+    if (drops) CHECK(blobs->Remove(chunkstore::local::NameOf(run, gone)).has_value());
     CHECK(write(STDOUT_FILENO, &step, sizeof(step)) == sizeof(step));
   }
 }

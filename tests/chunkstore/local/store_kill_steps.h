@@ -8,7 +8,7 @@
 // What the process that is killed does in each step, known to the test that looks at what is left:
 // step N puts a blob and a record of it, and removes those of step N - 2 if they are to go.
 
-namespace kill_steps {
+namespace chunkstore::local {
 
 inline std::string PartitionOf(uint64_t run) { return "run/" + std::to_string(run); }
 inline std::string NameOf(uint64_t run, uint64_t step) {
@@ -23,4 +23,4 @@ inline std::string ContentOf(uint64_t run, uint64_t step) {
   return content;
 }
 
-}  // namespace kill_steps
+}  // namespace chunkstore::local

@@ -51,17 +51,17 @@ uint64_t RunAndKill(const std::string& dir, uint64_t run, uint64_t steps) {
 }
 
 void CheckRun(BlobStore& blobs, MetaStore& meta, uint64_t run, uint64_t last) {
-  std::string partition = kill_steps::PartitionOf(run);
+  std::string partition = PartitionOf(run);
   for (uint64_t step = 0; step <= last; ++step) {
     auto name = meta.Get(partition, std::to_string(step));
-    bool dropped = kill_steps::IsDropped(step);
+    bool dropped = IsDropped(step);
     if (dropped && step + 2 <= last) {
       ASSERT_ERROR(name, base::Code::kNotFound) << "what was removed is back: step " << step;
       continue;
     }
     if (dropped && step + 2 == last + 1 && !name) continue;  // the step that was cut off
     ASSERT_OK(name);
-    std::string expected = kill_steps::ContentOf(run, step);
+    std::string expected = ContentOf(run, step);
     std::vector<uint8_t> content(expected.size());
     ASSERT_OK(blobs.Get(*name, 0, content));
     ASSERT_TRUE(base::AsText(content) == expected);
