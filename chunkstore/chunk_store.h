@@ -68,6 +68,11 @@ class Ingest {
   };
   virtual base::Result<PutInfo> Put(uint64_t index, base::ByteView plain) = 0;
 
+  // The same for a caller that has hashed the bytes already (base/sha256_stream.h).
+  // REQUIRES: `id` is their SHA-256, and this process computed it from these very bytes.
+  virtual base::Result<PutInfo> PutHashed(uint64_t index, base::ByteView plain,
+                                          const base::Digest256& id) = 0;
+
   // Keeps the ingest from being taken for abandoned by another process (this one knows that it
   // lives). Put does so by itself; a caller whose client sends nothing for long calls it now and
   // then. Cheap. kCancelled.

@@ -250,6 +250,16 @@ Result<void> IngestImpl::Spill(std::vector<Chunk> chunks) {
 }
 
 Result<Ingest::PutInfo> IngestImpl::Put(uint64_t index, base::ByteView plain) {
+  return PutOne(index, plain, nullptr);
+}
+
+Result<Ingest::PutInfo> IngestImpl::PutHashed(uint64_t index, base::ByteView plain,
+                                              const Digest256& id) {
+  return PutOne(index, plain, &id);
+}
+
+Result<Ingest::PutInfo> IngestImpl::PutOne(uint64_t index, base::ByteView plain,
+                                           const Digest256* known_id) {
   RETURN_IF_ERROR(Begin(index, plain.size()));
   RETURN_IF_ERROR(claim_->KeepAlive());
   if (base::IsZero(plain)) {
@@ -257,7 +267,7 @@ Result<Ingest::PutInfo> IngestImpl::Put(uint64_t index, base::ByteView plain) {
     RETURN_IF_ERROR(Settled(index, nullptr));
     return PutInfo{.known = true, .hole = true};
   }
-  const Digest256 id = base::Sha256(plain);
+  const Digest256 id = known_id != nullptr ? *known_id : base::Sha256(plain);
   ASSIGN_OR_RETURN(const auto stored, claim_->Store(BlobKind::kChunk, id, plain));
   // It may have taken long; a lease that is held now was held all the time.
   RETURN_IF_ERROR(claim_->KeepAlive());

@@ -65,11 +65,16 @@ class IngestImpl : public Ingest {
   explicit IngestImpl(std::unique_ptr<Claim> claim) : claim_(std::move(claim)) {}
 
   base::Result<PutInfo> Put(uint64_t index, base::ByteView plain) override;
+  base::Result<PutInfo> PutHashed(uint64_t index, base::ByteView plain,
+                                  const base::Digest256& id) override;
   base::Result<void> Renew() override { return claim_->KeepAlive(); }
   base::Result<Root> Finish(uint64_t size_bytes) override;
   base::Result<void> Abort() override { return claim_->Abandon(); }
 
  private:
+  // `known_id` may be null: then it is computed.
+  base::Result<PutInfo> PutOne(uint64_t index, base::ByteView plain,
+                               const base::Digest256* known_id);
   struct Chunk {
     uint64_t index = 0;
     base::Digest256 id;

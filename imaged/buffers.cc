@@ -1,14 +1,9 @@
 #include "imaged/buffers.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
-
+#include "base/async/sleep.h"
 #include "base/check.h"
 
 namespace imaged {
@@ -25,15 +20,6 @@ namespace {
 constexpr int64_t kAdmissionPollMs = 50;
 
 }  // namespace
-
-Task<void> SleepMs(int64_t ms) {
-  auto executor = co_await boost::asio::this_coro::executor;
-  boost::asio::steady_timer timer(executor);
-  timer.expires_after(std::chrono::milliseconds(ms));
-  boost::system::error_code ignored;
-  auto token = boost::asio::redirect_error(boost::asio::use_awaitable, ignored);
-  co_await timer.async_wait(token);
-}
 
 bool BufferPool::TryTake(Buffer* buffer) {
   {
@@ -94,7 +80,7 @@ Task<Result<std::shared_ptr<BufferLane>>> BufferLane::Admit(std::shared_ptr<Buff
     std::shared_ptr<BufferLane> lane = TryAdmit(pool);
     if (lane != nullptr) co_return lane;
     if (waited_ms >= wait_ms) break;
-    co_await SleepMs(kAdmissionPollMs);
+    co_await base::async::SleepMs(kAdmissionPollMs);
   }
   co_return Error(Code::kUnavailable,
                   "as many uploads as the service has memory for are on their way; try again");

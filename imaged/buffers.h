@@ -101,7 +101,4 @@ class ByteBudget {
   std::atomic<uint64_t> used_bytes_{0};
 };
 
-// Suspends the coroutine.
-base::async::Task<void> SleepMs(int64_t ms);
-
 }  // namespace imaged

@@ -241,9 +241,9 @@ Result<Outcome> DataPath::RunChecksum(const Job& job, const JobControl& control)
   {
     // MD5 is a long pass over the bytes: it waits until nobody waits for anything else.
     MutexLock lock(mutex_);
-    int64_t quiet_ns = clock_.MonotonicNs() - last_upload_ns_;
-    if (!active_.empty() ||
-        (last_upload_ns_ != INT64_MIN && quiet_ns < kChecksumQuietMs * 1'000'000)) {
+    bool quiet = last_upload_ns_ == INT64_MIN ||
+                 clock_.MonotonicNs() - last_upload_ns_ >= kChecksumQuietMs * 1'000'000;
+    if (!active_.empty() || !quiet) {
       return Outcome{.done = false, .delay_ms = kChecksumQuietMs};
     }
   }

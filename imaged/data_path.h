@@ -48,7 +48,7 @@ struct DataOptions {
   int64_t admission_ms = 10'000;  // how long a transfer waits for memory before 503
   int64_t lease_ms = 60'000;      // of an upload on its way
   size_t data_threads = 0;        // 0: as many as the machine has cores, at least 4
-  size_t import_threads = 2;      // imports at once
+  size_t import_threads = 8;      // imports at once: a slow web server holds one
   int64_t sweep_ms = 1'000;       // how often pending releases are looked through
   // Nobody else uses the stores: what a crash left is put right at start, without waiting for
   // leases to run out.

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/async/sleep.h"
 #include "base/coding.h"
 
 namespace imaged {
@@ -76,11 +77,15 @@ Result<std::shared_ptr<DigestChain>> DigestChain::Create(std::string algorithm,
 
 DigestChain::DigestChain(std::string algorithm, std::unique_ptr<base::Digester> digester,
                          base::async::Pool& pool)
-    : algorithm_(std::move(algorithm)), pool_(pool), digester_(std::move(digester)) {}
+    : algorithm_(std::move(algorithm)), pool_(pool), digester_(std::move(digester)) {
+  if (algorithm_ == "sha256" && base::Sha256Stream::IsFast()) {
+    stream_ = std::make_unique<base::Sha256Stream>();
+  }
+}
 
-void DigestChain::Push(std::shared_ptr<const ChunkBuffer> chunk) {
+void DigestChain::Push(std::shared_ptr<const ChunkBuffer> chunk, Then then) {
   MutexLock lock(mutex_);
-  queue_.push_back(std::move(chunk));
+  queue_.push_back(Item{std::move(chunk), std::move(then)});
   Schedule();
 }
 
@@ -92,19 +97,31 @@ void DigestChain::Schedule() {
 
 void DigestChain::Drain() {
   for (;;) {
-    std::shared_ptr<const ChunkBuffer> chunk;
+    Item item;
     {
       MutexLock lock(mutex_);
       if (queue_.empty()) {
         draining_ = false;
         break;
       }
-      chunk = std::move(queue_.front());
+      item = std::move(queue_.front());
       queue_.pop_front();
     }
-    digester_->Update(chunk->view());
+    Take(std::move(item));
   }
   idle_.Notify();
+}
+
+void DigestChain::Take(Item item) {
+  std::optional<base::Digest256> id;
+  if (stream_ == nullptr) {
+    digester_->Update(item.chunk->view());
+  } else if (item.then != nullptr) {
+    id = stream_->UpdateBoth(item.chunk->view());
+  } else {
+    stream_->Update(item.chunk->view());
+  }
+  if (item.then != nullptr) item.then(std::move(item.chunk), id);
 }
 
 bool DigestChain::Idle() {
@@ -124,10 +141,10 @@ Task<std::string> DigestChain::Finish() {
     if (draining) {
       co_await idle_.Wait();
     } else {
-      co_await SleepMs(kFullPoolPauseMs);
+      co_await base::async::SleepMs(kFullPoolPauseMs);
     }
   }
-  co_return digester_->FinishHex();
+  co_return stream_ != nullptr ? stream_->FinishHex() : digester_->FinishHex();
 }
 
 Result<Digests> ComputeDigests(chunkstore::Content& content,

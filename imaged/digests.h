@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "base/async/signal.h"
 #include "base/hash.h"
 #include "base/result.h"
+#include "base/sha256_stream.h"
 #include "base/thread_annotations.h"
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/meta_store.h"
@@ -52,25 +54,41 @@ class DigestChain : public std::enable_shared_from_this<DigestChain> {
   static base::Result<std::shared_ptr<DigestChain>> Create(std::string algorithm,
                                                            base::async::Pool& pool);
 
-  void Push(std::shared_ptr<const ChunkBuffer> chunk);
+  // `then`, if given, runs on the pool once the chunk was taken in, with the chunk's own SHA-256
+  // where that came with it (see HashesChunks).
+  using Then = std::function<void(std::shared_ptr<const ChunkBuffer>,
+                                  const std::optional<base::Digest256>& id)>;
+  void Push(std::shared_ptr<const ChunkBuffer> chunk, Then then = nullptr);
+
+  // True if this digest yields the SHA-256 of each chunk for little more: what names chunks and
+  // what the API shows are then computed in one pass (base/sha256_stream.h).
+  bool HashesChunks() const { return stream_ != nullptr; }
   const std::string& algorithm() const { return algorithm_; }
 
   // Waits for what was pushed; hex. Once, last.
   base::async::Task<std::string> Finish();
 
  private:
+  struct Item {
+    std::shared_ptr<const ChunkBuffer> chunk;
+    Then then;
+  };
+
   DigestChain(std::string algorithm, std::unique_ptr<base::Digester> digester,
               base::async::Pool& pool);
+  void Take(Item item);
   void Schedule() REQUIRES(mutex_);
   void Drain();
   bool Idle();
 
   const std::string algorithm_;
   base::async::Pool& pool_;
-  const std::unique_ptr<base::Digester> digester_;  // of the one who drains
+  // One of the two; used by the one who drains.
+  const std::unique_ptr<base::Digester> digester_;
+  std::unique_ptr<base::Sha256Stream> stream_;
   base::async::Signal idle_;
   base::Mutex mutex_;
-  std::deque<std::shared_ptr<const ChunkBuffer>> queue_ GUARDED_BY(mutex_);
+  std::deque<Item> queue_ GUARDED_BY(mutex_);
   bool draining_ GUARDED_BY(mutex_) = false;
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/async/signal.h"
+#include "base/async/sleep.h"
 #include "base/check.h"
 
 namespace imaged {
@@ -81,7 +82,7 @@ Task<Result<std::unique_ptr<DownloadSource>>> DownloadSource::Open(DataPath& pat
           Code::kUnavailable,
           "as many downloads as the service has memory for are on their way; try again");
     }
-    co_await SleepMs(kAdmissionPollMs);
+    co_await base::async::SleepMs(kAdmissionPollMs);
     waited_ms += kAdmissionPollMs;
   }
   co_return std::unique_ptr<DownloadSource>(
@@ -136,7 +137,7 @@ bool DownloadSource::Submit(uint64_t length, std::shared_ptr<void> reservation) 
 Task<Result<void>> DownloadSource::AwaitFront() {
   ReadAhead();
   while (slices_.empty()) {  // the pool was full
-    co_await SleepMs(kFullPoolPauseMs);
+    co_await base::async::SleepMs(kFullPoolPauseMs);
     ReadAhead();
   }
   while (!slices_.front()->done.load(std::memory_order_acquire)) co_await shared_->changed.Wait();

@@ -59,15 +59,16 @@ std::string ImageOfHolder(std::string_view holder) {
   return slash == std::string_view::npos ? std::string() : std::string(holder.substr(0, slash));
 }
 
-bool Names(const Image& image, std::string_view holder) {
+bool MayName(const Image& image, std::string_view holder) {
   return (image.data.has_value() && image.data->holder == holder) ||
          (image.staged.has_value() && image.staged->holder == holder) ||
-         (image.upload.has_value() && image.upload->holder == holder);
+         // An import's bytes have a holder of their own until the record names it.
+         image.upload.has_value();
 }
 
 Result<bool> IsNeeded(DataPath& path, const std::string& holder) {
   Result<Image> image = path.catalog().Get(ImageOfHolder(holder));
-  if (image.has_value()) return Names(*image, holder);
+  if (image.has_value()) return MayName(*image, holder);
   if (image.error().code() == Code::kNotFound) return false;
   return image.error();
 }

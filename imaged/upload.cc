@@ -8,6 +8,7 @@
 
 #include "base/async/offload.h"
 #include "base/async/signal.h"
+#include "base/async/sleep.h"
 #include "base/log.h"
 
 namespace imaged {
@@ -70,10 +71,15 @@ struct Shared {
   }
 };
 
-void PutChunk(const std::shared_ptr<Shared>& shared, std::shared_ptr<const ChunkBuffer> chunk) {
+// `id` is the chunk's SHA-256 where a digest has computed it on the way.
+void PutChunk(const std::shared_ptr<Shared>& shared, std::shared_ptr<const ChunkBuffer> chunk,
+              const std::optional<base::Digest256>& id) {
   bool go_on = !shared->failure().has_value();
   Result<chunkstore::Ingest::PutInfo> put = chunkstore::Ingest::PutInfo{};
-  if (go_on) put = shared->ingest->Put(chunk->index, chunk->view());
+  if (go_on) {
+    put = id.has_value() ? shared->ingest->PutHashed(chunk->index, chunk->view(), *id)
+                         : shared->ingest->Put(chunk->index, chunk->view());
+  }
   {
     MutexLock lock(shared->mutex);
     --shared->puts_pending;
@@ -229,22 +235,40 @@ class Receiver {
       MutexLock lock(shared_->mutex);
       ++shared_->puts_pending;
     }
+    // The digest that names the chunk as well comes first, and hands the chunk on.
+    DigestChain* naming = nullptr;
+    for (auto& chain : chains_) {
+      if (chain->HashesChunks()) {
+        naming = chain.get();
+      } else {
+        chain->Push(chunk);
+      }
+    }
+    if (naming != nullptr) {
+      auto put = [shared = shared_, &pool = path_.data_pool()](
+                     std::shared_ptr<const ChunkBuffer> hashed,
+                     const std::optional<base::Digest256>& id) {
+        // A full pool: then the digest waits for the disk.
+        if (!pool.TrySubmit([shared, hashed, id] { PutChunk(shared, hashed, id); })) {
+          PutChunk(shared, std::move(hashed), id);
+        }
+      };
+      naming->Push(std::move(chunk), std::move(put));
+      co_return Result<void>();
+    }
     bool taken = false;
     for (int pause = 0; !taken && pause < kFullPoolPauses; ++pause) {
-      taken = path_.data_pool().TrySubmit(
-          [shared = shared_, chunk]() mutable { PutChunk(shared, std::move(chunk)); });
-      if (!taken) co_await SleepMs(kFullPoolPauseMs);
+      taken = path_.data_pool().TrySubmit([shared = shared_, chunk]() mutable {
+        PutChunk(shared, std::move(chunk), std::nullopt);
+      });
+      if (!taken) co_await base::async::SleepMs(kFullPoolPauseMs);
     }
     if (!taken) {
       MutexLock lock(shared_->mutex);
       --shared_->puts_pending;
       co_return Error(Code::kUnavailable, "the service has more work than it can take; try again");
     }
-    if (digesting_ == Digesting::kRunning) {
-      for (auto& chain : chains_) chain->Push(chunk);
-    } else if (digesting_ == Digesting::kProbing) {
-      held_.push_back(std::move(chunk));
-    }
+    if (digesting_ == Digesting::kProbing) held_.push_back(std::move(chunk));
     co_return Result<void>();
   }
 

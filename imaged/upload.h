@@ -17,6 +17,9 @@
 //   socket -> 4 MiB buffer -> { Ingest::Put } on the data pool, many at once
 //                          -> { each digest } in order, one thread each
 //
+// Where the image's digest is SHA-256, as the names of chunks are, one pass computes both, and the
+// chunk goes from there to Put.
+//
 // The coroutine only reads the socket and hands buffers on; it stops reading when this upload's
 // buffers are all in use, so memory is bounded whatever the client and the disk do.
 
