@@ -1,9 +1,15 @@
 #include <map>
+#include <memory>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "base/async/pool.h"
+#include "base/metrics.h"
+#include "chunkstore/memory/memory_blob_store.h"
+#include "imaged/data_path.h"
 #include "tests/imaged/api.h"
+#include "tests/support/results.h"
 
 // Every route of the service against every kind of caller: no token 401, the wrong role 403,
 // another project's object 404. A route without a row fails the test.
@@ -22,6 +28,7 @@ enum class Rule {
   kMemberWrite,  // changes the members of a shared image
   kCreate,       // needs the role member, but no object
   kAdminOnly,
+  kNobody,
 };
 
 struct Row {
@@ -59,6 +66,15 @@ const Rows& AllRows() {
       {"PUT /v2/images/{image_id}/members/{member_id}",
        {Rule::kMemberWrite, 403, R"({"status": "accepted"})"}},
       {"DELETE /v2/images/{image_id}/members/{member_id}", {Rule::kMemberWrite, 204, ""}},
+      {"GET /v2/images/{image_id}/file", {Rule::kRead, 204, ""}},
+      {"PUT /v2/images/{image_id}/file", {Rule::kWrite, 204, "bytes"}},
+      {"PUT /v2/images/{image_id}/stage", {Rule::kWrite, 204, "bytes"}},
+      {"POST /v2/images/{image_id}/import",
+       {Rule::kWrite, 202, R"({"method": {"name": "glance-direct"}})"}},
+      {"GET /v2/images/{image_id}/tasks", {Rule::kRead, 200, ""}},
+      {"GET /v2/tasks", {Rule::kAnybody, 200, ""}},
+      {"GET /v2/tasks/{task_id}", {Rule::kRead, 200, ""}},
+      {"POST /v2/tasks", {Rule::kNobody, 403, "{}"}},
       {"GET /v2/metadefs/resource_types", {Rule::kAnybody, 200, ""}},
       {"GET /v2/metadefs/namespaces", {Rule::kAnybody, 200, ""}},
       {"POST /v2/metadefs/namespaces", {Rule::kAdminOnly, 201, R"({"namespace": "new"})"}},
@@ -99,15 +115,52 @@ const Rows& AllRows() {
   return *rows;
 }
 
+// The data path over stores in memory.
+class Bytes {
+ public:
+  std::vector<base::http::Route> Start(chunkstore::MetaStore& meta, Catalog& catalog) {
+    store_ = *chunkstore::ChunkStore::Open({}, blobs_, meta, base::SystemClock(), metrics_);
+    path_ = std::make_unique<DataPath>(DataOptions(), *store_, meta, catalog, pool_,
+                                       base::SystemClock(), metrics_);
+    EXPECT_OK(path_->Start());
+    return path_->Routes();
+  }
+  // Before the catalog goes.
+  void Stop() {
+    path_.reset();
+    store_.reset();
+  }
+
+ private:
+  chunkstore::MemoryBlobStore blobs_;
+  base::Metrics metrics_;
+  base::async::Pool pool_{"test", 2, 64};
+  std::unique_ptr<chunkstore::ChunkStore> store_;
+  std::unique_ptr<DataPath> path_;
+};
+
 // A fresh world for each request, since some of them take the object away.
 class World {
  public:
-  World() {
-    image_ = api.CreateImage(MemberOf("me"), R"({"visibility": "private", "tags": ["tag"]})");
+  World()
+      : api({}, [this](chunkstore::MetaStore& meta, Catalog& catalog) {
+          return bytes_.Start(meta, catalog);
+        }) {
+    const auto me = MemberOf("me");
+    const std::string formats = R"("disk_format": "raw", "container_format": "bare")";
+    image_ = api.CreateImage(me, R"({"visibility": "private", "tags": ["tag"]})");
     api.Activate(image_);
-    shared_ = api.CreateImage(MemberOf("me"));
-    api.Call(MemberOf("me"), "POST", "/v2/images/" + shared_ + "/members",
-             R"({"member": "guest"})");
+    queued_ = api.CreateImage(me, R"({"visibility": "private", )" + formats + "}");
+    staged_ = api.CreateImage(me, R"({"visibility": "private", )" + formats + "}");
+    api.Call(me, "PUT", "/v2/images/" + staged_ + "/stage", "bytes", kOctets);
+    const std::string imported = api.CreateImage(me, "{" + formats + "}");
+    api.Call(me, "PUT", "/v2/images/" + imported + "/stage", "bytes", kOctets);
+    api.Call(me, "POST", "/v2/images/" + imported + "/import",
+             R"({"method": {"name": "glance-direct"}})");
+    const base::Json tasks = BodyOf(api.Call(me, "GET", "/v2/images/" + imported + "/tasks"));
+    task_ = *base::FindString(tasks.at("tasks").at(0), "id");
+    shared_ = api.CreateImage(me);
+    api.Call(me, "POST", "/v2/images/" + shared_ + "/members", R"({"member": "guest"})");
     const std::string n = "/v2/metadefs/namespaces";
     api.Call(Admin(), "POST", n, R"({"namespace": "ns", "visibility": "public"})");
     api.Call(Admin(), "POST", n + "/ns/objects", R"({"name": "item"})");
@@ -117,12 +170,19 @@ class World {
     api.Call(Admin(), "POST", n + "/ns/resource_types", R"({"name": "item"})");
   }
 
+  ~World() { bytes_.Stop(); }
+
   std::string PathOf(const base::http::Route& route) const {
-    const bool members = route.pattern.find("/members") != std::string::npos;
+    auto has = [&](std::string_view part) { return route.pattern.find(part) != std::string::npos; };
+    const std::string& id = has("/members")                 ? shared_
+                            : has("/import")                ? staged_
+                            : has("/file") || has("/stage") ? queued_
+                                                            : image_;
     std::string path = route.pattern;
     const bool schema = path.find("/schemas/") != std::string::npos;
     const bool metadef_schema = path.find("/schemas/metadefs") != std::string::npos;
-    Replace(&path, "{image_id}", members ? shared_ : image_);
+    Replace(&path, "{image_id}", id);
+    Replace(&path, "{task_id}", task_);
     Replace(&path, "{member_id}", "guest");
     Replace(&path, "{tag}", "tag");
     Replace(&path, "{namespace}", "ns");
@@ -132,15 +192,23 @@ class World {
 
   int Status(std::shared_ptr<const base::auth::Caller> caller, const base::http::Route& route,
              const std::string& body) {
+    const Api::HeaderList patch = {
+        {"Content-Type", "application/openstack-images-v2.1-json-patch"}};
     return api
         .Call(std::move(caller), route.method, PathOf(route), body,
-              {{"Content-Type", "application/openstack-images-v2.1-json-patch"}})
+              route.method == "PATCH" ? patch : kOctets)
         .status;
   }
 
+ private:
+  Bytes bytes_;
+
+ public:
   Api api;
 
  private:
+  static inline const Api::HeaderList kOctets = {{"Content-Type", "application/octet-stream"}};
+
   static void Replace(std::string* path, const std::string& what, const std::string& with) {
     const size_t at = path->find(what);
     if (at != std::string::npos) path->replace(at, what.size(), with);
@@ -148,6 +216,9 @@ class World {
 
   std::string image_;
   std::string shared_;
+  std::string queued_;
+  std::string staged_;
+  std::string task_;
 };
 
 int StatusFor(std::shared_ptr<const base::auth::Caller> caller, const base::http::Route& route,
@@ -192,6 +263,9 @@ void CheckRoute(const base::http::Route& route, const Row& row) {
       EXPECT_EQ(reader, 403);
       EXPECT_EQ(member, row.status);
       EXPECT_EQ(admin, row.status);
+      break;
+    case Rule::kNobody:
+      for (int status : {reader, member, stranger, admin}) EXPECT_EQ(status, row.status);
       break;
     case Rule::kAdminOnly:
       EXPECT_EQ(route.access, Access::kAdmin);

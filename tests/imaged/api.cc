@@ -1,5 +1,11 @@
 #include "tests/imaged/api.h"
 
+#include <algorithm>
+#include <optional>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
 
 #include "base/http/errors.h"
@@ -25,6 +31,42 @@ ServiceOptions Options() {
   return options;
 }
 
+class TextReader : public base::http::BodyReader {
+ public:
+  explicit TextReader(std::string text) : text_(std::move(text)) {}
+  std::optional<uint64_t> content_length() const override { return text_.size(); }
+  base::async::Task<base::Result<size_t>> Read(base::MutableByteView into) override {
+    const size_t count = std::min(into.size(), text_.size() - read_);
+    std::copy_n(text_.data() + read_, count, into.data());
+    read_ += count;
+    co_return count;
+  }
+
+ private:
+  const std::string text_;
+  size_t read_ = 0;
+};
+
+using Outcome = std::optional<base::Result<Response>>;
+
+base::async::Task<void> Await(const base::http::Route& route,
+                              std::shared_ptr<const Request> request, base::http::BodyReader& body,
+                              Outcome* outcome) {
+  base::Result<Response> response = co_await route.stream(std::move(request), body);
+  *outcome = std::move(response);
+}
+
+base::Result<Response> RunStream(const base::http::Route& route, Request request) {
+  TextReader body(std::exchange(request.body, {}));
+  auto shared = std::make_shared<const Request>(std::move(request));
+  Outcome outcome;
+  boost::asio::io_context context;
+  auto task = Await(route, shared, body, &outcome);
+  boost::asio::co_spawn(context, std::move(task), boost::asio::detached);
+  context.run();
+  return *std::move(outcome);
+}
+
 }  // namespace
 
 CallerPtr MakeCaller(std::string project, std::vector<std::string> roles) {
@@ -42,10 +84,12 @@ CallerPtr Admin(std::string project) {
   return MakeCaller(std::move(project), {"admin", "member", "reader"});
 }
 
-Api::Api(QuotaLimits limits, std::vector<base::http::Route> data_routes)
+Api::Api(QuotaLimits limits, const MakeRoutes& make_data_routes)
     : catalog_(meta_, clock_, limits),
       metadefs_(meta_, clock_),
-      service_(Options(), catalog_, metadefs_, verifier_, std::move(data_routes)) {
+      service_(
+          Options(), catalog_, metadefs_, verifier_,
+          make_data_routes ? make_data_routes(meta_, catalog_) : std::vector<base::http::Route>()) {
   router_.Mount(service_.service());
 }
 
@@ -79,7 +123,8 @@ Response Api::Call(CallerPtr caller, std::string_view method, std::string_view t
       return render(request, 403, Error(Code::kPermissionDenied, "only for administrators"));
     request.caller = std::move(caller);
   }
-  auto response = match.route->handler(request);
+  auto response =
+      match.route->handler ? match.route->handler(request) : RunStream(*match.route, request);
   if (response.has_value()) return *std::move(response);
   return render(request, base::http::HttpStatus(response.error().code()), response.error());
 }

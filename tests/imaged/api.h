@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,13 +22,15 @@ std::shared_ptr<const base::auth::Caller> MemberOf(std::string project);
 std::shared_ptr<const base::auth::Caller> Admin(std::string project = "admin");
 
 // The Image API without sockets: a request goes through the router, the access rules and the error
-// renderer as the server would take it. Streaming routes are not called (the data path has its own
-// tests).
+// renderer as the server would take it. A streaming route meets the body all at once.
 class Api {
  public:
   using HeaderList = std::vector<std::pair<std::string, std::string>>;
 
-  explicit Api(QuotaLimits limits = {}, std::vector<base::http::Route> data_routes = {});
+  // Makes the routes of the data path, which are not here by themselves.
+  using MakeRoutes =
+      std::function<std::vector<base::http::Route>(chunkstore::MetaStore&, Catalog&)>;
+  explicit Api(QuotaLimits limits = {}, const MakeRoutes& make_data_routes = nullptr);
 
   base::http::Response Call(std::shared_ptr<const base::auth::Caller> caller,
                             std::string_view method, std::string_view target,
