@@ -89,7 +89,10 @@ Response ErrorPage(const Request& request, int status, std::string_view explanat
   const std::string title =
       std::to_string(status) + " " + std::string(base::http::ReasonPhrase(status));
   const std::string_view accept = request.headers.Get("Accept");
-  if (Contains(accept, "text/html") || Contains(accept, "*/*") || Contains(accept, "text/*"))
+  // openstacksdk uploads with an empty Accept, and finds the sentence only in HTML.
+  const bool uploads_by_sdk = request.headers.Has("Accept") && accept.empty();
+  if (uploads_by_sdk || Contains(accept, "text/html") || Contains(accept, "*/*") ||
+      Contains(accept, "text/*"))
     return HtmlPage(status, title, explanation, detail);
   if (Contains(accept, "application/json") || Contains(accept, "application/*"))
     return JsonPage(status, title, explanation, detail);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/files.h"
 #include "base/log.h"
@@ -28,6 +29,17 @@ sigset_t BlockStopSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   return signals;
+}
+
+// Each connection takes a descriptor, and so does each blob in flight: the usual soft limit of 1024
+// is less than we serve. What the hard limit allows is ours.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    LOG(kWarn, "quarry", "open files stay limited to their default");
+  }
 }
 
 // What is not as it comes out of the box.
@@ -70,6 +82,7 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
   if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
   base::SetLogLevel(*settings.log_level);
   const sigset_t stop_signals = BlockStopSignals();
+  RaiseDescriptorLimit();
 
   base::Result<std::unique_ptr<Quarry>> quarry = Quarry::Start(settings);
   if (!quarry.has_value()) return Fail(quarry.error());

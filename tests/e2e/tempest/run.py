@@ -37,6 +37,12 @@ PACKAGES = ["tempest", "python3-tempest", "python3-subunit", "python3-testtools"
 
 # What to test beyond Tempest's defaults: all of it but a second image endpoint with workers of its
 # own. What a cloud does not offer is then a failure with its reason, not a silent skip.
+# What the suites want to try and nobody wants as a default: quick lockouts, a password history, and
+# web-download from the suite's own server on loopback.
+QUARRY_OPTIONS = ["--identity.lockout-failures=2", "--identity.lockout-duration=5s",
+                  "--identity.unique-last-passwords=2", "--import.allowed-ports={port}",
+                  "--import.allowed-networks=127.0.0.0/8"]
+
 FEATURES = {
     "image-feature-enabled": {"import_image": "true", "os_glance_reserved": "true",
                               "manage_locations": "true"},
@@ -193,7 +199,8 @@ def open_cloud(arguments, work, stack):
     if arguments.real:
         service = OpenStack(work, ROOT / "build/bench/packages", port)
     else:
-        options = [option.replace("{port}", str(port)) for option in arguments.option]
+        options = [option.replace("{port}", str(port))
+                   for option in [*QUARRY_OPTIONS, *arguments.option]]
         service = Quarry(arguments.quarry.resolve(), work, options)
     stack.callback(service.stop)
     return service.cloud, url
