@@ -32,6 +32,7 @@ constexpr std::string_view kDirect = "glance-direct";
 constexpr std::string_view kWeb = "web-download";
 constexpr std::string_view kCopy = "copy-image";
 constexpr std::string_view kFailedImport = "os_glance_failed_import";
+constexpr std::string_view kImportingTo = "os_glance_importing_to_stores";
 
 Error BadRequest(std::string message) { return Error(Code::kInvalidArgument, std::move(message)); }
 
@@ -123,12 +124,18 @@ Result<void> CheckImport(const ImportRequest& wanted, const Caller& caller, cons
   return CheckModify(caller, image, "modify_image");
 }
 
-// The one store has the image already.
-Result<Response> CopyImage(const DataPath& path, const ImportRequest& wanted, const Image& image) {
+// The one store has the image already. Clients wait until nothing is left of the list of stores.
+Result<Response> CopyImage(DataPath& path, const ImportRequest& wanted, const Image& image) {
   if (!wanted.all_stores) {
     return BadRequest(
         fmt::format("Image is already present at store '{}'", path.options().store_id));
   }
+  auto done = [](Image& changed) -> Result<void> {
+    changed.properties[std::string(kImportingTo)] = "";
+    changed.properties[std::string(kFailedImport)] = "";
+    return {};
+  };
+  RETURN_IF_ERROR(path.catalog().Update(image.id, done));
   LOG(kInfo, "imaged", "image {} is in all stores already: nothing to copy", image.id);
   return Response::Empty(202);
 }

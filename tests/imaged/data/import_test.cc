@@ -176,6 +176,8 @@ TEST(Import, IsRefusedInTheWrongState) {
             std::string::npos);
   message(R"({"method":{"name":"copy-image"}})", 400);
   message(R"({"method":{"name":"copy-image"},"all_stores":true})", 202);
+  EXPECT_EQ(base::FindString(service.Show(id), "os_glance_importing_to_stores"), "");
+  EXPECT_EQ(base::FindString(service.Show(id), "os_glance_failed_import"), "");
   message(R"({"method":{"name":"copy-image"},"stores":["elsewhere"]})", 409);
 }
 
