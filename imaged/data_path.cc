@@ -260,14 +260,25 @@ Result<Outcome> DataPath::RunChecksum(const Job& job, const JobControl& control)
   ASSIGN_OR_RETURN(Digests digests, digests_.Get(root));
   if (!digests.contains(kChecksumAlgorithm)) {
     ASSIGN_OR_RETURN(std::shared_ptr<chunkstore::Content> content, store_.Open(root));
-    ASSIGN_OR_RETURN(digests, ComputeDigests(*content, {std::string(kChecksumAlgorithm)},
-                                             [&control] { return control.cancelled(); }));
+    auto give_way = [&] { return !WaitForQuiet(control); };
+    ASSIGN_OR_RETURN(digests,
+                     ComputeDigests(*content, {std::string(kChecksumAlgorithm)}, give_way));
     RETURN_IF_ERROR(digests_.Add(root, digests));
   }
   DataFacts facts;
   facts.checksum = digests.find(kChecksumAlgorithm)->second;
   RETURN_IF_ERROR(catalog_.SetDigests(image->id, root, facts));
   return Outcome{};
+}
+
+// Uploads come first: stands still while there are any. False when the job is to stop.
+bool DataPath::WaitForQuiet(const JobControl& control) {
+  constexpr int64_t kPauseMs = 100;
+  MutexLock lock(mutex_);
+  while (!active_.empty() && !stopping_ && !control.cancelled()) {
+    stopped_.WaitForMs(mutex_, kPauseMs);
+  }
+  return !stopping_ && !control.cancelled();
 }
 
 void DataPath::CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded) {

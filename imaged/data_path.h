@@ -169,6 +169,7 @@ class DataPath {
   base::Result<bool> ReleaseOne(const std::string& holder);
   base::Result<chunkstore::jobs::Outcome> RunChecksum(const chunkstore::jobs::Job& job,
                                                       const chunkstore::jobs::JobControl& control);
+  bool WaitForQuiet(const chunkstore::jobs::JobControl& control);
   bool IsActive(const std::string& holder);
 
   const DataOptions options_;

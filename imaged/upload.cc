@@ -41,6 +41,7 @@ struct Shared {
   size_t puts_pending GUARDED_BY(mutex) = 0;
   size_t puts_done GUARDED_BY(mutex) = 0;
   bool all_known GUARDED_BY(mutex) = true;
+  bool any_stored GUARDED_BY(mutex) = false;  // a known chunk that is no hole
   uint64_t known_bytes GUARDED_BY(mutex) = 0;
   std::optional<Error> error GUARDED_BY(mutex);
 
@@ -87,6 +88,7 @@ void PutChunk(const std::shared_ptr<Shared>& shared, std::shared_ptr<const Chunk
     if (!put.has_value() && !shared->error.has_value()) shared->error = put.error();
     if (put.has_value() && put->known) shared->known_bytes += chunk->size;
     if (!put.has_value() || !put->known) shared->all_known = false;
+    if (put.has_value() && put->known && !put->hole) shared->any_stored = true;
   }
   chunk.reset();
   shared->Notify();
@@ -277,16 +279,20 @@ class Receiver {
     if (digesting_ != Digesting::kProbing) return;
     size_t done;
     bool all_known;
+    bool any_stored;
     {
       MutexLock lock(shared_->mutex);
       done = shared_->puts_done;
       all_known = shared_->all_known;
+      any_stored = shared_->any_stored;
     }
     if (!all_known || now) {
       StartDigests();
-    } else if (done >= kProbeChunks) {
+    } else if (done >= kProbeChunks && any_stored) {
       digesting_ = Digesting::kPutOff;
       held_.clear();
+    } else if (done >= kProbeChunks) {
+      StartDigests();  // zeros say nothing about what follows
     }
   }
 
