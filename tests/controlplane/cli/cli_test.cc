@@ -111,10 +111,10 @@ TEST(GuessDiskFormat, LooksAtTheFirstBytes) {
 }
 
 TEST(Commands, UnknownOnesAndHelpHaveTheirExitCodes) {
-  EXPECT_EQ(Run({}), kUsage);
-  EXPECT_EQ(Run({"frobnicate"}), kUsage);
-  EXPECT_EQ(Run({"image", "frobnicate"}), kUsage);
-  EXPECT_EQ(Run({"--help"}), kOk);
+  EXPECT_EQ(cli::Run({}), kUsage);
+  EXPECT_EQ(cli::Run({"frobnicate"}), kUsage);
+  EXPECT_EQ(cli::Run({"image", "frobnicate"}), kUsage);
+  EXPECT_EQ(cli::Run({"--help"}), kOk);
   for (const Command& command : Commands()) {
     std::vector<std::string> args;
     const std::string name(command.name);
@@ -122,9 +122,9 @@ TEST(Commands, UnknownOnesAndHelpHaveTheirExitCodes) {
     args.push_back(name.substr(0, space));
     if (space != std::string::npos) args.push_back(name.substr(space + 1));
     args.push_back("--help");
-    EXPECT_EQ(Run(args), kOk) << name;
+    EXPECT_EQ(cli::Run(args), kOk) << name;
     args.back() = "--no-such-option";
-    EXPECT_EQ(Run(args), kUsage) << name;
+    EXPECT_EQ(cli::Run(args), kUsage) << name;
   }
 }
 

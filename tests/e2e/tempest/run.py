@@ -40,7 +40,7 @@ PACKAGES = ["tempest", "python3-tempest", "python3-subunit", "python3-testtools"
 # What the suites want to try and nobody wants as a default: quick lockouts, a password history, and
 # web-download from the suite's own server on loopback.
 QUARRY_OPTIONS = ["--identity.lockout-failures=2", "--identity.lockout-duration=5s",
-                  "--identity.unique-last-passwords=2", "--import.allowed-ports={port}",
+                  "--identity.unique-last-passwords=2", "--import.allowed-ports=80,443,{port}",
                   "--import.allowed-networks=127.0.0.0/8"]
 
 FEATURES = {
