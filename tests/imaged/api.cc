@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <optional>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
 
+#include "base/async/run.h"
 #include "base/http/errors.h"
 #include "base/http/target.h"
 #include "tests/support/results.h"
@@ -47,24 +45,11 @@ class TextReader : public base::http::BodyReader {
   size_t read_ = 0;
 };
 
-using Outcome = std::optional<base::Result<Response>>;
-
-base::async::Task<void> Await(const base::http::Route& route,
-                              std::shared_ptr<const Request> request, base::http::BodyReader& body,
-                              Outcome* outcome) {
-  base::Result<Response> response = co_await route.stream(std::move(request), body);
-  *outcome = std::move(response);
-}
-
 base::Result<Response> RunStream(const base::http::Route& route, Request request) {
   TextReader body(std::exchange(request.body, {}));
   auto shared = std::make_shared<const Request>(std::move(request));
-  Outcome outcome;
-  boost::asio::io_context context;
-  auto task = Await(route, shared, body, &outcome);
-  boost::asio::co_spawn(context, std::move(task), boost::asio::detached);
-  context.run();
-  return *std::move(outcome);
+  auto task = route.stream(std::move(shared), body);
+  return base::async::RunToEnd(std::move(task));
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "base/clock.h"
 #include "base/http/router.h"
 #include "chunkstore/memory/memory_meta_store.h"
@@ -64,6 +66,16 @@ class Api {
   ImageService service_;
   base::http::Router router_;
 };
+
+class ApiTest : public testing::Test {
+ protected:
+  Api api_;
+  std::shared_ptr<const base::auth::Caller> me_ = MemberOf("me");
+  std::shared_ptr<const base::auth::Caller> you_ = MemberOf("you");
+  std::shared_ptr<const base::auth::Caller> admin_ = Admin();
+};
+
+inline std::string PathOf(const std::string& id) { return "/v2/images/" + id; }
 
 // The body as JSON; null if it is none.
 base::Json BodyOf(const base::http::Response& response);
