@@ -194,6 +194,7 @@ Result<void> QuarryImpl::StartImages() {
                                                   *pool_, base::SystemClock(), metrics_);
   RETURN_IF_ERROR(data_path_->Start());
   imaged::ServiceOptions options;
+  if (identity_ == nullptr) options.auth_url = *settings_.auth_url;
   options.import_methods = data.import_methods;
   options.stores.push_back({data.store_id, "content-addressed chunks", true});
   images_ = std::make_unique<imaged::ImageService>(options, *catalog_, *metadefs_, *verifier_,

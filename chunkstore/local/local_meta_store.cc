@@ -58,6 +58,12 @@ rocksdb::Options StoreOptions(const LocalMetaStoreOptions& options) {
   table.block_cache = rocksdb::NewLRUCache(options.memory_bytes);
   table.cache_index_and_filter_blocks = true;
   table.pin_l0_filter_and_index_blocks_in_cache = true;
+  // A table's filter and index, whole, are bigger than a shard of the cache and would be read again
+  // for every Get: they are kept in parts, and the parts come before data.
+  table.partition_filters = true;
+  table.index_type = rocksdb::BlockBasedTableOptions::kTwoLevelIndexSearch;
+  table.pin_top_level_index_and_filter = true;
+  table.cache_index_and_filter_blocks_with_high_priority = true;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   table.checksum = rocksdb::kXXH3;
   table.format_version = 5;
