@@ -173,5 +173,34 @@ TEST_F(FilesTest, DurableWriteReplacesSetsModeAndLeavesNothingBeside) {
   EXPECT_EQ(files_.List(dir_.path()).value().size(), 2u);
 }
 
+// What is on the grid of pages takes another way to the disk than what is not; nobody may see
+// which.
+TEST(SystemFilesTest, WritesBulkOnAndOffTheGridOfPages) {
+  support::TempDir dir;
+  std::string noise(5 * kMiB + 123, '\0');
+  for (size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<char>(i * 31 + i / 4096);
+  Buffer buffer(noise.size());
+  std::copy(noise.begin(), noise.end(), reinterpret_cast<char*>(buffer.data()));
+  std::string small = "a table and a trailer";
+  for (size_t shift : {0, 1, 4096}) {
+    for (uint64_t offset : {0, 4096, 100}) {
+      for (size_t length : {kMiB - 1, kMiB, kMiB + 1, 4 * kMiB, 5 * kMiB + 7}) {
+        std::string path = dir / "bulk";
+        auto opened = SystemFiles().Open(path, Files::Mode::kCreateNew);
+        ASSERT_OK(opened);
+        length = std::min(length, noise.size() - shift);
+        const ByteView pieces[] = {buffer.view().subspan(shift, length), AsBytes(small)};
+        ASSERT_OK((*opened)->WriteAt(offset, pieces));
+        ASSERT_OK((*opened)->Sync());
+        auto content = ReadWholeFile(path, 16 * kMiB);
+        ASSERT_OK(content);
+        ASSERT_TRUE(*content == std::string(offset, '\0') + noise.substr(shift, length) + small)
+            << shift << " " << offset << " " << length;
+        ASSERT_OK(SystemFiles().Remove(path));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace base
