@@ -74,6 +74,7 @@ class Workload:
     def __init__(self, service, token, expected, pool, seed):
         self.service, self.token, self.expected, self.pool = service, token, expected, pool
         self.stop = threading.Event()
+        self.killed = threading.Event()
         self.errors = []
         self.operations = 0
         self.threads = [threading.Thread(target=self.run, args=(random.Random(seed + i),))
@@ -92,8 +93,10 @@ class Workload:
             try:
                 self.step(rng, images)
                 self.operations += 1
-            except OSError:
-                return  # killed
+            except OSError as error:
+                if not self.killed.is_set():
+                    self.errors.append(f"broken off before the kill: {error!r}")
+                return
             except Exception as error:  # noqa: BLE001 - told to the main thread
                 self.errors.append(repr(error))
                 return
@@ -241,6 +244,7 @@ def main():
                     break
                 workload = Workload(service, token, expected, pool, rng.randrange(1 << 30))
                 time.sleep(rng.random() * MAX_KILL_AFTER_SECONDS)
+                workload.killed.set()
                 service.kill()
                 workload.join()
                 operations += workload.operations

@@ -1,5 +1,6 @@
 """Starts a real `quarry serve` for a test, talks to it, and stops or kills it by pid."""
 
+import http.client
 import json
 import os
 import signal
@@ -33,18 +34,21 @@ OPENER = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({})
 
 
 def call(method, url, body=None, headers=None, timeout=60):
-    """One request; any status is a Reply, a broken connection an OSError."""
+    """One request; any status is a Reply, a broken connection (or answer) an OSError."""
     headers = dict(headers or {})
     if isinstance(body, (dict, list)):
         body = json.dumps(body).encode()
         headers.setdefault("Content-Type", "application/json")
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
-        with OPENER.open(request, timeout=timeout) as reply:
-            return Reply(reply.status, reply.headers, reply.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Reply(error.code, error.headers, error.read())
+        try:
+            with OPENER.open(request, timeout=timeout) as reply:
+                return Reply(reply.status, reply.headers, reply.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Reply(error.code, error.headers, error.read())
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"the answer was broken off: {error!r}") from error
 
 
 class Service:
