@@ -24,7 +24,7 @@
 namespace base {
 
 // A closed set: a caller decides by code, a person by message. base/http/errors.h maps a code to an
-// HTTP status; the NBD server maps it to an errno. Adding one means adding a row to each table.
+// HTTP status: adding one means adding a row there.
 enum class Code {
   kNotFound,          // the thing named does not exist, or the caller may not know that it does
   kAlreadyExists,     // creating what is there

@@ -14,8 +14,7 @@
 namespace chunkstore {
 
 // Immutable named byte strings: chunks, map pages and manifests in their stored form (FORMAT.md).
-// Two real implementations: files (local/) and RADOS objects (ceph/), and memory/. Layers (layers/)
-// wrap one in another.
+// Implementations: files (local/) and memory/; the contract leaves room for RADOS objects.
 //
 // A name is never used twice (ChunkStore puts a random part into each), so a late removal can never
 // hit a newer blob, and nobody needs a lock to remove. Thread-safe.

@@ -219,7 +219,8 @@ Result<void> QuarryImpl::Serve() {
 }
 
 Result<void> QuarryImpl::Start() {
-  ASSIGN_OR_RETURN(store_, EmbeddedStore::Open(settings_, metrics_, true));
+  ASSIGN_OR_RETURN(store_,
+                   EmbeddedStore::Open(settings_, metrics_, EmbeddedStore::Purpose::kServe));
   pool_ = std::make_unique<base::async::Pool>(
       "worker", static_cast<size_t>(*settings_.http_workers), base::kMaxQueuedJobs);
   RETURN_IF_ERROR(StartIdentity());

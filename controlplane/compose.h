@@ -20,7 +20,7 @@ class Quarry {
 
   // "http://127.0.0.1:9696"
   virtual const std::string& base_url() const = 0;
-  // True if this start made the data directory.
+  // True if this start made clouds.yaml, with a new password.
   virtual bool first_start() const = 0;
 
   // No new work; lets what is in progress end, or be rolled back at the next start. Blocks;

@@ -1,6 +1,7 @@
 #include "controlplane/embedded_store.h"
 
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -14,15 +15,48 @@ using base::Code;
 using base::Error;
 using base::Result;
 
+namespace {
+
+// Nothing but its trailer and its index says what a blob is for. Without the index all of them look
+// like garbage, so a lost or half made one is told before anything is opened.
+Result<void> CheckIndex(base::Files& files, const std::string& dir) {
+  const std::string advice =
+      fmt::format("run `quarry fsck --rebuild-index --data-dir {}`, to its end", dir);
+  if (files.Stat(RebuildMarker(dir)).has_value()) {
+    return Error(Code::kCorruption,
+                 fmt::format("the index of {} was only half made again: {}", dir, advice));
+  }
+  if (files.Stat(dir + "/meta/CURRENT").has_value()) return {};
+  const Result<std::vector<std::string>> folders = files.List(dir + "/blobs");
+  if (!folders.has_value()) return {};
+  for (const std::string& folder : *folders) {
+    ASSIGN_OR_RETURN(const auto names, files.List(dir + "/blobs/" + folder));
+    if (names.empty()) continue;
+    return Error(Code::kCorruption,
+                 fmt::format("{0}/meta is gone, but blobs are there: {1}", dir, advice));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string RebuildMarker(const std::string& data_dir) { return data_dir + "/REBUILDING"; }
+
 Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& settings,
-                                                           base::Metrics& metrics, bool create) {
+                                                           base::Metrics& metrics,
+                                                           Purpose purpose) {
   base::Files& files = base::SystemFiles();
   const std::string& dir = *settings.data_dir;
-  if (!create && !files.Stat(dir + "/blobs").has_value()) {
-    return Error(Code::kNotFound,
-                 fmt::format("{} is no data directory of Quarry; name one with --data-dir", dir));
+  if (purpose != Purpose::kServe) {
+    const Result<base::FileInfo> blobs = files.Stat(dir + "/blobs");
+    if (!blobs.has_value() && blobs.error().code() != Code::kNotFound) return blobs.error();
+    if (!blobs.has_value()) {
+      return Error(Code::kNotFound,
+                   fmt::format("{} is no data directory of Quarry; name one with --data-dir", dir));
+    }
   }
   RETURN_IF_ERROR(files.CreateDirs(dir));
+  if (purpose != Purpose::kRebuild) RETURN_IF_ERROR(CheckIndex(files, dir));
 
   auto store = std::make_unique<EmbeddedStore>();
   ASSIGN_OR_RETURN(store->blobs, chunkstore::local::LocalBlobStore::Open(files, dir));

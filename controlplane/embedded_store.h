@@ -16,13 +16,23 @@ namespace controlplane {
 // The embedded back end of one data directory: files, RocksDB, and the chunk store over them. At
 // most one process has it open. Members are destroyed in the right order.
 struct EmbeddedStore {
-  // kConflict if another process has it open; kNotFound if `create` is false and there is none.
+  enum class Purpose {
+    kServe,    // makes the directory if there is none
+    kInspect,  // kNotFound if there is none
+    kRebuild,  // kInspect, and the index may be lost or half made
+  };
+  // kConflict if another process has it open; kCorruption if the index is lost or only half made
+  // again: whoever went on with it would take all blobs for garbage.
   static base::Result<std::unique_ptr<EmbeddedStore>> Open(const Settings& settings,
-                                                           base::Metrics& metrics, bool create);
+                                                           base::Metrics& metrics, Purpose purpose);
 
   std::unique_ptr<chunkstore::BlobStore> blobs;
   std::unique_ptr<chunkstore::MetaStore> meta;
   std::unique_ptr<chunkstore::ChunkStore> chunks;
 };
+
+// A file that stands while the index is made again (restore.h): until it is gone, nothing else may
+// open the store.
+std::string RebuildMarker(const std::string& data_dir);
 
 }  // namespace controlplane

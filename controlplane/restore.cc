@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "controlplane/admin/reports.h"
 #include "imaged/catalog.h"
 #include "imaged/data_path.h"
@@ -15,7 +16,10 @@ constexpr size_t kHoldersAtOnce = 100;
 
 }  // namespace
 
-base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::ProgressFn& progress) {
+base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settings,
+                                    const chunkstore::ProgressFn& progress) {
+  const std::string marker = RebuildMarker(*settings.data_dir);
+  RETURN_IF_ERROR(base::WriteFileDurably(marker, "a rebuild of the index is under way\n"));
   ASSIGN_OR_RETURN(const auto rebuilt, store.chunks->Rebuild(progress));
   imaged::Catalog catalog(*store.meta, base::SystemClock());
   const imaged::DataOptions defaults;
@@ -25,7 +29,9 @@ base::Result<base::Json> RebuildAll(EmbeddedStore& store, const chunkstore::Prog
   };
   ASSIGN_OR_RETURN(const auto restored,
                    imaged::RestoreImages(*store.chunks, catalog, defaults.store_id,
-                                         defaults.hash_algorithm, go_on));
+                                         *settings.image_hash_algorithm, go_on));
+  RETURN_IF_ERROR(store.meta->Sync());
+  RETURN_IF_ERROR(base::SystemFiles().Remove(marker));
   base::Json report = admin::ToJson(rebuilt);
   base::JsonArray images;
   for (const std::string& id : restored.restored) images.emplace_back(id);

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/uuid.h"
 #include "imaged/digests.h"
 #include "imaged/formats/inspector.h"
 #include "imaged/image.h"
@@ -53,25 +54,88 @@ Image BeforeUpload(Image image) {
   return image;
 }
 
-Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
-                        const chunkstore::ChunkStore::Held& held, Image image,
-                        const std::string& store_id, const std::string& hash_algorithm) {
-  ASSIGN_OR_RETURN(const auto content, store.Open(*held.root));
-  ASSIGN_OR_RETURN(const Digests digests,
-                   ComputeDigests(*content, {hash_algorithm}, [] { return false; }));
+// What is left to say of an image whose holder carries no record.
+Result<Image> Nameless(std::string_view holder) {
+  const std::string_view rest = holder.substr(kImageHolders.size());
+  const std::string id(rest.substr(0, rest.find('/')));
+  if (!base::IsUuid(id)) return Error(Code::kInvalidArgument, "the holder names no image");
+  Image image;
+  image.id = id;
+  image.name = "recovered";
+  image.visibility = Visibility::kPrivate;
+  image.disk_format = "raw";
+  image.container_format = "bare";
+  return image;
+}
+
+Result<DataFacts> FactsOf(const Image& image, chunkstore::Content& content,
+                          const std::string& store_id, const std::string& hash_algorithm) {
   DataFacts facts;
-  facts.root = *held.root;
-  ASSIGN_OR_RETURN(facts.virtual_size_bytes, VirtualSize(image, *content));
+  facts.root = content.root();
+  facts.stores = {store_id};
+  ASSIGN_OR_RETURN(const Digests digests,
+                   ComputeDigests(content, {hash_algorithm}, [] { return false; }));
+  ASSIGN_OR_RETURN(facts.virtual_size_bytes, VirtualSize(image, content));
   facts.os_hash_algo = hash_algorithm;
   facts.os_hash_value = digests.at(hash_algorithm);
-  facts.stores = {store_id};
+  return facts;
+}
 
+// Makes the record, through the same steps as an upload: an earlier run may have stopped after any
+// of them.
+Result<void> MakeRecord(Catalog& catalog, const chunkstore::ChunkStore::Held& held, Image image,
+                        const DataFacts& facts) {
   const std::string id = image.id;
   const auto anybody = [](const Image&) -> Result<void> { return {}; };
-  RETURN_IF_ERROR(catalog.Create(BeforeUpload(std::move(image))));
-  RETURN_IF_ERROR(catalog.BeginUpload(id, UploadKind::kData, held.holder, kRestoreLeaseMs,
-                                      held.root->size_bytes, anybody));
+  Result<Image> found = catalog.Get(id);
+  if (!found.has_value()) {
+    if (found.error().code() != Code::kNotFound) return found.error();
+    found = catalog.Create(BeforeUpload(std::move(image)));
+    if (!found.has_value()) return found.error();
+  }
+  if (found->status == Status::kQueued) {
+    RETURN_IF_ERROR(catalog.BeginUpload(id, UploadKind::kData, held.holder, kRestoreLeaseMs,
+                                        held.root->size_bytes, anybody));
+  }
   RETURN_IF_ERROR(catalog.FinishUpload(id, held.holder, held.holder, facts));
+  return {};
+}
+
+// True if this holder's image has a record that is no leftover of an earlier run.
+Result<bool> HasRecord(Catalog& catalog, const std::string& id, const std::string& holder) {
+  const Result<Image> image = catalog.Get(id);
+  if (!image.has_value()) {
+    if (image.error().code() == Code::kNotFound) return false;
+    return image.error();
+  }
+  const bool ours = image->upload.has_value() && image->upload->holder == holder;
+  return image->status != Status::kQueued && !ours;
+}
+
+Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
+                        const chunkstore::ChunkStore::Held& held, const std::string& store_id,
+                        const std::string& hash_algorithm, RestoreReport* report) {
+  Result<Image> image = DecodeImage(held.attributes);
+  if (!image.has_value()) {
+    report->skipped.push_back(
+        fmt::format("{}: its record ({})", held.holder, image.error().message()));
+    image = Nameless(held.holder);
+    if (!image.has_value()) return {};
+  }
+  const std::string id = image->id;
+  ASSIGN_OR_RETURN(const bool there, HasRecord(catalog, id, held.holder));
+  if (there) return {};
+  ASSIGN_OR_RETURN(const auto content, store.Open(*held.root));
+  Result<DataFacts> facts = FactsOf(*image, *content, store_id, hash_algorithm);
+  if (!facts.has_value()) {
+    report->skipped.push_back(
+        fmt::format("{}: its digest ({})", held.holder, facts.error().message()));
+    facts = DataFacts{};
+    facts->root = *held.root;
+    facts->stores = {store_id};
+  }
+  RETURN_IF_ERROR(MakeRecord(catalog, held, *std::move(image), *facts));
+  report->restored.push_back(id);
   return {};
 }
 
@@ -88,20 +152,9 @@ Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& cata
       if (!go_on()) return Error(Code::kCancelled, "called off");
       after = held.holder;
       if (!held.root.has_value()) continue;
-      Result<Image> image = DecodeImage(held.attributes);
-      if (!image.has_value()) {
-        report.skipped.push_back(fmt::format("{}: {}", held.holder, image.error().message()));
-        continue;
-      }
-      const std::string id = image->id;
-      if (catalog.Get(id).has_value()) continue;
       const Result<void> restored =
-          RestoreOne(store, catalog, held, *std::move(image), store_id, hash_algorithm);
-      if (restored.has_value()) {
-        report.restored.push_back(id);
-      } else {
-        report.skipped.push_back(fmt::format("{}: {}", held.holder, restored.error().message()));
-      }
+          RestoreOne(store, catalog, held, store_id, hash_algorithm, &report);
+      if (!restored.has_value()) return restored.error().Annotate(held.holder);
     }
     if (holders.size() < kHoldersAtOnce) return report;
   }

@@ -12,14 +12,17 @@ namespace imaged {
 
 struct RestoreReport {
   std::vector<std::string> restored;  // image ids that have a record again
-  std::vector<std::string> skipped;   // holders without a usable record in them, with the reason
+  std::vector<std::string> skipped;   // what could not be told of them, with the reason
 };
 
 // Makes records again of images whose data holders are there and whose records are lost, from what
 // the holders carry: the record as it was when the upload began (EncodeImage). What was changed
 // after that (a new name, members) is not known any more; digests are computed from the bytes. An
-// image that has a record is left alone. `hash_algorithm`: of os_hash_value. `go_on` is asked
-// between images. REQUIRES: no service uses the stores.
+// image that has a record is left alone, but for one that an earlier run did not finish. No bytes
+// are given up: where a holder carries no record, the image comes back as nobody's (the admin sees
+// it), named "recovered"; where the bytes can't be read through, it comes back without a digest.
+// `hash_algorithm`: of os_hash_value. `go_on` is asked between images. REQUIRES: no service uses
+// the stores.
 base::Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& catalog,
                                           const std::string& store_id,
                                           const std::string& hash_algorithm,

@@ -12,6 +12,7 @@
 namespace controlplane::cli {
 namespace {
 
+constexpr char kDefaultDataDir[] = "quarry-data";
 constexpr uint64_t kMaxCloudsFileBytes = 1 * base::kMiB;
 
 using base::Code;
@@ -79,6 +80,20 @@ std::optional<Cloud> CloudOfEnvironment() {
   return cloud;
 }
 
+// Glance's messages carry line breaks as HTML does.
+std::string WithoutMarkup(std::string_view text) {
+  std::string plain;
+  bool in_tag = false;
+  for (const char c : text) {
+    if (c == '<') in_tag = true;
+    const bool space = c == '\n' || c == '\r' || c == ' ';
+    if (!in_tag && !(space && (plain.empty() || plain.back() == ' '))) plain += space ? ' ' : c;
+    if (c == '>') in_tag = false;
+  }
+  while (plain.ends_with(' ')) plain.pop_back();
+  return plain;
+}
+
 // The sentence in an error body: Keystone's and Cinder's {"error": {"message"}}, Glance's
 // {"message"} or HTML.
 std::string Sentence(const base::http::Response& response) {
@@ -86,10 +101,10 @@ std::string Sentence(const base::http::Response& response) {
   if (body.has_value()) {
     const base::Json* error = base::Find(*body, "error");
     if (const auto message = base::FindString(error != nullptr ? *error : *body, "message")) {
-      return *message;
+      return WithoutMarkup(*message);
     }
   }
-  return response.body.substr(0, 300);
+  return WithoutMarkup(response.body.substr(0, 300));
 }
 
 Code CodeOfStatus(int status) {
@@ -142,6 +157,7 @@ Result<Cloud> CloudOfDataDir(const std::string& data_dir) {
 }
 
 Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir) {
+  if (cloud_name.empty() && !data_dir.empty()) return CloudOfDataDir(data_dir);
   const std::string name = cloud_name.empty() ? Env("OS_CLOUD") : cloud_name;
   std::string looked_at;
   if (!name.empty()) {
@@ -153,14 +169,13 @@ Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_d
     return Error(Code::kNotFound, fmt::format("no cloud '{}' in any of: {}", name, looked_at));
   }
   if (std::optional<Cloud> cloud = CloudOfEnvironment()) return *std::move(cloud);
-  Result<Cloud> local = CloudOfDataDir(data_dir);
+  Result<Cloud> local = CloudOfDataDir(kDefaultDataDir);
   if (local.has_value() || local.error().code() != Code::kNotFound) return local;
-  return Error(
-      Code::kNotFound,
-      fmt::format("no cloud to talk to: name one with --cloud (or OS_CLOUD), set OS_AUTH_URL and "
-                  "its family, or point --data-dir at the directory of a service on this machine "
-                  "(there is no {}/clouds.yaml)",
-                  data_dir));
+  return Error(Code::kNotFound,
+               fmt::format("no cloud to talk to: name one with --cloud (or OS_CLOUD), set "
+                           "OS_AUTH_URL and its family, or point --data-dir at the directory of a "
+                           "service on this machine (there is no {}/clouds.yaml)",
+                           kDefaultDataDir));
 }
 
 ApiClient::ApiClient(Cloud cloud) : cloud_(std::move(cloud)) {}

@@ -26,11 +26,11 @@ struct Cloud {
   std::string region;
 };
 
-// In this order: the cloud named `cloud_name` (or by OS_CLOUD) in OS_CLIENT_CONFIG_FILE,
+// If a directory is named and no cloud: the clouds.yaml that `quarry serve` wrote there. Else, in
+// this order: the cloud named `cloud_name` (or by OS_CLOUD) in OS_CLIENT_CONFIG_FILE,
 // ./clouds.yaml,
 // ~/.config/openstack/clouds.yaml or /etc/openstack/clouds.yaml; the OS_AUTH_URL family of
-// variables; or else `data_dir`/clouds.yaml, as `quarry serve` wrote it. kNotFound with all the
-// places looked at.
+// variables; quarry-data/clouds.yaml. kNotFound with all the places looked at.
 base::Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir);
 
 // The cloud that `quarry serve --data-dir` wrote down.

@@ -18,7 +18,7 @@ struct ImageOptions {
   explicit ImageOptions(base::ConfigBuilder& options)
       : cloud(options.String("cloud", "", "name of a cloud in clouds.yaml (OS_CLOUD)")),
         data_dir(options.String(
-            "data_dir", "quarry-data",
+            "data_dir", "",
             "of a service on this machine, whose clouds.yaml is used if no cloud is named")),
         json(options.Bool("json", false, "answer in JSON on stdout, without progress")) {}
 

@@ -106,7 +106,8 @@ Result<Json> RunPass(const Settings& settings, const std::string& kind, const Js
   ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*settings.data_dir));
   if (service.has_value()) return RunInService(*service, kind, body, bar);
   base::Metrics metrics;
-  ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(settings, metrics, false));
+  ASSIGN_OR_RETURN(const auto store,
+                   EmbeddedStore::Open(settings, metrics, EmbeddedStore::Purpose::kInspect));
   return local(*store, Draw(bar));
 }
 
@@ -203,9 +204,10 @@ int RunFsck(const Command& command, const std::vector<std::string>& args) {
 
   ProgressBar bar("rebuild", ProgressBar::Unit::kItems, *common.json);
   base::Metrics metrics;
-  const auto store = EmbeddedStore::Open(common.settings, metrics, false);
+  const auto store =
+      EmbeddedStore::Open(common.settings, metrics, EmbeddedStore::Purpose::kRebuild);
   if (!store.has_value()) return Fail(store.error());
-  const Result<Json> report = RebuildAll(**store, Draw(bar));
+  const Result<Json> report = RebuildAll(**store, common.settings, Draw(bar));
   bar.Finish();
   const int printed = Print(report, *common.json, admin::DescribeRebuild);
   if (printed != kOk) return printed;
@@ -231,7 +233,8 @@ int RunStats(const Command& command, const std::vector<std::string>& args) {
       return service->client->CallJson(Ask("GET", url));
     }
     base::Metrics metrics;
-    ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(common.settings, metrics, false));
+    ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(common.settings, metrics,
+                                                           EmbeddedStore::Purpose::kInspect));
     if (!one) {
       ASSIGN_OR_RETURN(const auto stats, store->chunks->Stats());
       return admin::ToJson(stats);

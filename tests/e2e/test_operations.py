@@ -108,8 +108,21 @@ def test_the_index_can_be_made_again_from_the_blobs():
         assert running.returncode == 1 and "stop it first" in running.stderr
         assert service.stop() == 0
         shutil.rmtree(os.path.join(service.data_dir, "meta"))
+        # Without its index every blob looks like garbage: nobody may go on.
+        for refused in (service.quarry("gc", "--orphans"), service.quarry("stats")):
+            assert refused.returncode == 1 and "--rebuild-index" in refused.stderr
+        marker = os.path.join(service.data_dir, "REBUILDING")
+        with open(marker, "w", encoding="utf-8"):
+            pass  # as an interrupted rebuild leaves it
+        served = subprocess.run([quarry.QUARRY, "serve", "--data-dir", service.data_dir],
+                                capture_output=True, text=True, timeout=60,
+                                env=service.environment)
+        assert served.returncode == 1 and "half made" in served.stderr, served.stderr
         rebuilt = service.quarry("fsck", "--rebuild-index")
         assert rebuilt.returncode == 0, (rebuilt.stdout, rebuilt.stderr)
+        assert not os.path.exists(marker)
+        again = service.quarry("fsck", "--rebuild-index")
+        assert again.returncode == 0, (again.stdout, again.stderr)
         service.start()
         images = quarry.Images(service)
         shown = images.show(image).json()

@@ -58,25 +58,29 @@ TEST_F(CloudTest, ANamedCloudComesFromTheConfigurationFile) {
                                    "      auth_url: http://far:5000/v3\n      username: u\n"
                                    "      password: 'p'\n      project_name: x\n"));
   setenv("OS_CLIENT_CONFIG_FILE", path.c_str(), 1);
-  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("far", dir_.path()));
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("far", ""));
   EXPECT_EQ(cloud.auth_url, "http://far:5000/v3");
   EXPECT_EQ(cloud.region, "North");
   EXPECT_EQ(cloud.user_domain, "Default");
-  EXPECT_ERROR(FindCloud("near", dir_.path()), Code::kNotFound);
+  EXPECT_ERROR(FindCloud("near", ""), Code::kNotFound);
   ASSERT_OK(base::WriteFileDurably(path, "clouds: ["));
-  EXPECT_ERROR(FindCloud("far", dir_.path()), Code::kInvalidArgument);
+  EXPECT_ERROR(FindCloud("far", ""), Code::kInvalidArgument);
 }
 
 TEST_F(CloudTest, TheEnvironmentNamesACloudToo) {
   setenv("OS_AUTH_URL", "http://there:5000/v3", 1);
   setenv("OS_USERNAME", "me", 1);
-  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("", dir_.path()));
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("", ""));
   EXPECT_EQ(cloud.auth_url, "http://there:5000/v3");
   EXPECT_EQ(cloud.username, "me");
+  // A directory that is named wins: a command never goes to another cloud than it was told.
+  ASSERT_OK(WriteCredentials(dir_.path(), "http://127.0.0.1:1234", "RegionOne", "s3cret"));
+  ASSERT_OK_AND_ASSIGN(const Cloud named, FindCloud("", dir_.path()));
+  EXPECT_EQ(named.username, "admin");
 }
 
 TEST_F(CloudTest, WithoutAnyItSaysWhatToDo) {
-  const auto missing = FindCloud("", dir_.path());
+  const auto missing = FindCloud("", "");
   ASSERT_ERROR(missing, Code::kNotFound);
   EXPECT_NE(missing.error().message().find("--data-dir"), std::string::npos);
 }
