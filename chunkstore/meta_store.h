@@ -50,8 +50,8 @@ class MetaBatch {
 };
 
 // Ordered keys in partitions: the one place for everything that is not bulk data (chunk index,
-// references, catalogs, identity, jobs). Implementations: RocksDB (local/) and memory/; the contract leaves
-// room for RADOS omap.
+// references, catalogs, identity, jobs). Implementations: RocksDB (local/) and memory/; the
+// contract leaves room for RADOS omap.
 //
 // The contract is the weaker of the two: a Commit is atomic within its partition and nothing spans
 // partitions, because one RADOS write operation is atomic on one object. Whoever needs more orders
