@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/config.h"
 #include "base/files.h"
 #include "chunkstore/local/local_blob_store.h"
 #include "chunkstore/local/local_meta_store.h"
@@ -16,6 +17,9 @@ using base::Error;
 using base::Result;
 
 namespace {
+
+// The metadata stops some way before the end of the disk; a deletion must find room above that.
+constexpr uint64_t kLeastReserveBytes = 32 * base::kMiB;
 
 // Nothing but its trailer and its index says what a blob is for. Without the index all of them look
 // like garbage, so a lost or half made one is told before anything is opened.
@@ -64,6 +68,13 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   chunkstore::ChunkStoreOptions options;
   options.compression_level = static_cast<int>(*settings.store_compression_level);
   options.cache_bytes = *settings.store_cache;
+  if (*settings.store_reserve < kLeastReserveBytes) {
+    return Error(Code::kInvalidArgument,
+                 fmt::format("store.reserve is {}: less than {} would leave no room to delete on a "
+                             "full disk",
+                             base::FormatBytes(*settings.store_reserve),
+                             base::FormatBytes(kLeastReserveBytes)));
+  }
   options.reserve_bytes = *settings.store_reserve;
   options.lease_ms = *settings.store_lease;
   options.background_bytes_per_s = *settings.store_background_rate;

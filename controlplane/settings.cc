@@ -60,7 +60,7 @@ Settings::Settings(base::ConfigBuilder& options)
           options.Bytes("image.quota_bytes", 0, "bytes of one project's images; 0: no limit")),
       image_quota_staged_bytes(options.Bytes("image.quota_staged_bytes", 0,
                                              "bytes that one project has staged; 0: no limit")),
-      image_quota_uploads(options.Int("image.quota_uploads", 0, 0, 1'000'000'000,
+      image_quota_uploads(options.Int("image.quota_uploads", 16, 0, 1'000'000'000,
                                       "uploads of one project at once; 0: no limit")),
       image_import_methods(options.List("image.import_methods",
                                         {"glance-direct", "web-download", "copy-image"},

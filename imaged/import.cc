@@ -120,8 +120,8 @@ Result<void> CheckState(const ImportRequest& wanted, const Image& image) {
 
 Result<void> CheckImport(const ImportRequest& wanted, const Caller& caller, const Image& image) {
   RETURN_IF_ERROR(CheckSee(caller, image));
-  RETURN_IF_ERROR(CheckState(wanted, image));
-  return CheckModify(caller, image, "modify_image");
+  RETURN_IF_ERROR(CheckModify(caller, image, "modify_image"));
+  return CheckState(wanted, image);
 }
 
 // The one store has the image already. Clients wait until nothing is left of the list of stores.

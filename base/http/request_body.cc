@@ -62,14 +62,25 @@ async::Task<Result<size_t>> RequestBody::Read(MutableByteView into) {
   co_return count;
 }
 
+Result<void> RequestBody::CountWait(int64_t began_ms, size_t bytes) {
+  waited_ms_ += CoarseNowMs() - began_ms;
+  waited_bytes_ += bytes;
+  const auto due_bytes = static_cast<uint64_t>(waited_ms_ * kMinBodyBytesPerSecond / 1000);
+  if (waited_ms_ <= stall_timeout_ms_ || waited_bytes_ >= due_bytes) return {};
+  return Error(Code::kUnavailable, "the request's body comes too slowly: fewer than " +
+                                       std::to_string(kMinBodyBytesPerSecond) + " bytes a second");
+}
+
 async::Task<Result<size_t>> RequestBody::ReadSized(MutableByteView into) {
   const uint64_t left = *head_->content_length - received_bytes_;
   into = into.first(std::min<uint64_t>(into.size(), left));
   size_t done = 0;
   while (done < into.size()) {
+    const int64_t began_ms = CoarseNowMs();
     Result<size_t> count = co_await stream_->ReadSome(into.subspan(done), stall_timeout_ms_);
     if (!count.has_value()) co_return count;
     if (*count == 0) co_return EndedEarly();
+    CO_RETURN_IF_ERROR(CountWait(began_ms, *count));
     done += *count;
   }
   ended_ = done == left;
@@ -87,9 +98,11 @@ async::Task<Result<size_t>> RequestBody::ReadChunked(MutableByteView into) {
     if (ended_ || done == into.size()) co_return done;
     if (step.broken || stream_->buffered().size() >= kChunkedBufferBytes)
       co_return Error(Code::kInvalidArgument, "the request's body is not rightly chunked");
+    const int64_t began_ms = CoarseNowMs();
     Result<size_t> count = co_await stream_->Fill(kChunkedBufferBytes, stall_timeout_ms_);
     if (!count.has_value()) co_return count;
     if (*count == 0) co_return EndedEarly();
+    CO_RETURN_IF_ERROR(CountWait(began_ms, *count));
   }
 }
 

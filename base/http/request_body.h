@@ -32,6 +32,8 @@ class RequestBody final : public BodyReader {
 
  private:
   async::Task<Result<void>> SendContinue();
+  // Counts what one wait for the client took and brought. kUnavailable: it sends too slowly.
+  Result<void> CountWait(int64_t began_ms, size_t bytes);
   async::Task<Result<size_t>> ReadSized(MutableByteView into);
   async::Task<Result<size_t>> ReadChunked(MutableByteView into);
 
@@ -43,6 +45,8 @@ class RequestBody final : public BodyReader {
   bool ended_ = false;
   bool broken_ = false;
   uint64_t received_bytes_ = 0;
+  int64_t waited_ms_ = 0;  // for the client, not for whoever takes the body
+  uint64_t waited_bytes_ = 0;
 };
 
 }  // namespace base::http

@@ -1,6 +1,8 @@
 // What clients do that they should not. Timeouts are short here, and every test waits for what the
 // server does.
 
+#include <atomic>
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -149,6 +151,23 @@ TEST(HostileTest, AStalledBodyIsCutOff) {
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(answer.headers.at("connection"), "close");
   EXPECT_TRUE(client.AtEnd());
+}
+
+TEST(HostileTest, ABodyThatTricklesIsCutOff) {
+  TestServer server({.body_stall_timeout_ms = 1000});
+  for (const char* framing : {"Content-Length: 1000000", "Transfer-Encoding: chunked"}) {
+    RawClient client(server.address());
+    client.Send(std::string("PUT /t/upload HTTP/1.1\r\nHost: x\r\n") + framing + "\r\n\r\n");
+    std::atomic<bool> answered = false;
+    // Never silent for as long as a stall, and far below the least rate.
+    std::jthread trickle([&] {
+      while (!answered && client.Send("1\r\nx\r\n")) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      }
+    });
+    EXPECT_EQ(client.Receive().status, 503) << framing;
+    answered = true;
+  }
 }
 
 TEST(HostileTest, AnAnswerThatNobodyReadsIsCutOff) {
