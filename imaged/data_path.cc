@@ -122,6 +122,7 @@ void DataPath::Sweep() {
     }
     Result<size_t> released = ReleasePending();
     if (!released.has_value()) log("releasing the bytes of deleted images", released.error());
+    CallOffDeleted();
     if (due(&last_lease_ns, options_.lease_ms / 3)) KeepUploadLeases();
     if (due(&last_reconcile_ns, kReconcileMs)) {
       log("looking for abandoned uploads", Reconcile(*this, Recovery::kRunning));
@@ -130,6 +131,21 @@ void DataPath::Sweep() {
       log("looking for bytes that no image needs", ReleaseOrphans(*this, Recovery::kRunning));
       log("forgetting old tasks", tasks_.Expire());
     }
+  }
+}
+
+void DataPath::CallOffDeleted() {
+  std::map<std::string, ActiveUpload> active;
+  {
+    MutexLock lock(mutex_);
+    active = active_;
+  }
+  for (const auto& [holder, upload] : active) {
+    const Result<Image> image = catalog_.Get(upload.image_id);
+    if (image.has_value() || image.error().code() != Code::kNotFound) continue;
+    MutexLock lock(mutex_);
+    const auto still = active_.find(holder);
+    if (still != active_.end()) still->second.called_off();
   }
 }
 

@@ -166,6 +166,8 @@ class DataPath {
 
   void Sweep();
   void KeepUploadLeases();
+  // Ends the uploads and imports whose image was deleted: they hold memory and threads.
+  void CallOffDeleted();
   base::Result<bool> ReleaseOne(const std::string& holder);
   base::Result<chunkstore::jobs::Outcome> RunChecksum(const chunkstore::jobs::Job& job,
                                                       const chunkstore::jobs::JobControl& control);

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "imaged/formats/inspector.h"
 #include "imaged/policy.h"
@@ -277,10 +278,19 @@ Result<Imported> Download(DataPath& path, const ImportPayload& payload, const Im
   };
   WebIngest web(path, image, std::move(ingest), reserve);
   RETURN_IF_ERROR(web.Open());
+  // A server that drips would hold one of the few import threads for as long as it likes.
+  const int64_t began_ns = path.clock().MonotonicNs();
+  uint64_t received_bytes = 0;
   RETURN_IF_ERROR(
       FetchUri(path.options().web, payload.uri, [&](base::ByteView bytes) -> Result<void> {
         if (cancelled()) {
           return Error(Code::kCancelled, "the import was called off");
+        }
+        received_bytes += bytes.size();
+        const int64_t took_ms = (path.clock().MonotonicNs() - began_ns) / 1'000'000;
+        const auto due_bytes = static_cast<uint64_t>(took_ms / 1000 * base::kMinBodyBytesPerSecond);
+        if (took_ms > path.options().web.stall_timeout_ms && received_bytes < due_bytes) {
+          return Error(Code::kUnavailable, "the server sends too slowly");
         }
         return web.Write(bytes);
       }));

@@ -1,11 +1,13 @@
 """Faults that a machine shows for real: a full disk, a client that breaks off, many clients."""
 
+import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -120,3 +122,54 @@ def test_a_sparse_upload_costs_nothing():
         stats = json.loads(service.quarry("stats", "--json").stdout)
         assert stats["logical_bytes"] == size and stats["unique_bytes"] == 0
         assert stats["physical_bytes"] < 64 * 1024
+
+
+class DrippingWeb(http.server.BaseHTTPRequestHandler):
+    """/drip sends a byte now and then and never ends; anything else is a small image at once."""
+
+    def do_GET(self):
+        self.send_response(200)
+        if self.path != "/drip":
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(bytes(1000))
+            return
+        self.end_headers()
+        try:
+            while not self.server.stopping.is_set():
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                self.server.stopping.wait(0.2)
+        except OSError:
+            pass  # let go of: what the test is about
+
+    def log_message(self, *_):
+        pass
+
+
+def test_deleting_an_import_that_drips_makes_room_for_another():
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), DrippingWeb)
+    web.stopping = threading.Event()
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    port = web.server_port
+    try:
+        with quarry.Service(options=[f"--import.allowed-ports={port}", "--store.lease=600s",
+                                     "--import.allowed-networks=127.0.0.0/8"]) as service:
+            images = quarry.Images(service)
+
+            def start(path):
+                image = images.create()["id"]
+                reply = images.call("POST", f"/{image}/import", {"method": {
+                    "name": "web-download", "uri": f"http://127.0.0.1:{port}{path}"}})
+                assert reply.status == 202, reply.body
+                return image
+
+            slow = [start("/drip") for _ in range(8)]
+            for image in slow:
+                wait_for_status(images, image, "importing")
+            for image in slow:
+                assert images.call("DELETE", f"/{image}").status == 204
+            wait_for_status(images, start("/image"), "active")
+    finally:
+        web.stopping.set()
+        web.shutdown()
