@@ -51,4 +51,12 @@ std::optional<std::string> FindString(const Json& value, std::string_view key) {
   return std::string(View(member->get_string()));
 }
 
+std::optional<uint64_t> FindUint(const Json& value, std::string_view key) {
+  const Json* member = Find(value, key);
+  if (member == nullptr) return std::nullopt;
+  if (member->is_uint64()) return member->get_uint64();
+  if (!member->is_int64() || member->get_int64() < 0) return std::nullopt;
+  return static_cast<uint64_t>(member->get_int64());
+}
+
 }  // namespace base

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,6 +36,8 @@ inline std::string ToText(const Json& value) { return boost::json::serialize(val
 const Json* Find(const Json& value, std::string_view key);
 // The string member of an object, or nothing if it lacks or is no string.
 std::optional<std::string> FindString(const Json& value, std::string_view key);
+// The member of an object that is a whole number from 0 on, or nothing.
+std::optional<uint64_t> FindUint(const Json& value, std::string_view key);
 inline std::string_view View(const JsonString& text) { return {text.data(), text.size()}; }
 
 }  // namespace base

@@ -134,28 +134,27 @@ void DataPath::Sweep() {
   }
 }
 
+std::map<std::string, DataPath::ActiveUpload> DataPath::ActiveUploads() {
+  MutexLock lock(mutex_);
+  return active_;
+}
+
+void DataPath::TellCalledOff(const std::string& holder) {
+  MutexLock lock(mutex_);
+  const auto still = active_.find(holder);
+  if (still != active_.end()) still->second.called_off();
+}
+
 void DataPath::CallOffDeleted() {
-  std::map<std::string, ActiveUpload> active;
-  {
-    MutexLock lock(mutex_);
-    active = active_;
-  }
-  for (const auto& [holder, upload] : active) {
+  for (const auto& [holder, upload] : ActiveUploads()) {
     const Result<Image> image = catalog_.Get(upload.image_id);
     if (image.has_value() || image.error().code() != Code::kNotFound) continue;
-    MutexLock lock(mutex_);
-    const auto still = active_.find(holder);
-    if (still != active_.end()) still->second.called_off();
+    TellCalledOff(holder);
   }
 }
 
 void DataPath::KeepUploadLeases() {
-  std::map<std::string, ActiveUpload> active;
-  {
-    MutexLock lock(mutex_);
-    active = active_;
-  }
-  for (const auto& [holder, upload] : active) {
+  for (const auto& [holder, upload] : ActiveUploads()) {
     Result<void> renewed = catalog_.RenewUpload(upload.image_id, holder, options_.lease_ms, 0);
     if (renewed.has_value()) continue;
     if (renewed.error().code() != Code::kNotFound) {
@@ -163,9 +162,7 @@ void DataPath::KeepUploadLeases() {
           renewed.error().ToString());
       continue;
     }
-    MutexLock lock(mutex_);
-    auto still = active_.find(holder);
-    if (still != active_.end()) still->second.called_off();
+    TellCalledOff(holder);
   }
 }
 

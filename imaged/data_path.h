@@ -165,6 +165,8 @@ class DataPath {
   };
 
   void Sweep();
+  std::map<std::string, ActiveUpload> ActiveUploads();
+  void TellCalledOff(const std::string& holder);
   void KeepUploadLeases();
   // Ends the uploads and imports whose image was deleted: they hold memory and threads.
   void CallOffDeleted();

@@ -14,10 +14,7 @@ using base::JsonArray;
 using base::JsonObject;
 
 uint64_t Number(const Json& report, std::string_view key) {
-  const Json* value = base::Find(report, key);
-  if (value == nullptr) return 0;
-  if (value->is_uint64()) return value->get_uint64();
-  return value->is_int64() ? static_cast<uint64_t>(value->get_int64()) : 0;
+  return base::FindUint(report, key).value_or(0);
 }
 
 std::string Size(const Json& report, std::string_view key) {

@@ -40,8 +40,7 @@ std::string Text(const Json& image, std::string_view key) {
 }
 
 uint64_t Number(const Json& image, std::string_view key) {
-  const Json* value = base::Find(image, key);
-  return value != nullptr && value->is_number() ? value->to_number<uint64_t>() : 0;
+  return base::FindUint(image, key).value_or(0);
 }
 
 }  // namespace

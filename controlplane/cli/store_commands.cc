@@ -69,8 +69,7 @@ Result<std::optional<Running>> FindRunning(const std::string& data_dir) {
 }
 
 uint64_t Number(const Json& value, std::string_view key) {
-  const Json* member = base::Find(value, key);
-  return member != nullptr && member->is_number() ? member->to_number<uint64_t>() : 0;
+  return base::FindUint(value, key).value_or(0);
 }
 
 // Starts a pass in the service and follows it to its end. Whoever interrupts only stops to watch.
