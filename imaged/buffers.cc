@@ -116,14 +116,49 @@ void BufferLane::Return(Buffer buffer) {
   returned_.Notify();
 }
 
-bool ByteBudget::TryTake(uint64_t bytes) {
-  uint64_t used = used_bytes_.load(std::memory_order_relaxed);
-  do {
-    if (used + bytes > limit_bytes_) return false;
-  } while (!used_bytes_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
-  return true;
+struct FairBudget::Taken {
+  Taken(std::shared_ptr<FairBudget> from, std::string by, uint64_t count)
+      : budget(std::move(from)), project(std::move(by)), bytes(count) {}
+  ~Taken() { budget->Give(project, bytes); }
+  Taken(const Taken&) = delete;
+  Taken& operator=(const Taken&) = delete;
+
+  const std::shared_ptr<FairBudget> budget;
+  const std::string project;
+  const uint64_t bytes;
+};
+
+FairBudget::Share FairBudget::TryTake(const std::string& project, uint64_t bytes, Refusal* why) {
+  {
+    MutexLock lock(mutex_);
+    const uint64_t free_bytes = limit_bytes_ - used_bytes_;
+    const auto found = held_bytes_.find(project);
+    const uint64_t held_bytes = found == held_bytes_.end() ? 0 : found->second;
+    const bool fits = bytes <= free_bytes;
+    const bool fair = held_bytes == 0 || (fits && held_bytes + bytes <= free_bytes - bytes);
+    if (!fits || !fair) {
+      if (why != nullptr) *why = held_bytes == 0 ? Refusal::kMemory : Refusal::kShare;
+      return nullptr;
+    }
+    used_bytes_ += bytes;
+    held_bytes_[project] += bytes;
+  }
+  if (in_use_ != nullptr) in_use_->Add(static_cast<double>(bytes));
+  return std::make_shared<Taken>(shared_from_this(), project, bytes);
 }
 
-void ByteBudget::Give(uint64_t bytes) { used_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
+void FairBudget::Give(const std::string& project, uint64_t bytes) {
+  if (in_use_ != nullptr) in_use_->Add(-static_cast<double>(bytes));
+  MutexLock lock(mutex_);
+  used_bytes_ -= bytes;
+  const auto held = held_bytes_.find(project);
+  held->second -= bytes;
+  if (held->second == 0) held_bytes_.erase(held);
+}
+
+uint64_t FairBudget::used_bytes() const {
+  MutexLock lock(mutex_);
+  return used_bytes_;
+}
 
 }  // namespace imaged

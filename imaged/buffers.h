@@ -1,14 +1,16 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/async/signal.h"
 #include "base/async/task.h"
 #include "base/bytes.h"
+#include "base/metrics.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
 #include "chunkstore/blob_format.h"
@@ -87,18 +89,48 @@ class BufferLane : public std::enable_shared_from_this<BufferLane> {
   size_t in_use_ GUARDED_BY(mutex_) = 0;
 };
 
-// Counts bytes of decoded pieces on their way out. Thread-safe.
-class ByteBudget {
+// Bytes of decoded pieces on their way out, shared between projects. A project gets more as long as
+// it then holds no more than what is left free (the dynamic threshold of shared-memory switches):
+// one alone gets half, two get a third each, and whoever comes next finds something left, however
+// long the others hold what they have. Who holds nothing may have the last bytes. Thread-safe.
+class FairBudget : public std::enable_shared_from_this<FairBudget> {
  public:
-  explicit ByteBudget(uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
-  bool TryTake(uint64_t bytes);
-  void Give(uint64_t bytes);
-  uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
+  // `in_use`, if given, shows what is taken; borrowed.
+  explicit FairBudget(uint64_t limit_bytes, base::Gauge* in_use = nullptr)
+      : limit_bytes_(limit_bytes), in_use_(in_use) {}
+
+  enum class Refusal {
+    kShare,   // the project has its share
+    kMemory,  // nothing is left
+  };
+  // Given back when the last copy goes.
+  using Share = std::shared_ptr<void>;
+  // Null, with `why`, if there is none. `project` is any name by which to share.
+  Share TryTake(const std::string& project, uint64_t bytes, Refusal* why = nullptr);
+
+  uint64_t used_bytes() const;
   uint64_t limit_bytes() const { return limit_bytes_; }
 
  private:
+  struct Taken;
+  void Give(const std::string& project, uint64_t bytes);
+
   const uint64_t limit_bytes_;
-  std::atomic<uint64_t> used_bytes_{0};
+  base::Gauge* const in_use_;
+  mutable base::Mutex mutex_;
+  uint64_t used_bytes_ GUARDED_BY(mutex_) = 0;
+  std::map<std::string, uint64_t> held_bytes_ GUARDED_BY(mutex_);  // by project
+};
+
+// The memory of all downloads: an eighth is for short reads alone, so that one who reads a header
+// or a block never waits for those who fetch whole images.
+struct DownloadMemory {
+  static constexpr uint64_t kShortReadsPart = 8;
+
+  uint64_t used_bytes() const { return images->used_bytes() + short_reads->used_bytes(); }
+
+  const std::shared_ptr<FairBudget> images;
+  const std::shared_ptr<FairBudget> short_reads;
 };
 
 }  // namespace imaged

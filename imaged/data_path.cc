@@ -37,6 +37,22 @@ base::Counter& UploadCounter(base::Metrics& metrics, const char* outcome) {
                             {{"outcome", outcome}});
 }
 
+base::Counter& RefusedCounter(base::Metrics& metrics, const char* limit) {
+  return metrics.GetCounter("quarry_imaged_refused_downloads_total",
+                            "downloads answered 503, by the limit that was reached",
+                            {{"limit", limit}});
+}
+
+DownloadMemory MemoryOf(uint64_t limit_bytes, base::Metrics& metrics) {
+  auto budget = [&metrics](const char* use, uint64_t bytes) {
+    base::Gauge& in_use = metrics.GetGauge("quarry_imaged_download_memory_bytes",
+                                           "memory that downloads have reserved", {{"for", use}});
+    return std::make_shared<FairBudget>(bytes, &in_use);
+  };
+  const uint64_t short_reads = limit_bytes / DownloadMemory::kShortReadsPart;
+  return {budget("images", limit_bytes - short_reads), budget("short_reads", short_reads)};
+}
+
 }  // namespace
 
 std::string NewHolder(std::string_view image_id) {
@@ -55,7 +71,6 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
                                                      kMaxDataJobs)),
       upload_buffers_(std::make_shared<BufferPool>(
           std::max<size_t>(1, options_.upload_memory_bytes / chunkstore::kChunkBytes))),
-      download_budget_(std::make_shared<ByteBudget>(options_.download_memory_bytes)),
       digests_(meta),
       tasks_(meta, clock),
       journal_(meta, clock, "imaged-jobs", base::NewUuidHex()),
@@ -74,8 +89,13 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
                                       "bytes received that were stored already, or zeros")),
       downloaded_bytes_(metrics.GetCounter("quarry_imaged_downloaded_bytes_total",
                                            "bytes handed out in downloads")),
-      uploads_in_flight_(metrics.GetGauge("quarry_imaged_uploads_in_flight",
-                                          "uploads and imports on their way")) {}
+      uploads_in_flight_(
+          metrics.GetGauge("quarry_imaged_uploads_in_flight", "uploads and imports on their way")),
+      downloads_in_flight_(
+          metrics.GetGauge("quarry_imaged_downloads_in_flight", "downloads on their way")),
+      refused_by_share_(RefusedCounter(metrics, "project")),
+      refused_by_memory_(RefusedCounter(metrics, "service")),
+      download_memory_(MemoryOf(options_.download_memory_bytes, metrics)) {}
 
 DataPath::~DataPath() { Stop(); }
 

@@ -105,7 +105,7 @@ class DataPath {
   chunkstore::jobs::Journal& journal() { return journal_; }
   void WakeImports() { imports_.Wake(); }
   const std::shared_ptr<BufferPool>& upload_buffers() { return upload_buffers_; }
-  const std::shared_ptr<ByteBudget>& download_budget() { return download_budget_; }
+  const DownloadMemory& download_memory() const { return download_memory_; }
 
   // The digests that an image needs before it becomes active.
   std::vector<std::string> NeededDigests() const;
@@ -155,6 +155,11 @@ class DataPath {
 
   void CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded);
   void CountDownload(uint64_t bytes) { downloaded_bytes_.Add(static_cast<double>(bytes)); }
+  void CountDownloadBegun() { downloads_in_flight_.Add(1); }
+  void CountDownloadEnded() { downloads_in_flight_.Add(-1); }
+  void CountDownloadRefused(FairBudget::Refusal why) {
+    (why == FairBudget::Refusal::kShare ? refused_by_share_ : refused_by_memory_).Add();
+  }
 
  private:
   friend base::Result<void> Reconcile(DataPath&, Recovery);
@@ -183,7 +188,6 @@ class DataPath {
   const base::Clock& clock_;
   std::unique_ptr<base::async::Pool> data_pool_;
   const std::shared_ptr<BufferPool> upload_buffers_;
-  const std::shared_ptr<ByteBudget> download_budget_;
   DigestStore digests_;
   TaskStore tasks_;
   chunkstore::jobs::Journal journal_;
@@ -196,6 +200,10 @@ class DataPath {
   base::Counter& known_bytes_;
   base::Counter& downloaded_bytes_;
   base::Gauge& uploads_in_flight_;
+  base::Gauge& downloads_in_flight_;
+  base::Counter& refused_by_share_;
+  base::Counter& refused_by_memory_;
+  const DownloadMemory download_memory_;
 
   base::Mutex mutex_;
   base::CondVar stopped_;

@@ -68,6 +68,11 @@ Response RangeError(const Request& request, uint64_t size) {
   return response;
 }
 
+// By what memory is shared: a token without a project still has a user.
+std::string SharerOf(const base::auth::Caller& caller) {
+  return caller.project_id.empty() ? caller.user_id : caller.project_id;
+}
+
 base::async::Task<Result<Response>> GetFile(DataPath& path, std::shared_ptr<const Request> request,
                                             BodyReader&) {
   auto open = [&path, request] { return OpenImage(path, *request); };
@@ -82,8 +87,8 @@ base::async::Task<Result<Response>> GetFile(DataPath& path, std::shared_ptr<cons
   ByteRange part = range->value_or(ByteRange{0, size});
   std::string holder = image.data->holder;
   std::shared_ptr<chunkstore::Content> content = opened->content;
-  Result<std::unique_ptr<DownloadSource>> source =
-      co_await DownloadSource::Open(path, std::move(holder), std::move(content), part);
+  Result<std::unique_ptr<DownloadSource>> source = co_await DownloadSource::Open(
+      path, SharerOf(*request->caller), std::move(holder), std::move(content), part);
   if (!source.has_value()) co_return source.error();
   if (request->method != "HEAD") {
     Result<void> primed = co_await (*source)->Prime();

@@ -26,24 +26,31 @@ constexpr int64_t kFullPoolPauseMs = 10;
 // Zeros for all holes of all downloads: never written, so it takes no memory.
 uint8_t zeros[DownloadSource::kLargeSliceBytes];
 
-// Bytes taken from the budget, given back when the last piece that needs them goes.
-class Reservation {
- public:
-  Reservation(std::shared_ptr<ByteBudget> budget, uint64_t bytes)
-      : budget_(std::move(budget)), bytes_(bytes) {}
-  ~Reservation() { budget_->Give(bytes_); }
-  Reservation(const Reservation&) = delete;
-  Reservation& operator=(const Reservation&) = delete;
-
- private:
-  const std::shared_ptr<ByteBudget> budget_;
-  const uint64_t bytes_;
-};
-
 struct PieceOwner {
   std::shared_ptr<const void> bytes;
-  std::shared_ptr<void> reservation;
+  FairBudget::Share reservation;
 };
+
+// What a download needs to begin with.
+FairBudget::Share TryAdmit(const DownloadMemory& memory, const std::string& project,
+                           uint64_t length, FairBudget::Refusal* why) {
+  const bool is_short = length <= DownloadSource::kSmallSliceBytes;
+  if (is_short) {
+    FairBudget::Share share = memory.short_reads->TryTake(project, length);
+    if (share != nullptr) return share;
+  }
+  return memory.images->TryTake(project, std::min(length, DownloadSource::kSmallSliceBytes), why);
+}
+
+Error Refuse(FairBudget::Refusal why) {
+  if (why == FairBudget::Refusal::kShare) {
+    return Error(Code::kUnavailable,
+                 "the downloads of your project that are on their way have its share of the "
+                 "service's memory; try again when one of them has ended");
+  }
+  return Error(Code::kUnavailable,
+               "as many downloads as the service has memory for are on their way; try again");
+}
 
 }  // namespace
 
@@ -56,58 +63,63 @@ struct DownloadSource::Slice {
   // Written by the job before `done`, then read by the connection.
   Result<void> result;
   std::deque<ContentPiece> pieces;
-  std::shared_ptr<void> reservation;
+  FairBudget::Share reservation;
 };
 
-DownloadSource::DownloadSource(DataPath& path, std::string holder, std::shared_ptr<Content> content,
+DownloadSource::DownloadSource(DataPath& path, std::string project, FairBudget::Share admitted,
+                               std::string holder, std::shared_ptr<Content> content,
                                ByteRange range)
     : path_(path),
+      project_(std::move(project)),
+      admitted_(std::move(admitted)),
       content_(std::move(content)),
       range_(range),
       reading_(path, std::move(holder)),
-      budget_(path.download_budget()),
-      shared_(std::make_shared<Shared>()) {}
+      shared_(std::make_shared<Shared>()) {
+  path_.CountDownloadBegun();
+}
 
 // Jobs that still run hold what they need.
-DownloadSource::~DownloadSource() { budget_->Give(kSmallSliceBytes); }
+DownloadSource::~DownloadSource() { path_.CountDownloadEnded(); }
 
 Task<Result<std::unique_ptr<DownloadSource>>> DownloadSource::Open(DataPath& path,
+                                                                   std::string project,
                                                                    std::string holder,
                                                                    std::shared_ptr<Content> content,
                                                                    ByteRange range) {
-  int64_t waited_ms = 0;
-  while (!path.download_budget()->TryTake(kSmallSliceBytes)) {
+  FairBudget::Refusal why = FairBudget::Refusal::kMemory;
+  FairBudget::Share admitted = TryAdmit(path.download_memory(), project, range.length, &why);
+  for (int64_t waited_ms = 0; admitted == nullptr; waited_ms += kAdmissionPollMs) {
     if (waited_ms >= path.options().admission_ms) {
-      co_return Error(
-          Code::kUnavailable,
-          "as many downloads as the service has memory for are on their way; try again");
+      path.CountDownloadRefused(why);
+      co_return Refuse(why);
     }
     co_await base::async::SleepMs(kAdmissionPollMs);
-    waited_ms += kAdmissionPollMs;
+    admitted = TryAdmit(path.download_memory(), project, range.length, &why);
   }
-  co_return std::unique_ptr<DownloadSource>(
-      new DownloadSource(path, std::move(holder), std::move(content), range));
+  co_return std::unique_ptr<DownloadSource>(new DownloadSource(
+      path, std::move(project), std::move(admitted), std::move(holder), std::move(content), range));
 }
 
 // The first slice in flight needs no more than what the download was admitted with.
 void DownloadSource::ReadAhead() {
+  FairBudget& budget = *path_.download_memory().images;
   while (asked_ < range_.length && slices_.size() < kSlicesAhead) {
     uint64_t left = range_.length - asked_;
-    bool plenty = budget_->used_bytes() < budget_->limit_bytes() / 2;
+    // Half of what one project alone may have.
+    bool plenty = budget.used_bytes() < budget.limit_bytes() / 4;
     uint64_t length = std::min(left, plenty ? kLargeSliceBytes : kSmallSliceBytes);
-    std::shared_ptr<void> reservation;
-    if (budget_->TryTake(length)) {
-      reservation = std::make_shared<Reservation>(budget_, length);
-    } else if (!slices_.empty()) {
-      return;
-    } else {
+    FairBudget::Share reservation;
+    if (range_.length > kSmallSliceBytes) reservation = budget.TryTake(project_, length);
+    if (reservation == nullptr) {
+      if (!slices_.empty()) return;
       length = std::min(left, kSmallSliceBytes);
     }
     if (!Submit(length, std::move(reservation))) return;
   }
 }
 
-bool DownloadSource::Submit(uint64_t length, std::shared_ptr<void> reservation) {
+bool DownloadSource::Submit(uint64_t length, FairBudget::Share reservation) {
   auto slice = std::make_shared<Slice>();
   slice->reservation = std::move(reservation);
   uint64_t offset = range_.offset + asked_;

@@ -87,7 +87,7 @@ TEST(Download, GoesOnWhileTheImageIsDeleted) {
   RawClient client(service.address());
   client.Send(Service::Head("p1", "GET", "/v2/images/" + id + "/file", ""));
   ASSERT_TRUE(
-      service.Eventually([&] { return service.path().download_budget()->used_bytes() > 0; }));
+      service.Eventually([&] { return service.path().download_memory().used_bytes() > 0; }));
   ASSERT_EQ(service.Call("p1", "DELETE", "/v2/images/" + id).status, 204);
   EXPECT_OK(service.path().ReleasePending());
   EXPECT_OK(service.store().Collect(true, nullptr));
@@ -95,7 +95,7 @@ TEST(Download, GoesOnWhileTheImageIsDeleted) {
   EXPECT_EQ(answer.status, 200);
   EXPECT_TRUE(answer.body == bytes);
   EXPECT_EQ(service.BytesAfterCollect(), 0u);
-  EXPECT_EQ(service.path().download_budget()->used_bytes(), 0u);
+  EXPECT_EQ(service.path().download_memory().used_bytes(), 0u);
 }
 
 TEST(Download, StaysWithinItsMemory) {
@@ -112,7 +112,75 @@ TEST(Download, StaysWithinItsMemory) {
   }
   for (std::thread& client : clients) client.join();
   EXPECT_TRUE(
-      service.Eventually([&] { return service.path().download_budget()->used_bytes() == 0; }));
+      service.Eventually([&] { return service.path().download_memory().used_bytes() == 0; }));
+}
+
+TEST(FairBudget, LeavesAsMuchFreeAsAProjectHolds) {
+  auto budget = std::make_shared<FairBudget>(12);
+  std::vector<FairBudget::Share> held;
+  auto take_all = [&](const std::string& project, uint64_t at_once) {
+    size_t count = 0;
+    while (FairBudget::Share share = budget->TryTake(project, at_once)) {
+      held.push_back(std::move(share));
+      ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(take_all("a", 1), 6u);
+  EXPECT_EQ(take_all("b", 1), 3u);
+  FairBudget::Refusal why = FairBudget::Refusal::kMemory;
+  EXPECT_EQ(budget->TryTake("a", 1, &why), nullptr);
+  EXPECT_EQ(why, FairBudget::Refusal::kShare);
+  // Whoever holds nothing may have the rest, at once or in parts; then there is none.
+  EXPECT_EQ(take_all("c", 3), 1u);
+  EXPECT_EQ(budget->TryTake("d", 1, &why), nullptr);
+  EXPECT_EQ(why, FairBudget::Refusal::kMemory);
+  EXPECT_NE(budget->TryTake("d", 0), nullptr);
+  EXPECT_EQ(budget->used_bytes(), 12u);
+  held.clear();
+  EXPECT_EQ(budget->used_bytes(), 0u);
+  EXPECT_EQ(take_all("a", 1), 6u);
+}
+
+// Clients that never read hold what they have got for as long as they like.
+TEST(Download, ByOneProjectLeavesRoomForOthersAndForShortReads) {
+  constexpr int kStalled = 20;
+  Service::Options options = Service::Defaults();
+  options.data.download_memory_bytes = 16 * DownloadSource::kSmallSliceBytes;
+  options.data.admission_ms = 100;
+  Service service(options);
+  // More than what lies in the buffers of sockets, and decoded into memory.
+  std::string bytes;
+  while (bytes.size() < 12 * kChunk) bytes += fmt::format("line {} of text\n", bytes.size() % 7);
+  std::string mine = service.CreateImage("p1");
+  std::string theirs = service.CreateImage("p2");
+  ASSERT_EQ(service.Upload(mine, bytes).status, 204);
+  ASSERT_EQ(service.Upload(theirs, bytes, "p2").status, 204);
+  std::vector<std::unique_ptr<RawClient>> stalled;
+  for (int i = 0; i < kStalled; ++i) {
+    stalled.push_back(std::make_unique<RawClient>(service.address()));
+    stalled.back()->Send(Service::Head("p1", "GET", "/v2/images/" + mine + "/file", ""));
+  }
+  Answer refused;
+  ASSERT_TRUE(service.Eventually([&] {
+    refused = service.Download(mine);
+    return refused.status == 503;
+  }));
+  EXPECT_NE(refused.body.find("of your project"), std::string::npos) << refused.body;
+  EXPECT_NE(refused.Field("Retry-After"), "");
+  EXPECT_NE(
+      service.metrics().Render().find("quarry_imaged_refused_downloads_total{limit=\"project\"}"),
+      std::string::npos);
+  Answer whole = service.Download(theirs, "", "p2");
+  EXPECT_EQ(whole.status, 200) << whole.body;
+  EXPECT_TRUE(whole.body == bytes);
+  Answer part = service.Download(mine, "Range: bytes=100-199\r\n");
+  EXPECT_EQ(part.status, 206) << part.body;
+  EXPECT_EQ(part.body, bytes.substr(100, 100));
+  stalled.clear();
+  EXPECT_TRUE(
+      service.Eventually([&] { return service.path().download_memory().used_bytes() == 0; }));
+  EXPECT_EQ(service.Download(mine).status, 200);
 }
 
 TEST(Download, ByClientsThatGoAwayGivesEverythingBack) {
@@ -126,7 +194,7 @@ TEST(Download, ByClientsThatGoAwayGivesEverythingBack) {
     client.Reset();
   }
   EXPECT_TRUE(
-      service.Eventually([&] { return service.path().download_budget()->used_bytes() == 0; }));
+      service.Eventually([&] { return service.path().download_memory().used_bytes() == 0; }));
   EXPECT_TRUE(service.Download(id).body == bytes);
 }
 

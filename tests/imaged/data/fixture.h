@@ -109,6 +109,7 @@ class Service {
   DataPath& path() { return *path_; }
   Catalog& catalog() { return *catalog_; }
   chunkstore::ChunkStore& store() { return *store_; }
+  base::Metrics& metrics() { return *metrics_; }
   FaultyBlobs& blobs() { return blobs_; }
   chunkstore::MemoryMetaStore& meta() { return meta_; }
 
