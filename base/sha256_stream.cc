@@ -155,6 +155,7 @@ struct Sha256Stream::Impl {
   uint8_t held[kBlockBytes];
 
   void Absorb(ByteView part) {
+    if (part.empty()) return;  // its data may be null
     total_bytes += part.size();
     if (held_bytes > 0) {
       size_t fill = std::min(kBlockBytes - held_bytes, part.size());

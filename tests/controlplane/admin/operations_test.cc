@@ -46,8 +46,8 @@ void WaitUntilEnded(const Operations& operations, const std::string& id) {
 }
 
 TEST(Operations, RunAndAreDescribedWithTheirReport) {
-  Operations operations(base::SystemClock());
   Held held;
+  Operations operations(base::SystemClock());
   ASSERT_OK_AND_ASSIGN(const std::string id, operations.Start("gc", held.work()));
   held.began.get_future().wait();
   ASSERT_OK_AND_ASSIGN(const Json running, operations.Describe(id));
@@ -62,9 +62,9 @@ TEST(Operations, RunAndAreDescribedWithTheirReport) {
 }
 
 TEST(Operations, OneOfAKindAtATime) {
-  Operations operations(base::SystemClock());
-  Held gc;
+  Held gc;  // before `operations`, whose end waits for their work
   Held scrub;
+  Operations operations(base::SystemClock());
   ASSERT_OK_AND_ASSIGN(const std::string id, operations.Start("gc", gc.work()));
   const Result<std::string> second = operations.Start("gc", gc.work());
   ASSERT_ERROR(second, Code::kConflict);
@@ -87,8 +87,8 @@ TEST(Operations, AFailureIsTold) {
 }
 
 TEST(Operations, CancelEndsTheWorkAtItsNextStep) {
-  Operations operations(base::SystemClock());
   Held held;
+  Operations operations(base::SystemClock());
   ASSERT_OK_AND_ASSIGN(const std::string id, operations.Start("gc", held.work()));
   held.began.get_future().wait();
   ASSERT_OK(operations.Cancel(id));
