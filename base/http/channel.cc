@@ -38,6 +38,14 @@ std::string AddressText(const sockaddr* address) {
   return text;
 }
 
+// What is left of `timeout_ms` when nothing may last beyond `deadline`; 0: nothing.
+int64_t LeftMs(Channel::Time deadline, int64_t timeout_ms) {
+  using std::chrono::milliseconds;
+  if (deadline == Channel::Time::max()) return timeout_ms;
+  const auto left = deadline - std::chrono::steady_clock::now();
+  return std::clamp<int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, timeout_ms);
+}
+
 Result<void> WaitFor(int descriptor, short events, int64_t timeout_ms, const char* what) {
   pollfd waiting{descriptor, events, 0};
   while (true) {
@@ -94,6 +102,20 @@ bool IsAddress(const std::string& host) {
          inet_pton(AF_INET6, host.c_str(), &ignored) == 1;
 }
 
+using FoundAddresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
+
+Result<FoundAddresses> Find(const std::string& host, uint16_t port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
+  addrinfo* found = nullptr;
+  const int failure = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  if (failure != 0) {
+    return Unavailable("can't resolve \"" + host + "\": " + ::gai_strerror(failure));
+  }
+  return FoundAddresses(found, ::freeaddrinfo);
+}
+
 }  // namespace
 
 struct Channel::Tls {
@@ -103,37 +125,39 @@ struct Channel::Tls {
   std::unique_ptr<SSL, Free> ssl;
 };
 
-Result<std::unique_ptr<Channel>> Channel::Connect(const Peer& peer, const AllowAddress& allow,
-                                                  int64_t connect_timeout_ms,
-                                                  int64_t stall_timeout_ms) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
-  addrinfo* found = nullptr;
-  const int failure =
-      ::getaddrinfo(peer.host.c_str(), std::to_string(peer.port).c_str(), &hints, &found);
-  if (failure != 0)
-    return Unavailable("can't resolve \"" + peer.host + "\": " + ::gai_strerror(failure));
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
-
+Result<std::unique_ptr<Channel>> Channel::Connect(const Peer& peer, const Options& options) {
+  // With a resolver of its own: the name's addresses, which take no time to read.
+  std::vector<std::string> names = {peer.host};
+  if (options.resolver != nullptr && !IsAddress(peer.host)) {
+    const int64_t left_ms = LeftMs(options.deadline, options.resolve_timeout_ms);
+    ASSIGN_OR_RETURN(names, options.resolver->Resolve(peer.host, left_ms));
+  }
   Error last(Code::kPermissionDenied, "connecting to \"" + peer.host + "\" is not allowed");
-  for (const addrinfo* address = found; address != nullptr; address = address->ai_next) {
-    const std::string text = AddressText(address->ai_addr);
-    if (allow && !allow(text, peer.port)) continue;
-    Result<int> descriptor = ConnectTo(*address, connect_timeout_ms);
-    if (!descriptor.has_value()) {
-      last = descriptor.error().Annotate(peer.host);
-      continue;
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(const FoundAddresses found, Find(name, peer.port));
+    for (const addrinfo* address = found.get(); address != nullptr; address = address->ai_next) {
+      const std::string text = AddressText(address->ai_addr);
+      if (options.allow && !options.allow(text, peer.port)) continue;
+      Result<int> descriptor =
+          ConnectTo(*address, LeftMs(options.deadline, options.connect_timeout_ms));
+      if (!descriptor.has_value()) {
+        last = descriptor.error().Annotate(peer.host);
+        continue;
+      }
+      std::unique_ptr<Channel> channel(
+          new Channel(*descriptor, text, options.stall_timeout_ms, options.deadline));
+      if (peer.tls) RETURN_IF_ERROR(channel->StartTls(peer.host));
+      return Result<std::unique_ptr<Channel>>(std::move(channel));
     }
-    std::unique_ptr<Channel> channel(new Channel(*descriptor, text, stall_timeout_ms));
-    if (peer.tls) RETURN_IF_ERROR(channel->StartTls(peer.host));
-    return Result<std::unique_ptr<Channel>>(std::move(channel));
   }
   return last;
 }
 
-Channel::Channel(int descriptor, std::string address, int64_t stall_timeout_ms)
-    : descriptor_(descriptor), address_(std::move(address)), stall_timeout_ms_(stall_timeout_ms) {}
+Channel::Channel(int descriptor, std::string address, int64_t stall_timeout_ms, Time deadline)
+    : descriptor_(descriptor),
+      address_(std::move(address)),
+      stall_timeout_ms_(stall_timeout_ms),
+      deadline_(deadline) {}
 
 Channel::~Channel() {
   tls_.reset();
@@ -141,7 +165,7 @@ Channel::~Channel() {
 }
 
 Result<void> Channel::Wait(short events) const {
-  return WaitFor(descriptor_, events, stall_timeout_ms_, "waiting for the peer");
+  return WaitFor(descriptor_, events, LeftMs(deadline_, stall_timeout_ms_), "waiting for the peer");
 }
 
 Result<void> Channel::WaitTls(int outcome, const char* what) const {
@@ -207,6 +231,10 @@ Result<void> Channel::Write(ByteView bytes) {
 }
 
 Result<size_t> Channel::Read(MutableByteView into) {
+  // A peer that always has something to send is never waited for.
+  if (deadline_ != Time::max() && LeftMs(deadline_, 1) == 0) {
+    return Unavailable("receive: the time is over");
+  }
   while (true) {
     if (tls_ != nullptr) {
       ERR_clear_error();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/http/resolver.h"
 #include "base/result.h"
 
 namespace base::http {
@@ -25,17 +27,26 @@ class Channel {
         false;  // the certificate must be for `host`, signed by one of the system's authorities
   };
   using AllowAddress = std::function<bool(std::string_view address, uint16_t port)>;
+  using Time = std::chrono::steady_clock::time_point;
 
-  // Resolves, asks `allow` (may be null) for each address, and connects to the first that is
-  // allowed and answers.
-  static Result<std::unique_ptr<Channel>> Connect(const Peer& peer, const AllowAddress& allow,
-                                                  int64_t connect_timeout_ms,
-                                                  int64_t stall_timeout_ms);
+  struct Options {
+    AllowAddress allow;  // null: all are
+    int64_t connect_timeout_ms = 0;
+    int64_t stall_timeout_ms = 0;
+    Time deadline = Time::max();   // of everything, until LimitTo says something else
+    Resolver* resolver = nullptr;  // borrowed; null: the system's, for as long as it takes
+    int64_t resolve_timeout_ms = 0;
+  };
+
+  // Resolves, asks `allow` for each address, and connects to the first that is allowed and answers.
+  static Result<std::unique_ptr<Channel>> Connect(const Peer& peer, const Options& options);
   ~Channel();
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
   Result<void> Write(ByteView bytes);
+  // From then on nothing is waited for: kUnavailable.
+  void LimitTo(Time deadline) { deadline_ = deadline; }
   // At least one byte; 0 at the end of what the peer sends.
   Result<size_t> Read(MutableByteView into);
   // True while an idle connection can be used again: the peer has neither closed nor said anything.
@@ -46,7 +57,7 @@ class Channel {
 
  private:
   struct Tls;
-  Channel(int descriptor, std::string address, int64_t stall_timeout_ms);
+  Channel(int descriptor, std::string address, int64_t stall_timeout_ms, Time deadline);
   Result<void> StartTls(const std::string& host);
   // Waits until the socket is ready for `events` (poll's); kUnavailable after the timeout.
   Result<void> Wait(short events) const;
@@ -56,6 +67,7 @@ class Channel {
   const int descriptor_;
   const std::string address_;
   const int64_t stall_timeout_ms_;
+  Time deadline_;
   std::unique_ptr<Tls> tls_;
 };
 

@@ -110,6 +110,7 @@ struct Client::Impl {
   Result<size_t> ReadMore(Connection* connection);
 
   const ClientOptions options;
+  Channel::Time deadline = Channel::Time::max();  // of the Do that is under way
   std::vector<Connection> idle;
 };
 
@@ -119,6 +120,10 @@ Client::~Client() = default;
 Result<Response> Client::Do(const ClientRequest& request) {
   ASSIGN_OR_RETURN(Url url, ParseUrl(request.url));
   ClientRequest current = request;
+  if (impl_->options.total_timeout_ms > 0) {
+    impl_->deadline = std::chrono::steady_clock::now() +
+                      std::chrono::milliseconds(impl_->options.total_timeout_ms);
+  }
   for (int redirects = 0;; ++redirects) {
     ASSIGN_OR_RETURN(Response response, impl_->Once(current, url));
     const std::string_view location = response.headers.Get("Location");
@@ -167,7 +172,11 @@ Result<Response> Client::Impl::Try(const ClientRequest& request, const Url& url,
     return std::move(sent).error();  // the caller's own body failed
   // A peer that has refused a large body early has answered before it stopped to read.
   std::unique_ptr<MessageParser> parser;
+  const auto stalled =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(options.stall_timeout_ms);
+  connection.channel->LimitTo(std::min(deadline, stalled));
   Result<void> received = ReceiveHead(&connection, request.method, &parser);
+  connection.channel->LimitTo(deadline);
   if (!received.has_value()) {
     *retry =
         reused && IsIdempotent(request.method) && !request.body_source && connection.unread.empty();
@@ -193,14 +202,19 @@ Result<Client::Impl::Connection> Client::Impl::Open(const Url& url, bool* reused
     if (options.allow_address && !options.allow_address(kept.channel->address(), url.port)) break;
     if (!kept.channel->Quiet()) break;
     *reused = true;
+    kept.channel->LimitTo(deadline);
     return kept;
   }
   Connection made;
   made.origin = origin;
   const Channel::Peer peer{url.host, url.port, url.scheme == "https"};
   ASSIGN_OR_RETURN(made.channel,
-                   Channel::Connect(peer, options.allow_address, options.connect_timeout_ms,
-                                    options.stall_timeout_ms));
+                   Channel::Connect(peer, {.allow = options.allow_address,
+                                           .connect_timeout_ms = options.connect_timeout_ms,
+                                           .stall_timeout_ms = options.stall_timeout_ms,
+                                           .deadline = deadline,
+                                           .resolver = options.resolver,
+                                           .resolve_timeout_ms = options.resolve_timeout_ms}));
   return made;
 }
 

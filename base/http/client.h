@@ -9,19 +9,24 @@
 
 #include "base/bytes.h"
 #include "base/http/message.h"
+#include "base/http/resolver.h"
 #include "base/result.h"
 
 namespace base::http {
 
 struct ClientOptions {
   int64_t connect_timeout_ms = 10'000;
-  int64_t stall_timeout_ms = 60'000;      // no byte moved
+  int64_t stall_timeout_ms = 60'000;      // no byte moved, or an answer's head is not there yet
+  int64_t total_timeout_ms = 0;           // of one Do with all its redirects; 0: none
   size_t max_response_bytes = 16 * kMiB;  // of a body that is taken whole
   int max_redirects = 0;                  // 0: a redirect is the answer
   // Asked with every address (as text: "10.0.0.1", "::1") before connecting, at each redirect
   // again; the address that was approved is the one connected to, so a name cannot change its mind
   // in between. Null: all are fine.
   std::function<bool(std::string_view address, uint16_t port)> allow_address;
+  // Names are looked up here, within that time; borrowed. Null: the system's way, however long.
+  Resolver* resolver = nullptr;
+  int64_t resolve_timeout_ms = 10'000;
   // Asked with every URL's scheme, host and port, at each redirect again. Null: all are fine.
   std::function<bool(std::string_view scheme, std::string_view host, uint16_t port)> allow_host;
 };

@@ -3,8 +3,12 @@
 #include <cstdlib>
 #include <thread>
 
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 #include "tests/base/http/test_server.h"
@@ -45,6 +49,57 @@ TEST(ClientTest, FetchesAndKeepsTheConnection) {
     EXPECT_EQ(head.headers.Get("content-length"), "77");
   }
   EXPECT_THAT(server.metrics().Render(), HasSubstr("quarry_http_connections 1"));
+}
+
+// A server that says `begin` and then one letter after the other, never an end, until the client
+// has gone.
+class Dripper {
+ public:
+  explicit Dripper(std::string begin) {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::listen(listener_, 1), 0);
+    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
+    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/";
+    thread_ = std::thread([this, begin = std::move(begin)] {
+      const int peer = ::accept(listener_, nullptr, nullptr);
+      ::send(peer, begin.data(), begin.size(), MSG_NOSIGNAL);
+      while (::send(peer, "x", 1, MSG_NOSIGNAL) == 1) ::usleep(2000);
+      ::close(peer);
+    });
+  }
+  ~Dripper() {
+    thread_.join();
+    ::close(listener_);
+  }
+  const std::string& url() const { return url_; }
+
+ private:
+  int listener_ = -1;
+  std::string url_;
+  std::thread thread_;
+};
+
+TEST(ClientTest, WaitsForADrippingServerNoLongerThanTold) {
+  constexpr int64_t kLongMs = 600'000;
+  {
+    Dripper head("HTTP/1.1 200 OK\r\nX-Field: ");
+    Client client({.stall_timeout_ms = 100});
+    EXPECT_ERROR(client.Do({.url = head.url()}), Code::kUnavailable);
+  }
+  Dripper body("HTTP/1.1 200 OK\r\n\r\n");
+  Client client({.stall_timeout_ms = kLongMs, .total_timeout_ms = 100});
+  size_t received = 0;
+  const auto sink = [&](ByteView bytes) -> Result<void> {
+    received += bytes.size();
+    return {};
+  };
+  EXPECT_ERROR(client.Do({.url = body.url(), .body_sink = sink}), Code::kUnavailable);
+  EXPECT_GT(received, 0u);
 }
 
 TEST(ClientTest, AnyStatusIsAResponse) {
