@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -183,6 +184,12 @@ struct HolderStats {
 };
 constexpr size_t kMaxSharedWith = 100;
 
+// How far WhichReachable looks: references of one chunk or page, and steps (a reference looked at
+// is one) of a call. Past a limit a chunk counts as not reachable.
+constexpr uint64_t kReachTagsOfId = 1024;
+constexpr uint64_t kReachStepsOfId = 16;
+constexpr uint64_t kReachSteps = 65'536;
+
 // Thread-safe. One a process; several processes may share the stores below.
 class ChunkStore {
  public:
@@ -224,6 +231,18 @@ class ChunkStore {
 
   // kNotFound, kCorruption.
   virtual base::Result<std::shared_ptr<Content>> Open(const Root& root) = 0;
+
+  // For each id, whether a chunk of this id lies in a content whose holder `may_read` agrees to.
+  // False for what is not stored, for what is quarantined, and past kReach...: a true answer is
+  // always right. `may_read` is asked once a holder. Reads the names of all holders once. What a
+  // true answer tells may be over at once: ReadChunk says so.
+  using HolderCheck = std::function<base::Result<bool>(std::string_view holder)>;
+  virtual base::Result<std::vector<bool>> WhichReachable(std::span<const base::Digest256> ids,
+                                                         const HolderCheck& may_read) = 0;
+
+  // Fills `into` with a whole chunk, verified. An id is no capability: ask WhichReachable before.
+  // kNotFound if no chunk of this id and length is stored (any more); kCorruption, kIo.
+  virtual base::Result<void> ReadChunk(const base::Digest256& id, base::MutableByteView into) = 0;
 
   // What differs between two contents, chunk by chunk, ascending; walks only where their maps
   // differ. An id is missing where that side has a hole.

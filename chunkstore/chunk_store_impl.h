@@ -66,6 +66,9 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<std::vector<Held>> Holders(std::string_view prefix, std::string_view after,
                                           size_t limit) override;
   base::Result<std::shared_ptr<Content>> Open(const Root& root) override;
+  base::Result<std::vector<bool>> WhichReachable(std::span<const base::Digest256> ids,
+                                                 const HolderCheck& may_read) override;
+  base::Result<void> ReadChunk(const base::Digest256& id, base::MutableByteView into) override;
   base::Result<void> Diff(const Root& a, const Root& b, const DiffVisitor& visit) override;
   base::Result<CollectReport> Collect(bool list_orphans, const ProgressFn& progress) override;
   base::Result<ScrubReport> Scrub(bool repair, const ProgressFn& progress) override;

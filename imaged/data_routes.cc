@@ -9,6 +9,7 @@
 
 #include "base/async/offload.h"
 #include "base/http/range.h"
+#include "imaged/chunk_upload.h"
 #include "imaged/download.h"
 #include "imaged/errors.h"
 #include "imaged/import.h"
@@ -260,6 +261,7 @@ std::vector<Route> DataRoutes(DataPath& path) {
   routes.push_back(streaming("GET", "/v2/images/{image_id}/file", get));
   routes.push_back(streaming("PUT", "/v2/images/{image_id}/file", put(UploadKind::kData)));
   routes.push_back(streaming("PUT", "/v2/images/{image_id}/stage", put(UploadKind::kStage)));
+  routes.push_back(WantedRoute(path));
   routes.push_back(blocking("POST", "/v2/images/{image_id}/import", StartImport));
   routes.push_back(blocking("GET", "/v2/images/{image_id}/tasks", ImageTasks));
   routes.push_back(blocking("GET", "/v2/tasks", ListTasks));

@@ -8,6 +8,7 @@
 
 #include "base/async/offload.h"
 #include "base/log.h"
+#include "imaged/chunk_upload.h"
 #include "imaged/errors.h"
 #include "imaged/policy.h"
 #include "imaged/upload.h"
@@ -130,8 +131,9 @@ void LogUpload(const Image& image, const ReceiveOutcome& outcome) {
 }  // namespace
 
 Task<Result<Response>> PutData(DataPath& path, UploadKind kind,
-                               std::shared_ptr<const Request> request, BodyReader& body) {
-  if (!IsOctetStream(*request)) {
+                               std::shared_ptr<const Request> request, BodyReader& sent) {
+  const bool as_chunks = kind == UploadKind::kData && IsChunkStream(*request);
+  if (!as_chunks && !IsOctetStream(*request)) {
     co_return ErrorPage(*request, kUnsupportedMediaType,
                         fmt::format("The request media type {} is not supported by this server.",
                                     request->headers.Get("Content-Type")));
@@ -141,6 +143,13 @@ Task<Result<Response>> PutData(DataPath& path, UploadKind kind,
     co_return Error(Code::kInvalidArgument,
                     fmt::format("Store for identifier {} not found", store));
   }
+  std::unique_ptr<BodyReader> expanded;
+  if (as_chunks) {
+    auto opened = co_await ExpandChunkStream(path, request, sent);
+    if (!opened.has_value()) co_return opened.error();
+    expanded = std::move(*opened);
+  }
+  BodyReader& body = expanded != nullptr ? *expanded : sent;
   CO_ASSIGN_OR_RETURN(std::optional<uint64_t> expected, ExpectedBytes(*request, body));
   if (expected.value_or(0) > path.options().max_image_bytes) {
     co_return Error(Code::kTooLarge, fmt::format("the image is larger than the {} bytes allowed",

@@ -7,6 +7,7 @@
 #include "base/async/pool.h"
 #include "base/metrics.h"
 #include "chunkstore/memory/memory_blob_store.h"
+#include "imaged/chunk_wire.h"
 #include "imaged/data_path.h"
 #include "tests/imaged/api.h"
 #include "tests/support/results.h"
@@ -71,6 +72,8 @@ const Rows& AllRows() {
       {"PUT /v2/images/{image_id}/stage", {Rule::kWrite, 204, "bytes"}},
       {"POST /v2/images/{image_id}/import",
        {Rule::kWrite, 202, R"({"method": {"name": "glance-direct"}})"}},
+      {"POST /v2/quarry/images/{image_id}/wanted",
+       {Rule::kWrite, 200, EncodeChunkList({.size_bytes = 0})}},
       {"GET /v2/images/{image_id}/tasks", {Rule::kRead, 200, ""}},
       {"GET /v2/tasks", {Rule::kAnybody, 200, ""}},
       {"GET /v2/tasks/{task_id}", {Rule::kRead, 200, ""}},
@@ -177,6 +180,7 @@ class World {
     const std::string& id = has("/members")                 ? shared_
                             : has("/import")                ? staged_
                             : has("/file") || has("/stage") ? queued_
+                            : has("/wanted")                ? queued_
                                                             : image_;
     std::string path = route.pattern;
     const bool schema = path.find("/schemas/") != std::string::npos;
@@ -194,9 +198,13 @@ class World {
              const std::string& body) {
     const Api::HeaderList patch = {
         {"Content-Type", "application/openstack-images-v2.1-json-patch"}};
+    const Api::HeaderList list = {{"Content-Type", std::string(kChunkListType)}};
+    const bool lists = route.pattern.ends_with("/wanted");
     return api
         .Call(std::move(caller), route.method, PathOf(route), body,
-              route.method == "PATCH" ? patch : kOctets)
+              route.method == "PATCH" ? patch
+              : lists                 ? list
+                                      : kOctets)
         .status;
   }
 

@@ -1,0 +1,153 @@
+#include <algorithm>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "chunkstore/chunk_store_impl.h"
+
+// Which chunks somebody can reach through the holders that he may read: climbs from chunks to
+// holders, as references are kept (chunkstore/README.md), and remembers what it met on the way.
+
+namespace chunkstore {
+namespace {
+
+using base::Code;
+using base::Digest256;
+using base::Result;
+
+constexpr size_t kTagBatch = 256;
+constexpr uint64_t kPageCost = 64;  // steps that reading a page counts for
+
+class Reach {
+ public:
+  Reach(ChunkStoreImpl& store, std::span<const Digest256> ids,
+        const ChunkStore::HolderCheck& may_read)
+      : store_(store),
+        may_read_(may_read),
+        steps_left_(ids.size() * kReachStepsOfId + kReachSteps) {
+    for (const Digest256& id : ids) chunks_.try_emplace(id);
+  }
+
+  Result<bool> OfChunk(const Digest256& id) {
+    Chunk& chunk = chunks_.find(id)->second;
+    if (!chunk.answer.has_value()) {
+      ASSIGN_OR_RETURN(chunk.answer, Answer(id, chunk.below_readable));
+    }
+    return *chunk.answer;
+  }
+
+ private:
+  struct Chunk {
+    bool below_readable = false;  // a page that may be read has it
+    std::optional<bool> answer;
+  };
+
+  // Maps and manifests have ids and references too, and are nobody's content.
+  Result<bool> Answer(const Digest256& id, bool below_readable) {
+    ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
+    if (!record || record->bad || record->kind != BlobKind::kChunk) return false;
+    if (below_readable) return true;
+    return FromAbove(id, /*chunk=*/true);
+  }
+
+  Result<bool> FromAbove(const Digest256& id, bool chunk) {
+    std::string after;
+    for (size_t seen = 0; seen < kReachTagsOfId && steps_left_ > 0; seen += kTagBatch) {
+      ASSIGN_OR_RETURN(const auto tags, store_.references().Tags(id, after, kTagBatch));
+      for (const std::string& tag : tags) {
+        if (steps_left_ == 0) return false;
+        --steps_left_;
+        ASSIGN_OR_RETURN(const ParsedTag parsed, ParseTag(tag));
+        Result<bool> readable = false;
+        if (parsed.kind == 'p') readable = OfPage(parsed.page);
+        if (parsed.kind == 'h') readable = OfHolder(parsed.token);
+        RETURN_IF_ERROR(readable);
+        if (!*readable) continue;
+        if (chunk && parsed.kind == 'p') RETURN_IF_ERROR(MarkBelow(parsed.page));
+        return true;
+      }
+      if (tags.size() < kTagBatch) break;
+      after = tags.back();
+    }
+    return false;
+  }
+
+  Result<bool> OfPage(const Digest256& page) {
+    const auto [known, first] = pages_.emplace(page, false);
+    if (!first) return known->second;
+    ASSIGN_OR_RETURN(const bool readable, FromAbove(page, /*chunk=*/false));
+    if (readable) pages_[page] = true;
+    return readable;
+  }
+
+  Result<bool> OfHolder(Token token) {
+    const auto known = tokens_.find(token);
+    if (known != tokens_.end()) return known->second;
+    if (!names_.has_value()) RETURN_IF_ERROR(ReadNames());
+    const auto name = names_->find(token);
+    bool readable = false;
+    if (name != names_->end()) {
+      ASSIGN_OR_RETURN(readable, may_read_(name->second));
+    }
+    tokens_[token] = readable;
+    return readable;
+  }
+
+  Result<void> ReadNames() {
+    names_.emplace();
+    return store_.VisitHolders([&](std::string_view name, const HolderRecord& holder) {
+      if (holder.held) names_->emplace(holder.token, name);
+    });
+  }
+
+  // A chunk's neighbours are asked for with it: they need not climb.
+  Result<void> MarkBelow(const Digest256& page_id) {
+    steps_left_ -= std::min(steps_left_, kPageCost);
+    const Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(page_id);
+    if (!page.has_value()) {
+      const Code code = page.error().code();
+      if (code == Code::kNotFound || code == Code::kCorruption) return {};
+      return page.error();
+    }
+    if ((*page)->level != 0) return {};
+    for (const MapPage::Entry& entry : (*page)->entries) {
+      const auto asked = chunks_.find(entry.id);
+      if (asked != chunks_.end()) asked->second.below_readable = true;
+    }
+    return {};
+  }
+
+  ChunkStoreImpl& store_;
+  const ChunkStore::HolderCheck& may_read_;
+  uint64_t steps_left_;
+  std::unordered_map<Digest256, Chunk> chunks_;  // that are asked for
+  std::unordered_map<Digest256, bool> pages_;
+  std::unordered_map<Token, bool> tokens_;
+  std::optional<std::unordered_map<Token, std::string>> names_;
+};
+
+}  // namespace
+
+Result<std::vector<bool>> ChunkStoreImpl::WhichReachable(std::span<const Digest256> ids,
+                                                         const HolderCheck& may_read) {
+  Reach reach(*this, ids, may_read);
+  std::vector<bool> reachable(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ASSIGN_OR_RETURN(reachable[i], reach.OfChunk(ids[i]));
+  }
+  return reachable;
+}
+
+// The length is looked at before the blob is: a caller's wrong guess must not look like a corrupt
+// chunk.
+Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, base::MutableByteView into) {
+  ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
+  if (!record || record->bad || record->kind != BlobKind::kChunk ||
+      record->plain_length != into.size()) {
+    return base::Error(Code::kNotFound, "no chunk " + id.hex() + " of " +
+                                            std::to_string(into.size()) + " bytes is stored");
+  }
+  return ReadChunk(id, record->plain_length, 0, into, /*keep=*/false);
+}
+
+}  // namespace chunkstore

@@ -1,0 +1,259 @@
+#include "imaged/chunk_upload.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/async/offload.h"
+#include "base/check.h"
+#include "chunkstore/map.h"
+#include "imaged/chunk_wire.h"
+#include "imaged/errors.h"
+#include "imaged/policy.h"
+
+namespace imaged {
+
+using base::ByteView;
+using base::Code;
+using base::Digest256;
+using base::Error;
+using base::MutableByteView;
+using base::Result;
+using base::async::Task;
+using base::http::BodyReader;
+using base::http::Request;
+using base::http::Response;
+
+namespace {
+
+constexpr int kUnsupportedMediaType = 415;
+
+std::string_view MediaType(const Request& request) {
+  std::string_view type = request.headers.Get("Content-Type");
+  type = type.substr(0, type.find(';'));
+  while (!type.empty() && type.back() == ' ') type.remove_suffix(1);
+  return type;
+}
+
+// Whether the holder's bytes are those of an image that the caller could download now.
+Result<bool> MayRead(Catalog& catalog, const Caller& caller, std::string_view holder) {
+  if (!holder.starts_with(kHolderPrefix)) return false;
+  std::string_view image_id = holder.substr(kHolderPrefix.size());
+  image_id = image_id.substr(0, image_id.find('/'));
+  const Result<Image> image = catalog.Get(image_id);
+  if (!image.has_value()) {
+    if (image.error().code() == Code::kNotFound) return false;
+    return image.error();
+  }
+  if (!image->data.has_value() || image->data->holder != holder) return false;
+  return CheckDownload(caller, *image).has_value();
+}
+
+Result<std::vector<bool>> WhichReadable(DataPath& path, const Caller& caller,
+                                        const std::vector<Digest256>& ids) {
+  return path.store().WhichReachable(
+      ids, [&](std::string_view holder) { return MayRead(path.catalog(), caller, holder); });
+}
+
+Result<Response> ListWanted(DataPath& path, const Request& request) {
+  ASSIGN_OR_RETURN(const Image image, path.catalog().Get(request.Param("image_id")));
+  RETURN_IF_ERROR(CheckModify(*request.caller, image, "upload_image"));
+  if (MediaType(request) != kChunkListType) {
+    return ErrorPage(request, kUnsupportedMediaType,
+                     fmt::format("The request media type {} is not supported by this server: it "
+                                 "takes {}.",
+                                 request.headers.Get("Content-Type"), kChunkListType));
+  }
+  if (image.status != Status::kQueued) {
+    return Error(Code::kConflict, fmt::format("image {} is {}: only a queued one takes data",
+                                              image.id, StatusName(image.status)));
+  }
+  ASSIGN_OR_RETURN(const ChunkList list, DecodeChunkList(request.body));
+  ASSIGN_OR_RETURN(const std::vector<bool> readable,
+                   WhichReadable(path, *request.caller, list.ids));
+  std::vector<ChunkRun> wanted;
+  for (size_t i = 0; i < list.ids.size(); ++i) {
+    if (readable[i] || IsHole(list.ids[i])) continue;
+    const uint64_t number = list.first + i;
+    if (wanted.empty() || wanted.back().first + wanted.back().count != number) {
+      wanted.push_back({number, 0});
+    }
+    ++wanted.back().count;
+  }
+  return Response::Text(200, EncodeWanted(wanted), "application/json");
+}
+
+class ChunkStreamReader : public BodyReader {
+ public:
+  ChunkStreamReader(DataPath& path, std::shared_ptr<const Request> request, BodyReader& body,
+                    uint64_t size_bytes)
+      : path_(path),
+        request_(std::move(request)),
+        body_(body),
+        size_bytes_(size_bytes),
+        chunks_(chunkstore::ChunkCount(size_bytes)) {}
+
+  std::optional<uint64_t> content_length() const override { return size_bytes_; }
+
+  Task<Result<size_t>> Read(MutableByteView into) override {
+    CHECK(into.size() == chunkstore::kChunkBytes);
+    if (next_ == chunks_) {
+      Result<void> ended = co_await ExpectEnd();
+      if (!ended.has_value()) co_return ended.error();
+      co_return Result<size_t>(0);
+    }
+    if (next_ == batch_end_) {
+      Result<void> begun = co_await BeginBatch();
+      if (!begun.has_value()) co_return begun.error();
+    }
+    const ChunkEntry entry = batch_[batch_.size() - (batch_end_ - next_)];
+    const MutableByteView chunk = into.first(chunkstore::ChunkLength(next_, size_bytes_));
+    Result<void> filled;
+    if (entry.how == ChunkHow::kSent) {
+      filled = co_await TakeSent(entry.id, chunk);
+    } else if (entry.how == ChunkHow::kNamed) {
+      filled = co_await TakeNamed(entry.id, chunk);
+    } else {
+      std::memset(chunk.data(), 0, chunk.size());
+    }
+    if (!filled.has_value()) co_return filled.error();
+    ++next_;
+    // A short chunk ends the body for whoever reads it: he won't ask again.
+    if (next_ == chunks_) {
+      Result<void> ended = co_await ExpectEnd();
+      if (!ended.has_value()) co_return ended.error();
+    }
+    co_return chunk.size();
+  }
+
+ private:
+  Task<Result<void>> BeginBatch() {
+    const uint64_t count = std::min<uint64_t>(kChunksOfBatch, chunks_ - next_);
+    std::string raw(count * kChunkEntryBytes, '\0');
+    const MutableByteView view(reinterpret_cast<uint8_t*>(raw.data()), raw.size());
+    Result<void> read = co_await ReadAll(view);
+    if (!read.has_value()) co_return read.error();
+    Result<std::vector<ChunkEntry>> entries = DecodeChunkEntries(view, next_);
+    if (!entries.has_value()) co_return entries.error();
+    batch_ = std::move(*entries);
+    batch_end_ = next_ + count;
+    Result<void> checked = co_await CheckNamed();
+    co_return checked;
+  }
+
+  // What is named is checked batch by batch: a right that ends meanwhile ends the upload soon.
+  Task<Result<void>> CheckNamed() {
+    std::vector<Digest256> ids;
+    std::vector<uint64_t> numbers;
+    for (size_t i = 0; i < batch_.size(); ++i) {
+      if (batch_[i].how != ChunkHow::kNamed) continue;
+      ids.push_back(batch_[i].id);
+      numbers.push_back(next_ + i);
+    }
+    if (ids.empty()) co_return Result<void>();
+    auto check = [&path = path_, request = request_, ids, numbers]() -> Result<void> {
+      ASSIGN_OR_RETURN(const std::vector<bool> readable,
+                       WhichReadable(path, *request->caller, ids));
+      for (size_t i = 0; i < ids.size(); ++i) {
+        if (!readable[i]) return NotThere(numbers[i]);
+      }
+      return {};
+    };
+    Result<void> checked = co_await base::async::Offload(path_.data_pool(), std::move(check));
+    co_return checked;
+  }
+
+  Task<Result<void>> TakeNamed(Digest256 id, MutableByteView chunk) {
+    auto read = [&path = path_, id, chunk, number = next_]() -> Result<void> {
+      Result<void> done = path.store().ReadChunk(id, chunk);
+      if (done.has_value()) return done;
+      const Code code = done.error().code();
+      // The client has the bytes: it sends what was lost meanwhile, and heals what is damaged.
+      if (code == Code::kNotFound || code == Code::kCorruption) return NotThere(number);
+      return done;
+    };
+    Result<void> done = co_await base::async::Offload(path_.data_pool(), std::move(read));
+    co_return done;
+  }
+
+  Task<Result<void>> TakeSent(Digest256 id, MutableByteView chunk) {
+    Result<void> read = co_await ReadAll(chunk);
+    if (!read.has_value()) co_return read.error();
+    auto check = [id, chunk, number = next_]() -> Result<void> {
+      if (base::Sha256(chunk) == id) return {};
+      return Error(
+          Code::kInvalidArgument,
+          fmt::format("the bytes of chunk {} are not those of its id {}", number, id.hex()));
+    };
+    Result<void> done = co_await base::async::Offload(path_.data_pool(), std::move(check));
+    co_return done;
+  }
+
+  Task<Result<void>> ReadAll(MutableByteView into) {
+    Result<size_t> read = co_await body_.Read(into);
+    if (!read.has_value()) co_return read.error();
+    if (*read == into.size()) co_return Result<void>();
+    co_return Error(Code::kInvalidArgument,
+                    fmt::format("the chunk stream ends at chunk {} of {}", next_, chunks_));
+  }
+
+  Task<Result<void>> ExpectEnd() {
+    uint8_t more = 0;
+    Result<size_t> read = co_await body_.Read(MutableByteView(&more, 1));
+    if (!read.has_value()) co_return read.error();
+    if (*read == 0) co_return Result<void>();
+    co_return Error(
+        Code::kInvalidArgument,
+        fmt::format("the chunk stream goes on after the {} bytes of the image", size_bytes_));
+  }
+
+  static Error NotThere(uint64_t number) {
+    return Error(Code::kConflict,
+                 fmt::format("chunk {} is not there (any more): ask again which are wanted, or "
+                             "send it",
+                             number));
+  }
+
+  DataPath& path_;
+  const std::shared_ptr<const Request> request_;
+  BodyReader& body_;
+  const uint64_t size_bytes_;
+  const uint64_t chunks_;
+  uint64_t next_ = 0;
+  std::vector<ChunkEntry> batch_;  // of chunks up to batch_end_
+  uint64_t batch_end_ = 0;
+};
+
+}  // namespace
+
+base::http::Route WantedRoute(DataPath& path) {
+  base::http::Route route;
+  route.method = "POST";
+  route.pattern = "/v2/quarry/images/{image_id}/wanted";
+  route.max_body_bytes = kMaxChunkListBytes;
+  route.handler = [&path](const Request& request) { return ListWanted(path, request); };
+  return route;
+}
+
+bool IsChunkStream(const Request& request) { return MediaType(request) == kChunkStreamType; }
+
+Task<Result<std::unique_ptr<BodyReader>>> ExpandChunkStream(DataPath& path,
+                                                            std::shared_ptr<const Request> request,
+                                                            BodyReader& body) {
+  uint8_t header[kChunkStreamHeaderBytes];
+  Result<size_t> read = co_await body.Read(MutableByteView(header));
+  if (!read.has_value()) co_return read.error();
+  if (*read < sizeof(header)) {
+    co_return Error(Code::kInvalidArgument, "the chunk stream ends within its header");
+  }
+  Result<uint64_t> size_bytes = DecodeChunkStreamHeader(ByteView(header));
+  if (!size_bytes.has_value()) co_return size_bytes.error();
+  co_return std::unique_ptr<BodyReader>(
+      std::make_unique<ChunkStreamReader>(path, std::move(request), body, *size_bytes));
+}
+
+}  // namespace imaged

@@ -1,0 +1,166 @@
+#include "imaged/chunk_wire.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/coding.h"
+#include "base/json.h"
+#include "chunkstore/chunk_store.h"
+#include "chunkstore/map.h"
+
+namespace imaged {
+
+using base::ByteView;
+using base::Code;
+using base::Digest256;
+using base::Error;
+using base::Result;
+
+namespace {
+
+constexpr std::string_view kListMagic = "QCHL";
+constexpr std::string_view kStreamMagic = "QCHS";
+
+Error Bad(std::string why) { return Error(Code::kInvalidArgument, std::move(why)); }
+
+void AppendHead(std::string* out, std::string_view magic, uint64_t size_bytes) {
+  out->append(magic);
+  base::PutFixed<uint16_t>(out, kChunkWireVersion);
+  base::PutFixed<uint16_t>(out, 0);
+  base::PutFixed<uint64_t>(out, size_bytes);
+}
+
+// What both begin with: magic, version, 16 bits that are 0, the image's size.
+Result<uint64_t> TakeHead(base::Decoder* decoder, std::string_view magic) {
+  ASSIGN_OR_RETURN(const std::string_view found, decoder->Bytes(magic.size()));
+  ASSIGN_OR_RETURN(const uint16_t version, decoder->Fixed<uint16_t>());
+  ASSIGN_OR_RETURN(const uint16_t flags, decoder->Fixed<uint16_t>());
+  ASSIGN_OR_RETURN(const uint64_t size_bytes, decoder->Fixed<uint64_t>());
+  if (found != magic) return Bad(fmt::format("the body does not begin with \"{}\"", magic));
+  if (version != kChunkWireVersion || flags != 0) {
+    return Bad(fmt::format("version {} (flags {}) of the chunk format is not known here, only {}",
+                           version, flags, kChunkWireVersion));
+  }
+  if (size_bytes > chunkstore::kMaxContentBytes) {
+    return Bad(fmt::format("an image of {} bytes: at most {} are possible", size_bytes,
+                           chunkstore::kMaxContentBytes));
+  }
+  return size_bytes;
+}
+
+Result<ChunkList> TakeList(base::Decoder* decoder) {
+  ChunkList list;
+  ASSIGN_OR_RETURN(list.size_bytes, TakeHead(decoder, kListMagic));
+  ASSIGN_OR_RETURN(list.first, decoder->Fixed<uint64_t>());
+  ASSIGN_OR_RETURN(const uint32_t count, decoder->Fixed<uint32_t>());
+  ASSIGN_OR_RETURN(const uint32_t reserved, decoder->Fixed<uint32_t>());
+  if (reserved != 0) return Bad("the reserved bytes of the list's header are not 0");
+  if (count > kMaxListedChunks) {
+    return Bad(fmt::format("{} ids in one list: at most {} are taken", count, kMaxListedChunks));
+  }
+  const uint64_t chunks = chunkstore::ChunkCount(list.size_bytes);
+  if (list.first > chunks || count > chunks - list.first) {
+    return Bad(fmt::format("{} chunks from number {} on: an image of {} bytes has {}", count,
+                           list.first, list.size_bytes, chunks));
+  }
+  list.ids.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    ASSIGN_OR_RETURN(const std::string_view raw, decoder->Bytes(32));
+    ASSIGN_OR_RETURN(const Digest256 id, Digest256::FromBytes(raw));
+    list.ids.push_back(id);
+  }
+  RETURN_IF_ERROR(decoder->ExpectEnd());
+  return list;
+}
+
+}  // namespace
+
+std::string EncodeChunkList(const ChunkList& list) {
+  CHECK(list.ids.size() <= kMaxListedChunks);
+  std::string body;
+  body.reserve(kChunkListHeaderBytes + 32 * list.ids.size());
+  AppendHead(&body, kListMagic, list.size_bytes);
+  base::PutFixed<uint64_t>(&body, list.first);
+  base::PutFixed<uint32_t>(&body, static_cast<uint32_t>(list.ids.size()));
+  base::PutFixed<uint32_t>(&body, 0);
+  for (const Digest256& id : list.ids) body.append(id.view());
+  return body;
+}
+
+Result<ChunkList> DecodeChunkList(std::string_view body) {
+  base::Decoder decoder(body);
+  Result<ChunkList> list = TakeList(&decoder);
+  // The decoder speaks of stored bytes; these are a client's.
+  if (!list.has_value()) return Bad("a bad chunk list: " + list.error().message());
+  return list;
+}
+
+std::string EncodeWanted(const std::vector<ChunkRun>& runs) {
+  base::JsonArray wanted;
+  for (const ChunkRun& run : runs) wanted.push_back(base::JsonArray{run.first, run.count});
+  return base::ToText(base::JsonObject{{"wanted", std::move(wanted)}});
+}
+
+Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& list) {
+  ASSIGN_OR_RETURN(const base::Json json, base::ParseJson(body));
+  const base::Json* wanted = base::Find(json, "wanted");
+  if (wanted == nullptr || !wanted->is_array()) return Bad("an answer without \"wanted\"");
+  std::vector<bool> flags(list.ids.size());
+  for (const base::Json& run : wanted->as_array()) {
+    const auto number = [&](size_t at) -> std::optional<uint64_t> {
+      if (!run.is_array() || run.as_array().size() != 2) return std::nullopt;
+      const base::Json& value = run.as_array()[at];
+      if (value.is_uint64()) return value.as_uint64();
+      if (value.is_int64() && value.as_int64() >= 0) return value.as_int64();
+      return std::nullopt;
+    };
+    const auto first = number(0);
+    const auto count = number(1);
+    const bool inside = first && count && *first >= list.first &&
+                        *first - list.first <= flags.size() &&
+                        *count <= flags.size() - (*first - list.first);
+    if (!inside) return Bad("an answer with a run of chunks that were not asked for");
+    const auto begin = flags.begin() + static_cast<ptrdiff_t>(*first - list.first);
+    std::fill(begin, begin + static_cast<ptrdiff_t>(*count), true);
+  }
+  return flags;
+}
+
+std::string EncodeChunkStreamHeader(uint64_t size_bytes) {
+  std::string header;
+  AppendHead(&header, kStreamMagic, size_bytes);
+  return header;
+}
+
+Result<uint64_t> DecodeChunkStreamHeader(ByteView header) {
+  CHECK(header.size() == kChunkStreamHeaderBytes);
+  base::Decoder decoder(base::AsText(header));
+  return TakeHead(&decoder, kStreamMagic).Annotate("a bad chunk stream");
+}
+
+void AppendChunkEntry(std::string* out, const ChunkEntry& entry) {
+  out->push_back(static_cast<char>(entry.how));
+  out->append(entry.id.view());
+}
+
+Result<std::vector<ChunkEntry>> DecodeChunkEntries(ByteView bytes, uint64_t first) {
+  CHECK(bytes.size() % kChunkEntryBytes == 0);
+  std::vector<ChunkEntry> entries(bytes.size() / kChunkEntryBytes);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const ByteView raw = bytes.subspan(i * kChunkEntryBytes, kChunkEntryBytes);
+    if (raw[0] > static_cast<uint8_t>(ChunkHow::kSent)) {
+      return Bad(fmt::format("chunk {} comes in the unknown way {}", first + i, raw[0]));
+    }
+    entries[i].how = static_cast<ChunkHow>(raw[0]);
+    std::copy(raw.begin() + 1, raw.end(), entries[i].id.bytes.begin());
+    if ((entries[i].how == ChunkHow::kHole) != IsHole(entries[i].id)) {
+      return Bad(fmt::format("chunk {}: holes, and only they, have the id 0", first + i));
+    }
+  }
+  return entries;
+}
+
+}  // namespace imaged

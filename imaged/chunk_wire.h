@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/hash.h"
+#include "base/result.h"
+
+// The two bodies of a negotiated upload, as API.md ("Chunk transfer") writes them down: a list of
+// chunk ids, by which a client asks what to send, and the stream that then takes the place of the
+// plain bytes. Both sides use this file: imaged and the command line. Numbers are little-endian;
+// what comes in is hostile, and every decoder answers kInvalidArgument with a sentence.
+//
+// A chunk is 4 MiB of the image at a multiple of 4 MiB, the last one shorter; its id is the SHA-256
+// of its bytes. A chunk of zeros is a hole, and has the id of 32 zero bytes here.
+
+namespace imaged {
+
+// The version stands in the type as well, so that a server of another one answers 415, and the
+// client falls back.
+constexpr std::string_view kChunkListType = "application/vnd.quarry.chunk-list.v1";
+constexpr std::string_view kChunkStreamType = "application/vnd.quarry.chunks.v1";
+constexpr uint16_t kChunkWireVersion = 1;
+
+constexpr size_t kChunkListHeaderBytes = 32;
+constexpr size_t kChunkStreamHeaderBytes = 16;
+constexpr size_t kChunkEntryBytes = 33;
+// Ids in one list: those of 64 GiB. A larger image asks in several requests.
+constexpr size_t kMaxListedChunks = 16'384;
+constexpr size_t kMaxChunkListBytes = kChunkListHeaderBytes + 32 * kMaxListedChunks;
+// Chunks whose entries stand together in a stream, before their bytes: those of 256 MiB.
+constexpr size_t kChunksOfBatch = 64;
+
+inline bool IsHole(const base::Digest256& id) { return id == base::Digest256{}; }
+
+// A run of an image's chunks, from number `first` on. Value type.
+struct ChunkList {
+  uint64_t size_bytes = 0;  // of the whole image
+  uint64_t first = 0;
+  std::vector<base::Digest256> ids;
+  bool operator==(const ChunkList&) const = default;
+};
+std::string EncodeChunkList(const ChunkList& list);
+base::Result<ChunkList> DecodeChunkList(std::string_view body);
+
+// The answer to a list: JSON, runs of wanted chunks as [first, count] in ascending order.
+struct ChunkRun {
+  uint64_t first = 0;
+  uint64_t count = 0;
+  bool operator==(const ChunkRun&) const = default;
+};
+std::string EncodeWanted(const std::vector<ChunkRun>& runs);
+// One flag a chunk of the list that was asked with. kInvalidArgument for runs outside of it.
+base::Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& list);
+
+// A stream is a header; then, for every kChunksOfBatch chunks (the last time fewer), their entries
+// and behind them the bytes of those that are sent, in order. After the last chunk the body ends.
+std::string EncodeChunkStreamHeader(uint64_t size_bytes);
+// The image's size. REQUIRES: kChunkStreamHeaderBytes of them.
+base::Result<uint64_t> DecodeChunkStreamHeader(base::ByteView header);
+
+enum class ChunkHow : uint8_t {
+  kHole = 0,   // zeros; the id is 32 zero bytes
+  kNamed = 1,  // the service has it, in what the caller may read
+  kSent = 2,   // its bytes follow
+};
+struct ChunkEntry {
+  ChunkHow how = ChunkHow::kHole;
+  base::Digest256 id;
+  bool operator==(const ChunkEntry&) const = default;
+};
+void AppendChunkEntry(std::string* out, const ChunkEntry& entry);
+// `bytes` are whole entries; `first` is the number of the first, for the sentence of an error.
+base::Result<std::vector<ChunkEntry>> DecodeChunkEntries(base::ByteView bytes, uint64_t first);
+
+}  // namespace imaged

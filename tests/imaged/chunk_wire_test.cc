@@ -1,0 +1,121 @@
+#include "imaged/chunk_wire.h"
+
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/coding.h"
+#include "chunkstore/blob_format.h"
+#include "tests/support/results.h"
+
+namespace imaged {
+namespace {
+
+using base::Code;
+using base::Digest256;
+
+constexpr uint64_t kChunk = chunkstore::kChunkBytes;
+
+Digest256 Id(uint8_t byte) {
+  Digest256 id;
+  id.bytes.fill(byte);
+  return id;
+}
+
+// The bytes that API.md shows.
+TEST(ChunkWireTest, AListByteByByte) {
+  const ChunkList list{.size_bytes = 2 * kChunk + 5, .first = 1, .ids = {Id(0xab), Digest256{}}};
+  const std::string body = EncodeChunkList(list);
+  EXPECT_EQ(base::ToHex(body),
+            "5143484c"
+            "0100"
+            "0000"
+            "0500800000000000"
+            "0100000000000000"
+            "02000000"
+            "00000000" +
+                Id(0xab).hex() + std::string(64, '0'));
+  ASSERT_OK_AND_ASSIGN(const ChunkList decoded, DecodeChunkList(body));
+  EXPECT_EQ(decoded, list);
+}
+
+TEST(ChunkWireTest, AListThatIsNoneIsRefused) {
+  const std::string good = EncodeChunkList({.size_bytes = 2 * kChunk, .ids = {Id(1), Id(2)}});
+  ASSERT_OK(DecodeChunkList(good));
+  const auto with = [&](size_t at, char byte) {
+    std::string bad = good;
+    bad[at] = byte;
+    return bad;
+  };
+  for (const std::string& bad :
+       {std::string(), good.substr(0, 31), good.substr(0, good.size() - 1), good + "x",
+        with(0, 'x'), with(4, 2), with(6, 1), with(15, 1), with(16, 1), with(23, '\x7f'),
+        with(24, 3), with(27, '\x7f'), with(28, 1)}) {
+    const auto list = DecodeChunkList(bad);
+    ASSERT_FALSE(list.has_value()) << base::ToHex(bad.substr(0, 32));
+    EXPECT_EQ(list.error().code(), Code::kInvalidArgument);
+  }
+}
+
+TEST(ChunkWireTest, AListHasItsLimit) {
+  ChunkList list;
+  list.size_bytes = (kMaxListedChunks + 1) * kChunk;
+  list.ids.assign(kMaxListedChunks, Id(7));
+  std::string body = EncodeChunkList(list);
+  EXPECT_EQ(body.size(), kMaxChunkListBytes);
+  ASSERT_OK(DecodeChunkList(body));
+  const uint32_t more = kMaxListedChunks + 1;
+  body.replace(24, 4, reinterpret_cast<const char*>(&more), 4);
+  body += Id(7).view();
+  EXPECT_FALSE(DecodeChunkList(body).has_value());
+}
+
+TEST(ChunkWireTest, WantedRuns) {
+  const ChunkList list{.size_bytes = 9 * kChunk, .first = 3, .ids = {5, Id(1)}};
+  const std::string body = EncodeWanted({{3, 1}, {6, 2}});
+  EXPECT_EQ(body, R"({"wanted":[[3,1],[6,2]]})");
+  ASSERT_OK_AND_ASSIGN(const auto flags, DecodeWanted(body, list));
+  EXPECT_EQ(flags, std::vector<bool>({true, false, false, true, true}));
+  for (const char* bad :
+       {"", "[]", "{}", R"({"wanted":3})", R"({"wanted":[[2,1]]})", R"({"wanted":[[3,6]]})",
+        R"({"wanted":[[8,1]]})", R"({"wanted":[[3]]})", R"({"wanted":[[3,-1]]})",
+        R"({"wanted":[["3",1]]})", R"({"wanted":[[18446744073709551615,1]]})",
+        R"({"wanted":[[4,18446744073709551615]]})"}) {
+    EXPECT_FALSE(DecodeWanted(bad, list).has_value()) << bad;
+  }
+}
+
+TEST(ChunkWireTest, AStreamsHeaderAndEntries) {
+  const std::string header = EncodeChunkStreamHeader(12345);
+  EXPECT_EQ(base::ToHex(header),
+            "5143485301000000"
+            "3930000000000000");
+  ASSERT_OK_AND_ASSIGN(const uint64_t size, DecodeChunkStreamHeader(base::AsBytes(header)));
+  EXPECT_EQ(size, 12345u);
+  for (const size_t at : {0, 4, 6, 15}) {
+    std::string bad = header;
+    bad[at] = 0x7e;
+    EXPECT_FALSE(DecodeChunkStreamHeader(base::AsBytes(bad)).has_value()) << at;
+  }
+
+  const std::vector<ChunkEntry> entries = {
+      {ChunkHow::kNamed, Id(1)}, {ChunkHow::kHole, Digest256{}}, {ChunkHow::kSent, Id(2)}};
+  std::string bytes;
+  for (const ChunkEntry& entry : entries) AppendChunkEntry(&bytes, entry);
+  EXPECT_EQ(bytes.size(), 3 * kChunkEntryBytes);
+  ASSERT_OK_AND_ASSIGN(const auto decoded, DecodeChunkEntries(base::AsBytes(bytes), 0));
+  EXPECT_EQ(decoded, entries);
+  // A hole that has an id, a chunk that has none, a way that is none.
+  for (const auto& [at, byte] : std::vector<std::pair<size_t, char>>{
+           {0, 0}, {kChunkEntryBytes, 1}, {kChunkEntryBytes, 2}, {2 * kChunkEntryBytes, 3}}) {
+    std::string bad = bytes;
+    bad[at] = byte;
+    const auto refused = DecodeChunkEntries(base::AsBytes(bad), 100);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_NE(refused.error().message().find("chunk 10"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace imaged
