@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "imaged/import.h"
+#include "imaged/import_turns.h"
 #include "imaged/reconcile.h"
 
 namespace imaged {
@@ -43,6 +44,13 @@ base::Counter& RefusedCounter(base::Metrics& metrics, const char* limit) {
                             {{"limit", limit}});
 }
 
+RunnerOptions ImportRunner(const DataOptions& options, base::Metrics& metrics) {
+  base::Gauge& waiting =
+      metrics.GetGauge("quarry_imaged_imports_waiting", "imports that wait for their turn");
+  return {.threads = options.import_threads,
+          .choose = ImportTurns(options.project_imports, &waiting)};
+}
+
 DownloadMemory MemoryOf(uint64_t limit_bytes, base::Metrics& metrics) {
   auto budget = [&metrics](const char* use, uint64_t bytes) {
     base::Gauge& in_use = metrics.GetGauge("quarry_imaged_download_memory_bytes",
@@ -74,7 +82,8 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
       digests_(meta),
       tasks_(meta, clock),
       journal_(meta, clock, "imaged-jobs", base::NewUuidHex()),
-      imports_(journal_, std::string(kImportJob), RunnerOptions{.threads = options_.import_threads},
+      resolver_(kMaxLookups, options_.web.lookup),
+      imports_(journal_, std::string(kImportJob), ImportRunner(options_, metrics),
                [this](const Job& job, const JobControl& control) {
                  return RunImport(*this, job, control);
                }),
@@ -100,6 +109,7 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
 DataPath::~DataPath() { Stop(); }
 
 Result<void> DataPath::Start() {
+  RETURN_IF_ERROR(CheckHostLists(options_.web));
   if (options_.sole_process) {
     RETURN_IF_ERROR(journal_.BreakLeases());
     RETURN_IF_ERROR(Reconcile(*this, Recovery::kAfterCrash));

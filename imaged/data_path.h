@@ -12,6 +12,7 @@
 #include "base/async/gate.h"
 #include "base/async/pool.h"
 #include "base/clock.h"
+#include "base/http/resolver.h"
 #include "base/http/router.h"
 #include "base/metrics.h"
 #include "base/result.h"
@@ -49,6 +50,7 @@ struct DataOptions {
   int64_t lease_ms = 60'000;      // of an upload on its way
   size_t data_threads = 0;        // 0: as many as the machine has cores, at least 4
   size_t import_threads = 8;      // imports at once: a slow web server holds one
+  size_t project_imports = 4;     // of one project at once; the others wait for their turn
   int64_t sweep_ms = 1'000;       // how often pending releases are looked through
   // Nobody else uses the stores: what a crash left is put right at start, without waiting for
   // leases to run out.
@@ -60,7 +62,9 @@ struct DataOptions {
 constexpr int64_t kReconcileMs = 10'000;       // expired uploads
 constexpr int64_t kOrphanScanMs = 600'000;     // holders that no record names ...
 constexpr int64_t kOrphanAgeUs = 600'000'000;  // ... and that are so old
-constexpr int64_t kChecksumQuietMs = 2'000;    // MD5 waits until no upload was there for so long
+// Names of web-downloads that are being looked up, those included that nobody waits for any more.
+constexpr size_t kMaxLookups = 32;
+constexpr int64_t kChecksumQuietMs = 2'000;  // MD5 waits until no upload was there for so long
 
 // Holder of an upload's bytes in the chunk store: "image/<image id>/<upload id>".
 std::string NewHolder(std::string_view image_id);
@@ -104,6 +108,7 @@ class DataPath {
   TaskStore& tasks() { return tasks_; }
   chunkstore::jobs::Journal& journal() { return journal_; }
   void WakeImports() { imports_.Wake(); }
+  base::http::Resolver& resolver() { return resolver_; }
   const std::shared_ptr<BufferPool>& upload_buffers() { return upload_buffers_; }
   const DownloadMemory& download_memory() const { return download_memory_; }
 
@@ -191,6 +196,7 @@ class DataPath {
   DigestStore digests_;
   TaskStore tasks_;
   chunkstore::jobs::Journal journal_;
+  base::http::Resolver resolver_;
   chunkstore::jobs::Runner imports_;
   chunkstore::jobs::Runner checksums_;
 

@@ -152,7 +152,7 @@ Result<void> WriteJob(DataPath& path, const Request& request, const ImportReques
                           {"import_req", wanted.body},
                           {"backend", JsonArray{path.options().store_id}}};
   ASSIGN_OR_RETURN(task, path.tasks().Create(std::move(task)));
-  ImportPayload payload{task.id, image.id, holder, wanted.method, wanted.uri};
+  ImportPayload payload{task.id, image.id, holder, wanted.method, wanted.uri, task.owner};
   RETURN_IF_ERROR(path.journal().Add(kImportJob, EncodeImport(payload)));
   path.WakeImports();
   return {};
@@ -278,11 +278,11 @@ Result<Imported> Download(DataPath& path, const ImportPayload& payload, const Im
   };
   WebIngest web(path, image, std::move(ingest), reserve);
   RETURN_IF_ERROR(web.Open());
-  // A server that drips would hold one of the few import threads for as long as it likes.
+  // A server that drips would hold one of the few import threads for as long as the deadline is.
   const int64_t began_ns = path.clock().MonotonicNs();
   uint64_t received_bytes = 0;
-  RETURN_IF_ERROR(
-      FetchUri(path.options().web, payload.uri, [&](base::ByteView bytes) -> Result<void> {
+  RETURN_IF_ERROR(FetchUri(
+      path.options().web, path.resolver(), payload.uri, [&](base::ByteView bytes) -> Result<void> {
         if (cancelled()) {
           return Error(Code::kCancelled, "the import was called off");
         }
@@ -326,14 +326,15 @@ std::string EncodeImport(const ImportPayload& payload) {
                                  {"image", payload.image_id},
                                  {"holder", payload.holder},
                                  {"method", payload.method},
-                                 {"uri", payload.uri}});
+                                 {"uri", payload.uri},
+                                 {"project", payload.project}});
 }
 
 Result<ImportPayload> DecodeImport(std::string_view text) {
   ASSIGN_OR_RETURN(Json json, base::ParseJson(text));
   auto member = [&](std::string_view key) { return base::FindString(json, key).value_or(""); };
-  return ImportPayload{member("task"), member("image"), member("holder"), member("method"),
-                       member("uri")};
+  return ImportPayload{member("task"),   member("image"), member("holder"),
+                       member("method"), member("uri"),   member("project")};
 }
 
 Result<Response> StartImport(DataPath& path, const Request& request) {
@@ -375,7 +376,10 @@ Result<Outcome> RunImport(DataPath& path, const Job& job, const JobControl& cont
     FailImport(path, payload, "the image was deleted, or its import called off");
     return Outcome{};
   }
-  RETURN_IF_ERROR(path.tasks().SetStatus(payload.task_id, "processing", ""));
+  ASSIGN_OR_RETURN(const ImportTask task,
+                   path.tasks().SetStatus(payload.task_id, "processing", ""));
+  // What is told to the log alone is found by the request that the client knows.
+  base::ScopedLogContext context(task.request_id);
   auto called_off = std::make_shared<std::atomic<bool>>(false);
   DataPath::Active active(path, payload.image_id, payload.holder,
                           [called_off] { called_off->store(true); });

@@ -27,7 +27,8 @@ struct ImportPayload {
   std::string image_id;
   std::string holder;  // of the record's upload: what this job answers for
   std::string method;
-  std::string uri;  // of web-download
+  std::string uri;      // of web-download
+  std::string project;  // who asked: by it imports take turns
 };
 std::string EncodeImport(const ImportPayload& payload);
 base::Result<ImportPayload> DecodeImport(std::string_view text);

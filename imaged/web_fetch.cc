@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/http/client.h"
+#include "base/log.h"
 
 namespace imaged {
 
@@ -110,6 +111,26 @@ std::string Lower(std::string_view text) {
   return lower;
 }
 
+// One form for all that mean the same host, or nothing for what is none. Parsers differ about
+// percent signs and letters beyond ASCII, so neither passes.
+std::optional<std::string> CanonicalHost(std::string_view text) {
+  std::string host = Lower(text);
+  std::array<char, INET6_ADDRSTRLEN> shortest{};
+  if (host.find(':') != std::string::npos) {
+    in6_addr address{};
+    if (inet_pton(AF_INET6, host.c_str(), &address) != 1) return std::nullopt;
+    inet_ntop(AF_INET6, &address, shortest.data(), shortest.size());
+    return std::string(shortest.data());
+  }
+  if (host.ends_with('.')) host.pop_back();
+  const bool dots_apart =
+      !host.starts_with('.') && !host.ends_with('.') && host.find("..") == std::string::npos;
+  const bool plain =
+      host.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") == std::string::npos;
+  if (host.empty() || !dots_apart || !plain) return std::nullopt;
+  return host;
+}
+
 std::optional<Uri> SplitUri(std::string_view text) {
   size_t colon = text.find("://");
   if (colon == std::string_view::npos) return std::nullopt;
@@ -124,10 +145,11 @@ std::optional<Uri> SplitUri(std::string_view text) {
     size_t end = authority.find(']');
     if (end == std::string_view::npos) return std::nullopt;
     uri.host = authority.substr(1, end - 1);
+    if (uri.host.find(':') == std::string::npos) return std::nullopt;
     if (end + 1 < authority.size()) port_colon = end + 1;
   } else {
     port_colon = authority.find(':');
-    uri.host = Lower(authority.substr(0, port_colon));
+    uri.host = authority.substr(0, port_colon);
   }
   uri.port = uri.scheme == "https" ? 443 : 80;
   if (port_colon != std::string_view::npos) {
@@ -138,7 +160,9 @@ std::optional<Uri> SplitUri(std::string_view text) {
       return std::nullopt;
     }
   }
-  if (uri.host.empty()) return std::nullopt;
+  std::optional<std::string> host = CanonicalHost(uri.host);
+  if (!host.has_value()) return std::nullopt;
+  uri.host = *std::move(host);
   return uri;
 }
 
@@ -152,18 +176,46 @@ bool Passes(const List& allowed, const List& disallowed, const Value& value) {
   return allowed.empty() ? !Has(disallowed, value) : Has(allowed, value);
 }
 
+std::vector<std::string> CanonicalHosts(const std::vector<std::string>& hosts) {
+  std::vector<std::string> canonical;
+  for (const std::string& host : hosts) canonical.push_back(CanonicalHost(host).value_or(""));
+  return canonical;
+}
+
 bool PassesLists(const WebFetchOptions& options, const Uri& uri) {
   bool known_scheme = uri.scheme == "http" || uri.scheme == "https";
   return known_scheme && Passes(options.allowed_schemes, options.disallowed_schemes, uri.scheme) &&
-         Passes(options.allowed_hosts, options.disallowed_hosts, uri.host) &&
+         Passes(CanonicalHosts(options.allowed_hosts), CanonicalHosts(options.disallowed_hosts),
+                uri.host) &&
          Passes(options.allowed_ports, options.disallowed_ports, int64_t{uri.port});
 }
 
 // "127.1", "0x7f000001", "2130706433": what resolvers take for an address although it is none in
-// the usual form.
+// the usual form. No name ends in a number.
 bool LooksNumeric(std::string_view host) {
-  return host.find_first_not_of("0123456789abcdefx.") == std::string_view::npos &&
-         host.find_first_of("0123456789") == 0;
+  std::string_view last = host.substr(host.rfind('.') + 1);
+  const bool hex = last.starts_with("0x");
+  if (hex) last.remove_prefix(2);
+  return last.find_first_not_of(hex ? "0123456789abcdef" : "0123456789") == std::string_view::npos;
+}
+
+base::http::ClientOptions ClientOptionsOf(const WebFetchOptions& options,
+                                          base::http::Resolver& resolver) {
+  base::http::ClientOptions client;
+  client.connect_timeout_ms = options.connect_timeout_ms;
+  client.stall_timeout_ms = options.stall_timeout_ms;
+  client.total_timeout_ms = options.deadline_ms;
+  client.resolver = &resolver;
+  client.resolve_timeout_ms = options.resolve_timeout_ms;
+  client.max_redirects = options.max_redirects;
+  client.allow_address = [&options](std::string_view address, uint16_t) {
+    return IsFetchableAddress(address, options.allowed_networks);
+  };
+  client.allow_host = [&options](std::string_view scheme, std::string_view text, uint16_t port) {
+    const std::optional<std::string> host = CanonicalHost(text);
+    return host.has_value() && PassesLists(options, Uri{Lower(scheme), *host, port});
+  };
+  return client;
 }
 
 }  // namespace
@@ -176,6 +228,20 @@ bool IsFetchableAddress(std::string_view text, const std::vector<std::string>& a
     if (network.has_value() && Contains(*network, *address)) return true;
   }
   return IsGlobal(*address);
+}
+
+Result<void> CheckHostLists(const WebFetchOptions& options) {
+  for (const auto* hosts : {&options.allowed_hosts, &options.disallowed_hosts}) {
+    for (const std::string& host : *hosts) {
+      if (CanonicalHost(host).has_value()) continue;
+      return Error(
+          Code::kInvalidArgument,
+          fmt::format("\"{}\" is no host that a URI can name: write it without a port, and "
+                      "in ASCII (xn--...)",
+                      host));
+    }
+  }
+  return {};
 }
 
 Result<void> CheckUri(const WebFetchOptions& options, std::string_view text) {
@@ -191,28 +257,38 @@ Result<void> CheckUri(const WebFetchOptions& options, std::string_view text) {
   return {};
 }
 
-Result<void> FetchUri(const WebFetchOptions& options, const std::string& uri,
+Result<void> FetchUri(const WebFetchOptions& options, base::http::Resolver& resolver,
+                      const std::string& uri,
                       const std::function<Result<void>(base::ByteView)>& sink) {
   RETURN_IF_ERROR(CheckUri(options, uri));
-  base::http::ClientOptions client_options;
-  client_options.connect_timeout_ms = options.connect_timeout_ms;
-  client_options.stall_timeout_ms = options.stall_timeout_ms;
-  client_options.max_redirects = options.max_redirects;
-  client_options.allow_address = [&options](std::string_view address, uint16_t) {
-    return IsFetchableAddress(address, options.allowed_networks);
-  };
-  client_options.allow_host = [&options](std::string_view scheme, std::string_view host,
-                                         uint16_t port) {
-    return PassesLists(options, Uri{Lower(scheme), Lower(host), port});
-  };
-  base::http::Client client(std::move(client_options));
+  base::http::Client client(ClientOptionsOf(options, resolver));
+  uint64_t received_bytes = 0;
+  std::optional<Error> refused_by_sink;
   base::http::ClientRequest request;
   request.url = uri;
-  request.body_sink = sink;
-  ASSIGN_OR_RETURN(base::http::Response response, client.Do(request));
-  if (response.status != 200) {
+  request.body_sink = [&](base::ByteView bytes) -> Result<void> {
+    received_bytes += bytes.size();
+    Result<void> taken = sink(bytes);
+    if (!taken.has_value()) refused_by_sink = taken.error();
+    return taken;
+  };
+  const Result<base::http::Response> response = client.Do(request);
+  if (refused_by_sink.has_value()) return *refused_by_sink;
+  if (!response.has_value()) {
+    LOG(kInfo, "imaged", "web-download: {}", response.error().ToString());
+    if (received_bytes > 0) {
+      return Error(Code::kUnavailable,
+                   fmt::format("the server of the URI stopped sending after {} bytes, or took "
+                               "longer than is allowed",
+                               received_bytes));
+    }
+    return Error(Code::kUnavailable,
+                 "the URI can't be fetched: its host does not exist, does not answer, or is none "
+                 "that may be asked");
+  }
+  if (response->status != 200) {
     return Error(Code::kInvalidArgument,
-                 fmt::format("the server of the URI answered {}", response.status));
+                 fmt::format("the server of the URI answered {}", response->status));
   }
   return {};
 }

@@ -79,24 +79,35 @@ Result<Job> Journal::Add(std::string_view kind, std::string_view payload) {
   return job;
 }
 
-Result<std::optional<Job>> Journal::Claim(std::string_view kind, int64_t lease_ms) {
-  int64_t now = clock_.NowUs();
-  std::vector<Job> due;
-  RETURN_IF_ERROR(ForEach([&](Job job) {
-    bool held = !job.owner.empty() && job.lease_until_us > now;
-    if (job.kind == kind && !held && job.not_before_us <= now) due.push_back(std::move(job));
-    return true;
-  }));
-  for (const Job& job : due) {
+Result<std::optional<Job>> Journal::Claim(std::string_view kind, int64_t lease_ms,
+                                          const Choose& choose) {
+  for (;;) {
+    int64_t now = clock_.NowUs();
+    std::vector<Job> held;
+    std::vector<Job> due;
+    RETURN_IF_ERROR(ForEach([&](Job job) {
+      bool is_held = !job.owner.empty() && job.lease_until_us > now;
+      bool is_due = !is_held && job.not_before_us <= now;
+      if (job.kind == kind && (is_held || is_due)) (is_held ? held : due).push_back(std::move(job));
+      return true;
+    }));
+    std::optional<size_t> chosen;
+    if (choose) {
+      chosen = choose(held, due);
+    } else if (!due.empty()) {
+      chosen = 0;
+    }
+    if (!chosen.has_value()) return std::optional<Job>();
+    const Job& job = due[*chosen];
     Job mine = job;
     mine.owner = owner_;
     mine.lease_until_us = now + lease_ms * 1000;
     ++mine.attempts;
     Result<void> taken = Replace(job, mine);
     if (taken.has_value()) return std::optional<Job>(std::move(mine));
+    // Somebody was faster.
     if (taken.error().code() != Code::kConflict) return taken.error();
   }
-  return std::optional<Job>();
 }
 
 Result<void> Journal::Renew(Job* job, int64_t lease_ms) {

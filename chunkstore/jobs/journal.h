@@ -28,6 +28,13 @@ struct Job {
 
 constexpr size_t kMaxPayloadBytes = 64 * 1024;
 
+// Which job is next: an index into `due`, or nothing for now. `held` are those of the same kind
+// that somebody works on. Both are sorted by age, the oldest first. Called by many threads, and for
+// the same jobs it must choose the same one: then whoever is late finds the job taken and looks
+// again, and what the choice keeps to (so many at once) holds.
+using Choose =
+    std::function<std::optional<size_t>(const std::vector<Job>& held, const std::vector<Job>& due)>;
+
 // The records, in one partition: key "j/<id>". Whoever takes a job holds it by a lease; a lease
 // that runs out (its owner crashed) lets the next one take it. Every change is a compare-and-set,
 // so two processes never both hold a job: but one that lost its lease without noticing may still be
@@ -42,8 +49,10 @@ class Journal {
   // Durable when it returns. kTooLarge for a payload over the limit.
   base::Result<Job> Add(std::string_view kind, std::string_view payload);
 
-  // The oldest job of `kind` that is due and that nobody holds; nothing if there is none.
-  base::Result<std::optional<Job>> Claim(std::string_view kind, int64_t lease_ms);
+  // The job of `kind` that `choose` picks of those that are due and that nobody holds, or else the
+  // oldest; nothing if there is none.
+  base::Result<std::optional<Job>> Claim(std::string_view kind, int64_t lease_ms,
+                                         const Choose& choose = nullptr);
 
   // Keeps the lease. kConflict: the job is somebody else's now; stop.
   base::Result<void> Renew(Job* job, int64_t lease_ms);

@@ -26,7 +26,10 @@ int64_t RetryDelayMs(int attempts) {
 }  // namespace
 
 Runner::Runner(Journal& journal, std::string kind, RunnerOptions options, Handler handler)
-    : journal_(journal), kind_(std::move(kind)), options_(options), handler_(std::move(handler)) {}
+    : journal_(journal),
+      kind_(std::move(kind)),
+      options_(std::move(options)),
+      handler_(std::move(handler)) {}
 
 Runner::~Runner() { Stop(); }
 
@@ -62,7 +65,7 @@ void Runner::Work() {
       if (stopping_) return;
       wakes_seen = wakes_;
     }
-    Result<std::optional<Job>> claimed = journal_.Claim(kind_, options_.lease_ms);
+    Result<std::optional<Job>> claimed = journal_.Claim(kind_, options_.lease_ms, options_.choose);
     if (!claimed.has_value()) {
       LOG(kError, "jobs", "looking for jobs of kind {}: {}", kind_, claimed.error().ToString());
     } else if (claimed->has_value()) {

@@ -37,6 +37,7 @@ struct RunnerOptions {
   int64_t lease_ms = 30'000;
   int64_t poll_ms = 1'000;  // how often it looks for jobs of others, or that became due
   bool background = false;  // threads of the lowest priority
+  Choose choose;            // which job is next; null: the oldest
 };
 
 // Threads that take the jobs of one kind and run them, each under a lease that is kept while the

@@ -46,6 +46,39 @@ TEST_F(JournalTest, GivesEachJobToOneAtATime) {
   EXPECT_EQ(left.size(), 1u);
 }
 
+// At most one at a time by way of the choice, however many threads claim at once.
+TEST_F(JournalTest, KeepsToAChoiceUnderRaces) {
+  constexpr int kJobs = 100;
+  for (int i = 0; i < kJobs; ++i) {
+    ASSERT_OK(journal_.Add("k", std::to_string(i)));
+    clock_.AdvanceUs(1);
+  }
+  const Choose newest_alone = [](const std::vector<Job>& held, const std::vector<Job>& due) {
+    return held.empty() && !due.empty() ? std::optional<size_t>(due.size() - 1) : std::nullopt;
+  };
+  ASSERT_OK_AND_ASSIGN(auto newest, journal_.Claim("k", kLeaseMs, newest_alone));
+  EXPECT_EQ(newest->payload, std::to_string(kJobs - 1));
+  ASSERT_OK(journal_.Remove(*newest));
+  std::atomic<int> at_work{0};
+  std::atomic<int> done{1};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      Journal journal(meta_, clock_, "jobs", "t" + std::to_string(i));
+      while (done < kJobs) {
+        auto job = journal.Claim("k", kLeaseMs, newest_alone);
+        ASSERT_OK(job);
+        if (!job->has_value()) continue;
+        EXPECT_EQ(++at_work, 1);
+        --at_work;
+        ASSERT_OK(journal.Remove(**job));
+        ++done;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
 TEST_F(JournalTest, TakesAJobAgainWhenItsLeaseRanOut) {
   ASSERT_OK(journal_.Add("k", ""));
   ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));

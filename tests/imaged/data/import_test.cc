@@ -1,11 +1,14 @@
 #include "imaged/import.h"
 
+#include <latch>
+#include <set>
 #include <string>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/hash.h"
+#include "imaged/import_turns.h"
 #include "tests/imaged/data/fixture.h"
 #include "tests/support/results.h"
 
@@ -20,7 +23,7 @@ constexpr size_t kChunk = chunkstore::kChunkBytes;
 // A web server of our own, with pages that the tests ask for.
 class Web {
  public:
-  Web() : pool_("web", 2, 64) {
+  Web() : pool_("web", 4, 64) {
     base::http::Service service;
     service.name = "web";
     auto page = [&](std::string pattern, base::http::Handler handler) {
@@ -43,6 +46,11 @@ class Web {
                                                          : elsewhere);
       return response;
     });
+    page("/wait", [this](const Request&) {
+      ++waiting;
+      go_on.wait();
+      return Response::Text(200, disk, "application/octet-stream");
+    });
     page("/missing", [](const Request&) { return Response::Text(404, "no", "text/plain"); });
     service.render_error = [](const Request&, int status, const base::Error& error) {
       return Response::Text(status, error.message(), "text/plain");
@@ -60,6 +68,8 @@ class Web {
   std::string disk;
   std::string elsewhere;
   std::atomic<int> fetched{0};
+  std::atomic<int> waiting{0};  // that came to /wait, ever
+  std::latch go_on{1};          // what they wait for
 
  private:
   base::async::Pool pool_;
@@ -78,9 +88,10 @@ Answer Import(Service& service, const std::string& id, std::string_view body,
               std::string_view who = "p1") {
   return service.Call(who, "POST", "/v2/images/" + id + "/import", body);
 }
-Answer ImportWeb(Service& service, const std::string& id, const std::string& uri) {
+Answer ImportWeb(Service& service, const std::string& id, const std::string& uri,
+                 std::string_view who = "p1") {
   return Import(service, id,
-                fmt::format(R"({{"method":{{"name":"web-download","uri":"{}"}}}})", uri));
+                fmt::format(R"({{"method":{{"name":"web-download","uri":"{}"}}}})", uri), who);
 }
 Answer ImportStaged(Service& service, const std::string& id) {
   return Import(service, id, R"({"method":{"name":"glance-direct"}})");
@@ -91,10 +102,10 @@ Answer Stage(Service& service, const std::string& id, std::string_view bytes) {
 }
 
 // The one task of the image, once it has ended.
-base::Json EndedTask(Service& service, const std::string& id) {
+base::Json EndedTask(Service& service, const std::string& id, std::string_view who = "p1") {
   base::Json task;
   EXPECT_TRUE(service.Eventually([&] {
-    Answer answer = service.Call("p1", "GET", "/v2/images/" + id + "/tasks");
+    Answer answer = service.Call(who, "GET", "/v2/images/" + id + "/tasks");
     auto body = base::ParseJson(answer.body);
     EXPECT_OK(body);
     const base::JsonArray& tasks = base::Find(*body, "tasks")->as_array();
@@ -105,8 +116,8 @@ base::Json EndedTask(Service& service, const std::string& id) {
   }));
   return task;
 }
-std::string EndOf(Service& service, const std::string& id) {
-  base::Json task = EndedTask(service, id);
+std::string EndOf(Service& service, const std::string& id, std::string_view who = "p1") {
+  base::Json task = EndedTask(service, id, who);
   return base::FindString(task, "status").value_or("") + ": " +
          base::FindString(task, "message").value_or("");
 }
@@ -233,11 +244,90 @@ TEST(Import, FetchesFromNowhereInside) {
     EXPECT_EQ(answer.status, 400) << uri;
     EXPECT_NE(answer.body.find("does not pass filtering"), std::string::npos);
   }
-  // A name that is found to lie inside only when it is resolved.
-  EXPECT_EQ(ImportWeb(service, id, "http://localhost.:" + web.port() + "/disk").status, 202);
+  EXPECT_EQ(web.fetched, 0);
+}
+
+// What the name servers know is not told: a name that leads inside, one that is not there, one that
+// is not looked up in time, and a host that does not answer read the same.
+TEST(Import, TellsNothingOfTheNamesInside) {
+  auto answered = std::make_shared<std::latch>(1);
+  Service::Options options = Service::Defaults();
+  options.data.web.disallowed_hosts = {"evil.example"};
+  options.data.web.allowed_networks = {"127.0.0.2"};
+  options.data.web.resolve_timeout_ms = 1;
+  options.data.web.lookup =
+      [answered](const std::string& host) -> base::Result<std::vector<std::string>> {
+    if (host == "inside.example") return std::vector<std::string>{"127.0.0.1", "10.0.0.1"};
+    if (host == "closed.example") return std::vector<std::string>{"127.0.0.2"};
+    if (host == "slow.example") answered->wait();
+    return base::Error(base::Code::kUnavailable, "no such name: " + host);
+  };
+  Service service(options);
+  Web web;
+  std::set<std::string> ends;
+  for (const char* host : {"inside.example", "nowhere.example", "slow.example", "closed.example"}) {
+    std::string id = service.CreateImage();
+    EXPECT_EQ(ImportWeb(service, id, fmt::format("http://{}:{}/disk", host, web.port())).status,
+              202);
+    ends.insert(EndOf(service, id));
+    EXPECT_EQ(service.ImageOf(id).status, Status::kQueued);
+  }
+  answered->count_down();
+  EXPECT_EQ(web.fetched, 0);
+  ASSERT_EQ(ends.size(), 1u) << *ends.rbegin();
+  EXPECT_NE(ends.begin()->find("failure: the URI can't be fetched"), std::string::npos);
+}
+
+TEST(Import, ThatTakesTooLongIsGivenUp) {
+  Service::Options options = Local();
+  options.data.web.deadline_ms = 1;
+  Service service(options);
+  Web web;
+  web.disk = RandomBytes(3 * kChunk);
+  std::string id = service.CreateImage();
+  EXPECT_EQ(ImportWeb(service, id, web.url("/wait")).status, 202);
   EXPECT_NE(EndOf(service, id).find("failure"), std::string::npos);
   EXPECT_EQ(service.ImageOf(id).status, Status::kQueued);
-  EXPECT_EQ(web.fetched, 0);
+  web.go_on.count_down();
+}
+
+// A project's imports beyond its limit wait, and nobody else for them.
+TEST(Import, OfOneProjectLeaveTurnsToOthers) {
+  Service::Options options = Local();
+  options.data.import_threads = 3;
+  options.data.project_imports = 2;
+  Service service(options);
+  Web web;
+  web.disk = RandomBytes(100);
+  std::vector<std::string> mine;
+  for (int i = 0; i < 5; ++i) {
+    mine.push_back(service.CreateImage());
+    EXPECT_EQ(ImportWeb(service, mine.back(), web.url("/wait")).status, 202);
+  }
+  ASSERT_TRUE(service.Eventually([&] { return web.waiting == 2; }));
+  std::string theirs = service.CreateImage("p2");
+  EXPECT_EQ(ImportWeb(service, theirs, web.url("/disk"), "p2").status, 202);
+  EXPECT_EQ(EndOf(service, theirs, "p2"), "success: ");
+  EXPECT_EQ(web.waiting, 2);
+  EXPECT_NE(service.metrics().Render().find("quarry_imaged_imports_waiting 3"), std::string::npos);
+  web.go_on.count_down();
+  for (const std::string& id : mine) EXPECT_EQ(EndOf(service, id), "success: ");
+  EXPECT_EQ(web.waiting, 5);
+}
+
+TEST(ImportTurns, AreTheProjectsWithTheFewestAtWork) {
+  auto job = [](const std::string& project) {
+    chunkstore::jobs::Job made;
+    made.payload = EncodeImport({"task", "image", "holder", "web-download", "", project});
+    return made;
+  };
+  const chunkstore::jobs::Choose next = ImportTurns(2);
+  EXPECT_EQ(next({}, {}), std::nullopt);
+  EXPECT_EQ(next({}, {job("a"), job("b")}), 0u);
+  EXPECT_EQ(next({job("a")}, {job("a"), job("b"), job("b")}), 1u);
+  EXPECT_EQ(next({job("a"), job("b")}, {job("a"), job("b")}), 0u);
+  EXPECT_EQ(next({job("a"), job("a"), job("b")}, {job("a"), job("b")}), 1u);
+  EXPECT_EQ(next({job("a"), job("a")}, {job("a"), job("a")}), std::nullopt);
 }
 
 TEST(Import, LooksAtEachRedirectAgain) {

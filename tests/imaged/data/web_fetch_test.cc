@@ -68,6 +68,52 @@ TEST(WebFetch, GoesToNetworksThatAreAllowedByName) {
   EXPECT_FALSE(IsFetchableAddress("::ffff:10.1.2.3", {"10.1.0.0/16"}));
 }
 
+// However a host is written, it is the one that is on the list; or it does not pass at all.
+TEST(WebFetch, KnowsAHostInEveryForm) {
+  WebFetchOptions options;
+  options.disallowed_hosts = {"Evil.Example.", "xn--bse-sna.example", "2600:0:0::1"};
+  EXPECT_OK(CheckHostLists(options));
+  EXPECT_OK(CheckUri(options, "http://good.example./"));
+  EXPECT_OK(CheckUri(options, "http://3dface.de/"));
+  EXPECT_OK(CheckUri(options, "http://[2600::2]/"));
+  for (const char* bad : {
+           "http://evil.example/",
+           "http://evil.example./",
+           "http://EVIL.Example.:80/",
+           "http://evil.example../",
+           "http://evil..example/",
+           "http://.evil.example/",
+           "http://%65vil.example/",
+           "http://evil.example%2e/",
+           "http://evil%E3%80%82example/",
+           "http://evil\xe3\x80\x82"
+           "example/",
+           "http://\xef\xbd\x85"
+           "vil.example/",
+           "http://b\xc3\xb6"
+           "se.example/",
+           "http://xn--BSE-sna.example/",
+           "http://[2600::1]/",
+           "http://[2600:0000::0001]/",
+           "http://[evil.example]/",
+           "http://localhost./",
+           "http://a.localhost./",
+           "http://127.0.0.1./",
+           "http://127.1./",
+           "http://./",
+       }) {
+    EXPECT_ERROR(CheckUri(options, bad), base::Code::kInvalidArgument) << bad;
+  }
+  for (const char* entry : {"", ".", "evil.example:80",
+                            "b\xc3\xb6"
+                            "se.example",
+                            "http://evil", "*"}) {
+    WebFetchOptions wrong;
+    wrong.disallowed_hosts = {entry};
+    EXPECT_ERROR(CheckHostLists(wrong), base::Code::kInvalidArgument) << entry;
+  }
+}
+
 TEST(WebFetch, HoldsToTheLists) {
   WebFetchOptions options;
   EXPECT_OK(CheckUri(options, "http://example.com/disk"));
