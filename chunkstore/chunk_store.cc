@@ -101,17 +101,36 @@ Result<std::unique_ptr<Ingest>> ChunkStoreImpl::NewIngest(std::string_view holde
                                                           std::string_view attributes) {
   RETURN_IF_ERROR(TidyName(holder));
   ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, Claim::Begin(*this, holder, attributes));
-  std::unique_ptr<Ingest> ingest = std::make_unique<IngestImpl>(std::move(claim));
+  std::unique_ptr<Ingest> ingest = std::make_unique<IngestImpl>(std::move(claim), std::nullopt);
+  return ingest;
+}
+
+Result<std::unique_ptr<Ingest>> ChunkStoreImpl::NewIngestOver(std::string_view holder,
+                                                              std::string_view attributes,
+                                                              std::string_view base_holder) {
+  ASSIGN_OR_RETURN(Taken taken, TakeHeld(base_holder, holder, attributes));
+  const IngestImpl::Base base{.root = {taken.from.root, taken.from.size_bytes},
+                              .nonzero_bytes = taken.from.nonzero_bytes};
+  std::unique_ptr<Ingest> ingest = std::make_unique<IngestImpl>(std::move(taken.claim), base);
   return ingest;
 }
 
 Result<Root> ChunkStoreImpl::HoldAgain(std::string_view source, std::string_view holder,
                                        std::string_view attributes) {
+  ASSIGN_OR_RETURN(const Taken taken, TakeHeld(source, holder, attributes));
+  const Root root{taken.from.root, taken.from.size_bytes};
+  RETURN_IF_ERROR(taken.claim->Hold(root, taken.from.nonzero_bytes));
+  return root;
+}
+
+Result<ChunkStoreImpl::Taken> ChunkStoreImpl::TakeHeld(std::string_view source,
+                                                       std::string_view holder,
+                                                       std::string_view attributes) {
   RETURN_IF_ERROR(TidyName(holder));
   const auto gone = [&] {
     return Error(Code::kNotFound, "nothing is held under \"" + std::string(source) + "\"");
   };
-  ASSIGN_OR_RETURN(const std::optional<HolderRecord> from, GetHolder(source));
+  ASSIGN_OR_RETURN(std::optional<HolderRecord> from, GetHolder(source));
   if (!from || !from->held) return gone();
   ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, Claim::Begin(*this, holder, attributes));
   ASSIGN_OR_RETURN(const bool taken, claim->Take(from->root));
@@ -122,9 +141,7 @@ Result<Root> ChunkStoreImpl::HoldAgain(std::string_view source, std::string_view
   if (!taken)
     return Error(Code::kCorruption,
                  "the map's root page " + from->root.hex() + " is corrupt or lost");
-  const Root root{from->root, from->size_bytes};
-  RETURN_IF_ERROR(claim->Hold(root, from->nonzero_bytes));
-  return root;
+  return Taken{std::move(claim), *std::move(from)};
 }
 
 // Checks the name, and frees it if an ingest that claims it was abandoned.

@@ -74,6 +74,11 @@ class Ingest {
   virtual base::Result<PutInfo> PutHashed(uint64_t index, base::ByteView plain,
                                           const base::Digest256& id) = 0;
 
+  // Makes chunk number `index` a hole, as putting zeros of its length does: for what the base of
+  // NewIngestOver has there. Beyond the size that Finish is given it means nothing. As Put for
+  // threads and errors.
+  virtual base::Result<void> PutHole(uint64_t index) = 0;
+
   // Keeps the ingest from being taken for abandoned by another process (this one knows that it
   // lives). Put does so by itself; a caller whose client sends nothing for long calls it now and
   // then. Cheap. kCancelled.
@@ -207,6 +212,21 @@ class ChunkStore {
   // most 64 KiB.
   virtual base::Result<std::unique_ptr<Ingest>> NewIngest(std::string_view holder,
                                                           std::string_view attributes) = 0;
+
+  // Begins a content that is what `base_holder` holds now, but for the chunks that are put (or made
+  // holes: PutHole). Takes over what did not change by reference: Finish costs what the changed
+  // chunks cost, and nothing for the size; yet the root is the one that an ordinary ingest of the
+  // same bytes gives. The base may be released, or its name taken by another content, as soon as
+  // this returned: what it held then stays until the ingest ends.
+  //
+  // Finish may be given another size than the base's. What lies beyond a smaller one goes; what a
+  // larger one adds is zeros until put. Where the last chunk of the base changes its length by that
+  // (it was short, or is cut), the caller puts it again in its new length, or Finish says
+  // kInvalidArgument. kNotFound if `base_holder` holds nothing (any more); kCorruption; else as
+  // NewIngest.
+  virtual base::Result<std::unique_ptr<Ingest>> NewIngestOver(std::string_view holder,
+                                                              std::string_view attributes,
+                                                              std::string_view base_holder) = 0;
 
   // Makes `holder` keep a root that `source` holds now: the metadata move. O(1), durable. kNotFound
   // if `source` holds nothing (any more); kAlreadyExists.

@@ -59,6 +59,9 @@ class ChunkStoreImpl : public ChunkStore {
 
   base::Result<std::unique_ptr<Ingest>> NewIngest(std::string_view holder,
                                                   std::string_view attributes) override;
+  base::Result<std::unique_ptr<Ingest>> NewIngestOver(std::string_view holder,
+                                                      std::string_view attributes,
+                                                      std::string_view base_holder) override;
   base::Result<Root> HoldAgain(std::string_view source, std::string_view holder,
                                std::string_view attributes) override;
   base::Result<void> Release(std::string_view holder) override;
@@ -150,6 +153,14 @@ class ChunkStoreImpl : public ChunkStore {
 
  private:
   friend class Claim;
+
+  // Claims a name, and takes what another one holds.
+  struct Taken {
+    std::unique_ptr<Claim> claim;
+    HolderRecord from;
+  };
+  base::Result<Taken> TakeHeld(std::string_view source, std::string_view holder,
+                               std::string_view attributes);
 
   base::Result<std::optional<Stored>> StoreKnown(Token token, const base::Digest256& id);
   base::Result<Stored> StoreNew(Token token, BlobKind kind, const base::Digest256& id,

@@ -1,72 +1,34 @@
 #pragma once
 
-#include <bitset>
-#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/thread_annotations.h"
 #include "chunkstore/chunk_store_impl.h"
+#include "chunkstore/claim.h"
+#include "chunkstore/map_editor.h"
 
 namespace chunkstore {
 
-// A token under which references are taken before a holder keeps them: an upload in flight, or a
-// HoldAgain. The journal entry is the reason of its tags. Thread-safe up to Hold.
-class Claim {
- public:
-  // Claims the holder's name; durable. kAlreadyExists.
-  static base::Result<std::unique_ptr<Claim>> Begin(ChunkStoreImpl& store, std::string_view holder,
-                                                    std::string_view attributes);
-  // Abandons unless it holds.
-  ~Claim();
-
-  // Renews the lease if a third of it passed. kCancelled: it was lost.
-  base::Result<void> KeepAlive();
-  // Stores under the token's tag.
-  base::Result<ChunkStoreImpl::Stored> Store(BlobKind kind, const base::Digest256& id,
-                                             base::ByteView plain);
-  // Tags what is there; false if it is not (or is quarantined).
-  base::Result<bool> Take(const base::Digest256& id);
-
-  // Makes the holder hold a root that carries the token's tag; durable. Once.
-  base::Result<void> Hold(const Root& root, uint64_t nonzero_bytes);
-  // Gives everything back. Idempotent.
-  base::Result<void> Abandon();
-
-  ChunkStoreImpl& store() { return store_; }
-  Token token() const { return token_; }
-
- private:
-  Claim(ChunkStoreImpl& store, std::string_view holder, std::string_view attributes);
-  void Touch(const base::Digest256& id) EXCLUDES(mutex_);
-  base::Result<void> WriteJournal(const Journal& next) REQUIRES(mutex_);
-  base::Result<base::Digest256> StoreManifest(const Root& root, int64_t since_us);
-
-  ChunkStoreImpl& store_;
-  const std::string holder_;
-  const std::string attributes_;
-  const Token token_;
-  std::string claimed_;  // the holder's record while it is only claimed
-
-  base::Mutex mutex_;
-  Journal journal_ GUARDED_BY(mutex_);
-  int64_t renewed_us_ GUARDED_BY(mutex_) = 0;
-  std::bitset<kRecordPartitions> touched_ GUARDED_BY(mutex_);
-  bool settled_ GUARDED_BY(mutex_) = false;  // held or given back
-};
-
-// An upload in flight.
+// An upload in flight, or what changes of a base.
 class IngestImpl : public Ingest {
  public:
-  explicit IngestImpl(std::unique_ptr<Claim> claim) : claim_(std::move(claim)) {}
+  // What it begins with; the claim's tag keeps the base's map as long as the ingest lives.
+  struct Base {
+    Root root;
+    uint64_t nonzero_bytes = 0;
+  };
+  IngestImpl(std::unique_ptr<Claim> claim, const std::optional<Base>& base)
+      : claim_(std::move(claim)), base_(base) {}
 
   base::Result<PutInfo> Put(uint64_t index, base::ByteView plain) override;
   base::Result<PutInfo> PutHashed(uint64_t index, base::ByteView plain,
                                   const base::Digest256& id) override;
+  base::Result<void> PutHole(uint64_t index) override;
   base::Result<void> Renew() override { return claim_->KeepAlive(); }
   base::Result<Root> Finish(uint64_t size_bytes) override;
   base::Result<void> Abort() override { return claim_->Abandon(); }
@@ -75,28 +37,27 @@ class IngestImpl : public Ingest {
   // `known_id` may be null: then it is computed.
   base::Result<PutInfo> PutOne(uint64_t index, base::ByteView plain,
                                const base::Digest256* known_id);
-  struct Chunk {
-    uint64_t index = 0;
-    base::Digest256 id;
-  };
   struct NewPage {
     base::Digest256 id;
     std::string encoded;
     MapPage page;
   };
 
-  base::Result<void> Begin(uint64_t index, size_t length) EXCLUDES(mutex_);
-  base::Result<void> Settled(uint64_t index, const base::Digest256* id) EXCLUDES(mutex_);
-  base::Result<void> Spill(std::vector<Chunk> chunks);
+  // `length` is missing for a hole: that ends where the content does.
+  base::Result<void> Begin(uint64_t index, std::optional<size_t> length) EXCLUDES(mutex_);
+  base::Result<void> Settled(const MapEditor::Change& change) EXCLUDES(mutex_);
+  base::Result<void> Spill(std::vector<MapEditor::Change> changes);
   base::Result<void> CheckSize(uint64_t size_bytes) EXCLUDES(mutex_);
+  base::Result<void> CheckKept(uint64_t size_bytes);
   base::Result<base::Digest256> BuildMap(uint64_t size_bytes, uint64_t* nonzero_bytes);
   base::Result<void> StorePages(std::vector<NewPage>* pages);
 
   std::unique_ptr<Claim> claim_;
+  const std::optional<Base> base_;
   base::Mutex mutex_;
-  std::set<uint64_t> unsettled_ GUARDED_BY(mutex_);  // begun, and not (or badly) ended
-  std::vector<Chunk> unspilled_ GUARDED_BY(mutex_);  // at most kSpillChunks
-  uint64_t end_ GUARDED_BY(mutex_) = 0;              // of the last byte that was put
+  std::set<uint64_t> unsettled_ GUARDED_BY(mutex_);              // begun, and not (or badly) ended
+  std::vector<MapEditor::Change> unspilled_ GUARDED_BY(mutex_);  // at most kSpillChunks
+  uint64_t end_ GUARDED_BY(mutex_) = 0;                          // of the last byte that was put
   uint64_t short_end_ GUARDED_BY(mutex_) =
       0;  // where a chunk of less than kChunkBytes ends; 0: none
   bool finished_ GUARDED_BY(mutex_) = false;

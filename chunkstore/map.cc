@@ -139,47 +139,4 @@ uint32_t ChunkLength(uint64_t index, uint64_t size_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(kChunkBytes, size_bytes - begin));
 }
 
-MapBuilder::MapBuilder(uint64_t size_bytes, Sink sink)
-    : size_bytes_(size_bytes), root_level_(RootLevel(size_bytes)), sink_(std::move(sink)) {
-  for (uint8_t level = 0; level <= kMaxLevel; ++level) open_[level].level = level;
-}
-
-Result<void> MapBuilder::Add(uint64_t index, const Digest256& chunk) {
-  CHECK(index < ChunkCount(size_bytes_));
-  return AddTo(0, index, chunk);
-}
-
-Result<void> MapBuilder::AddTo(uint8_t level, uint64_t number, const Digest256& id) {
-  MapPage& page = open_[level];
-  if (!page.entries.empty() && page_number_[level] != number / kFanOut) {
-    RETURN_IF_ERROR(Close(level));
-  }
-  const uint16_t slot = static_cast<uint16_t>(number % kFanOut);
-  CHECK(page.entries.empty() || page.entries.back().slot < slot);
-  page_number_[level] = number / kFanOut;
-  page.entries.push_back({slot, id});
-  return {};
-}
-
-Result<Digest256> MapBuilder::Close(uint8_t level) {
-  MapPage page = std::move(open_[level]);
-  open_[level] = MapPage{.level = level, .size_bytes = {}, .entries = {}};
-  std::string encoded = EncodePage(page);
-  const Digest256 id = base::Sha256(base::AsBytes(encoded));
-  RETURN_IF_ERROR(sink_(id, std::move(encoded), std::move(page)));
-  if (level < root_level_) {
-    RETURN_IF_ERROR(AddTo(level + 1, page_number_[level], id));
-  }
-  return id;
-}
-
-Result<Digest256> MapBuilder::Finish() {
-  for (uint8_t level = 0; level < root_level_; ++level) {
-    if (open_[level].entries.empty()) continue;
-    RETURN_IF_ERROR(Close(level));
-  }
-  open_[root_level_].size_bytes = size_bytes_;
-  return Close(root_level_);
-}
-
 }  // namespace chunkstore

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,30 +49,5 @@ uint8_t RootLevel(uint64_t size_bytes);
 constexpr uint64_t SlotSpan(uint8_t level) { return uint64_t{1} << (10 * level); }
 // Plain bytes of chunk `index`. REQUIRES: index < ChunkCount(size_bytes).
 uint32_t ChunkLength(uint64_t index, uint64_t size_bytes);
-
-// Makes the pages over chunks that come in ascending order; children come out before their parents,
-// the root last. Holds one open page a level. One thread.
-class MapBuilder {
- public:
-  // Takes a finished page with its id and encoding.
-  using Sink = std::function<base::Result<void>(const base::Digest256& id, std::string encoded,
-                                                MapPage page)>;
-  MapBuilder(uint64_t size_bytes, Sink sink);
-
-  // REQUIRES: ascending, below ChunkCount(size).
-  base::Result<void> Add(uint64_t index, const base::Digest256& chunk);
-  // The root page's id.
-  base::Result<base::Digest256> Finish();
-
- private:
-  base::Result<void> AddTo(uint8_t level, uint64_t number, const base::Digest256& id);
-  base::Result<base::Digest256> Close(uint8_t level);
-
-  uint64_t size_bytes_;
-  uint8_t root_level_;
-  Sink sink_;
-  MapPage open_[kMaxLevel + 1];
-  uint64_t page_number_[kMaxLevel + 1] = {};
-};
 
 }  // namespace chunkstore

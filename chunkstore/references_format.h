@@ -24,7 +24,7 @@
 //   h name               -> HolderRecord
 //   j token              -> Journal: an ingest or a release in flight
 // Partition "i/<token>": the chunk numbers of an ingest in flight (scratch, no harm if lost):
-//   index (big-endian)   -> id
+//   index (big-endian)   -> id, or "" for a hole
 
 namespace chunkstore {
 

@@ -69,23 +69,6 @@ TEST(Map, LevelsAndSizes) {
   EXPECT_EQ(ChunkLength(1, kChunkBytes + 7), 7u);
 }
 
-TEST(Map, BuildsChildrenBeforeParentsAndDropsEmptySubtrees) {
-  std::vector<MapPage> pages;
-  MapBuilder builder(kMaxContentBytes,
-                     [&](const base::Digest256&, std::string, MapPage page) -> base::Result<void> {
-                       pages.push_back(std::move(page));
-                       return {};
-                     });
-  for (const uint64_t index : {0, 1, 1024, 1024 * 1024, 2 * 1024 * 1024 + 1023})
-    ASSERT_OK(builder.Add(index, IdOf(index)));
-  ASSERT_OK(builder.Finish());
-  std::vector<int> levels;
-  for (const MapPage& page : pages) levels.push_back(page.level);
-  EXPECT_EQ(levels, (std::vector<int>{0, 0, 0, 1, 0, 1, 1, 2}));
-  EXPECT_EQ(pages.back().entries.size(), 3u);
-  EXPECT_EQ(pages.back().size_bytes, kMaxContentBytes);
-}
-
 // FORMAT.md, "Map page": these bytes are what a store on disk has. A change here is a new format
 // version.
 TEST(MapPage, Golden) {

@@ -5,7 +5,9 @@ quarry_test(chunk_store_test
   SOURCES
     ${dir}/chunk_store_faults_test.cc
     ${dir}/chunk_store_ingest_test.cc
+    ${dir}/chunk_store_map_editor_test.cc
     ${dir}/chunk_store_map_test.cc
+    ${dir}/chunk_store_over_test.cc
     ${dir}/chunk_store_read_test.cc
     ${dir}/chunk_store_records_test.cc
     ${dir}/chunk_store_stress_test.cc
