@@ -47,6 +47,8 @@ class Channel {
   Result<void> Write(ByteView bytes);
   // From then on nothing is waited for: kUnavailable.
   void LimitTo(Time deadline) { deadline_ = deadline; }
+  // How long it waits for a byte to move, either way.
+  void StallAfter(int64_t timeout_ms) { stall_timeout_ms_ = timeout_ms; }
   // At least one byte; 0 at the end of what the peer sends.
   Result<size_t> Read(MutableByteView into);
   // True while an idle connection can be used again: the peer has neither closed nor said anything.
@@ -66,7 +68,7 @@ class Channel {
 
   const int descriptor_;
   const std::string address_;
-  const int64_t stall_timeout_ms_;
+  int64_t stall_timeout_ms_;
   Time deadline_;
   std::unique_ptr<Tls> tls_;
 };

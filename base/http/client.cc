@@ -172,10 +172,13 @@ Result<Response> Client::Impl::Try(const ClientRequest& request, const Url& url,
     return std::move(sent).error();  // the caller's own body failed
   // A peer that has refused a large body early has answered before it stopped to read.
   std::unique_ptr<MessageParser> parser;
-  const auto stalled =
-      std::chrono::steady_clock::now() + std::chrono::milliseconds(options.stall_timeout_ms);
+  const int64_t answer_ms =
+      request.answer_timeout_ms > 0 ? request.answer_timeout_ms : options.stall_timeout_ms;
+  const auto stalled = std::chrono::steady_clock::now() + std::chrono::milliseconds(answer_ms);
+  connection.channel->StallAfter(answer_ms);
   connection.channel->LimitTo(std::min(deadline, stalled));
   Result<void> received = ReceiveHead(&connection, request.method, &parser);
+  connection.channel->StallAfter(options.stall_timeout_ms);
   connection.channel->LimitTo(deadline);
   if (!received.has_value()) {
     *retry =

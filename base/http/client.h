@@ -40,6 +40,8 @@ struct ClientRequest {
   // `body_size` is set, else chunked.
   std::function<Result<size_t>(MutableByteView)> body_source;
   std::optional<uint64_t> body_size;
+  // How long the peer may work on its answer once it has the body; 0: the stall timeout.
+  int64_t answer_timeout_ms = 0;
   // Instead of Response::body: takes the body of a 2xx answer in pieces as it arrives.
   std::function<Result<void>(ByteView)> body_sink;
 };

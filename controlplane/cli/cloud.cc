@@ -110,6 +110,9 @@ std::string Sentence(const base::http::Response& response) {
 Code CodeOfStatus(int status) {
   switch (status) {
     case 400:
+    case 405:
+    case 415:
+    case 501:
       return Code::kInvalidArgument;
     case 401:
       return Code::kUnauthenticated;

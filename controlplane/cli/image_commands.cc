@@ -69,10 +69,8 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
     PrintJson(*image);
     return kOk;
   }
-  const uint64_t size = Number(*image, "size");
-  const uint64_t sent = Number(*image, "quarry_sent_bytes");
-  fmt::print("{}  {}  {}  {}\n", Text(*image, "id"), Text(*image, "name"), base::FormatBytes(size),
-             sent == 0 && size > 0 ? "already there: 100 %, nothing was sent" : "uploaded");
+  fmt::print("{}  {}  {}  {}\n", Text(*image, "id"), Text(*image, "name"),
+             base::FormatBytes(Number(*image, "size")), PushSummary(*image));
   return kOk;
 }
 

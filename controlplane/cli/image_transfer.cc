@@ -8,9 +8,12 @@
 
 #include <fmt/format.h>
 
+#include "base/config.h"
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/uuid.h"
+#include "controlplane/cli/image_chunks.h"
+#include "controlplane/cli/image_source.h"
 #include "controlplane/cli/progress.h"
 
 namespace controlplane::cli {
@@ -124,24 +127,49 @@ Result<std::optional<Json>> FindSameContent(ApiClient& client, const std::string
 
 std::string FileName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-Result<void> UploadFile(ApiClient& client, const std::string& url, const base::File& file,
-                        uint64_t size, const std::string& title, bool quiet) {
+// Everything, through the plain Image API.
+Result<void> UploadPlainly(ApiClient& client, const std::string& url, ImageSource& source,
+                           const std::string& title, bool quiet, PushTotals* totals) {
   ProgressBar bar(title, ProgressBar::Unit::kBytes, quiet);
-  uint64_t offset = 0;
+  uint64_t sent = 0;
   ClientRequest request = Ask("PUT", url);
   request.headers.Set("Content-Type", "application/octet-stream");
-  request.body_size = size;
+  if (source.file() != nullptr) request.body_size = source.size_bytes();
   request.body_source = [&](base::MutableByteView into) -> Result<size_t> {
-    const size_t length = std::min<uint64_t>(into.size(), size - offset);
-    if (length == 0) return 0;
-    RETURN_IF_ERROR(file.ReadAt(offset, into.first(length)));
-    offset += length;
-    bar.Update(offset, size);
+    ASSIGN_OR_RETURN(const size_t length, source.Next(into));
+    sent += length;
+    bar.Update(sent, source.size_bytes());
     return length;
   };
-  RETURN_IF_ERROR(client.Call(std::move(request)));
-  bar.Finish();
-  return {};
+  Result<void> answered;
+  if (const auto response = client.Call(std::move(request)); !response.has_value()) {
+    answered = response.error();
+  }
+  totals->bytes_sent += sent;
+  totals->bytes_total = sent;
+  if (answered.has_value()) bar.Finish();
+  return answered;
+}
+
+Result<void> Upload(ApiClient& client, const std::string& images_url, const std::string& id,
+                    ImageSource& source, const std::string& name, bool quiet, PushTotals* totals) {
+  totals->bytes_total = source.size_bytes();
+  if (source.file() != nullptr) {
+    ASSIGN_OR_RETURN(const bool done,
+                     PushByChunks(client, images_url, id, source, name, quiet, totals));
+    if (done) return {};
+  }
+  return UploadPlainly(client, fmt::format("{}/{}/file", images_url, id), source, "push " + name,
+                       quiet, totals);
+}
+
+Json WithTotals(Json image, const PushTotals& totals) {
+  JsonObject& fields = image.as_object();
+  fields["bytes_total"] = totals.bytes_total;
+  fields["bytes_zero"] = totals.bytes_zero;
+  fields["bytes_already_there"] = totals.bytes_already_there;
+  fields["bytes_sent"] = totals.bytes_sent;
+  return image;
 }
 
 // Writes a download in order, leaving holes where there are zeros. One thread.
@@ -222,12 +250,10 @@ Result<std::optional<bool>> Verify(const Json& image, const base::File& file, ui
 
 }  // namespace
 
-Result<std::string> GuessDiskFormat(const std::string& path) {
-  ASSIGN_OR_RETURN(const auto file, base::SystemFiles().Open(path, base::Files::Mode::kRead));
-  ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+std::string GuessDiskFormat(base::ByteView head) {
   struct Magic {
     const char* format;
-    uint64_t offset;
+    size_t offset;
     std::string_view bytes;
   };
   static constexpr Magic kMagics[] = {
@@ -236,13 +262,17 @@ Result<std::string> GuessDiskFormat(const std::string& path) {
       {"iso", 32769, "CD001"},
   };
   for (const Magic& magic : kMagics) {
-    if (magic.offset + magic.bytes.size() > size) continue;
-    std::string found(magic.bytes.size(), '\0');
-    RETURN_IF_ERROR(
-        file->ReadAt(magic.offset, {reinterpret_cast<uint8_t*>(found.data()), found.size()}));
-    if (found == magic.bytes) return std::string(magic.format);
+    if (magic.offset + magic.bytes.size() > head.size()) continue;
+    if (base::AsText(head).substr(magic.offset, magic.bytes.size()) == magic.bytes) {
+      return magic.format;
+    }
   }
-  return std::string("raw");
+  return "raw";
+}
+
+Result<std::string> GuessDiskFormat(const std::string& path) {
+  ASSIGN_OR_RETURN(const auto source, ImageSource::Open(path));
+  return GuessDiskFormat(source->head());
 }
 
 Result<JsonArray> ListImages(ApiClient& client) { return Pages(client, ""); }
@@ -272,21 +302,19 @@ Result<void> DeleteImage(ApiClient& client, const std::string& id) {
 }
 
 Result<Json> PushImage(ApiClient& client, const std::string& path, const PushOptions& options) {
-  ASSIGN_OR_RETURN(const auto file, base::SystemFiles().Open(path, base::Files::Mode::kRead));
-  ASSIGN_OR_RETURN(const uint64_t size, file->Size());
-  const std::string name = options.name.empty() ? FileName(path) : options.name;
-  if (!options.again) {
+  ASSIGN_OR_RETURN(const auto source, ImageSource::Open(path));
+  std::string name = options.name;
+  if (name.empty()) name = path == "-" ? "stdin" : FileName(path);
+  if (!options.again && source->file() != nullptr) {
+    const uint64_t size = source->size_bytes();
     ASSIGN_OR_RETURN(std::optional<Json> same,
-                     FindSameContent(client, name, *file, size, options.quiet));
+                     FindSameContent(client, name, *source->file(), size, options.quiet));
     if (same.has_value()) {
-      same->as_object()["quarry_sent_bytes"] = 0;
-      return *std::move(same);
+      return WithTotals(*std::move(same), {.bytes_total = size, .bytes_already_there = size});
     }
   }
-  std::string disk_format = options.disk_format;
-  if (disk_format.empty()) {
-    ASSIGN_OR_RETURN(disk_format, GuessDiskFormat(path));
-  }
+  const std::string disk_format =
+      options.disk_format.empty() ? GuessDiskFormat(source->head()) : options.disk_format;
 
   ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
   ClientRequest create = Ask("POST", images_url);
@@ -298,18 +326,28 @@ Result<Json> PushImage(ApiClient& client, const std::string& path, const PushOpt
   const std::string id = base::FindString(created, "id").value_or("");
   if (!base::IsUuid(id)) return Error(Code::kIo, "the image service made an image without an id");
 
-  const std::string url = images_url + "/" + id;
-  Result<void> uploaded =
-      UploadFile(client, url + "/file", *file, size, "push " + name, options.quiet);
+  PushTotals totals;
+  const Result<void> uploaded =
+      Upload(client, images_url, id, *source, name, options.quiet, &totals);
   if (!uploaded.has_value()) {
     const Result<void> deleted = DeleteImage(client, id);
     return uploaded.error().Annotate(deleted.has_value()
                                          ? "upload failed, nothing is left of it"
                                          : fmt::format("upload failed, image {} is left", id));
   }
-  ASSIGN_OR_RETURN(Json image, client.CallJson(Ask("GET", url)));
-  image.as_object()["quarry_sent_bytes"] = size;
-  return image;
+  ASSIGN_OR_RETURN(Json image, client.CallJson(Ask("GET", images_url + "/" + id)));
+  return WithTotals(std::move(image), totals);
+}
+
+std::string PushSummary(const Json& pushed) {
+  const auto number = [&](std::string_view key) { return base::FindUint(pushed, key).value_or(0); };
+  const uint64_t data =
+      number("bytes_total") - std::min(number("bytes_total"), number("bytes_zero"));
+  const uint64_t there = number("bytes_already_there");
+  const uint64_t sent = number("bytes_sent");
+  if (data == 0) return "nothing but zeros";
+  return fmt::format("already there: {} %, {} sent", there * 100 / data,
+                     sent == 0 ? "nothing" : base::FormatBytes(sent));
 }
 
 Result<Json> PullImage(ApiClient& client, const std::string& image_name, const std::string& path,

@@ -1,0 +1,236 @@
+#include "controlplane/cli/image_chunks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "chunkstore/blob_format.h"
+#include "chunkstore/map.h"
+#include "controlplane/cli/progress.h"
+#include "imaged/chunk_wire.h"
+
+namespace controlplane::cli {
+namespace {
+
+using base::Code;
+using base::Digest256;
+using base::Error;
+using base::MutableByteView;
+using base::Result;
+using base::http::ClientRequest;
+using base::http::Response;
+using chunkstore::kChunkBytes;
+using imaged::ChunkHow;
+using imaged::ChunkList;
+
+// How often a service may take back what it agreed to (an image was deleted meanwhile) before
+// everything is sent.
+constexpr int kTries = 3;
+// The service reads what is named back from its disk before it answers.
+constexpr int64_t kAnswerMs = 60'000;
+constexpr uint64_t kAnswerBytesPerMs = 20'000;
+
+Result<Response> AskWhich(ApiClient& client, const std::string& url, const ChunkList& list) {
+  ClientRequest request;
+  request.method = "POST";
+  request.url = url;
+  request.headers.Set("Content-Type", imaged::kChunkListType);
+  request.body = imaged::EncodeChunkList(list);
+  return client.Call(std::move(request));
+}
+
+// An empty list: cheap, and answered only by a service that speaks this.
+Result<bool> IsSpoken(ApiClient& client, const std::string& url) {
+  const Result<Response> answer = AskWhich(client, url, {});
+  if (answer.has_value()) return true;
+  const Code code = answer.error().code();
+  if (code == Code::kNotFound || code == Code::kInvalidArgument) return false;
+  return answer.error();
+}
+
+Result<std::vector<bool>> AskAll(ApiClient& client, const std::string& url,
+                                 const FileChunks& chunks, PushTotals* totals) {
+  std::vector<bool> wanted;
+  for (size_t first = 0; first < chunks.ids.size(); first += imaged::kMaxListedChunks) {
+    ChunkList list{.size_bytes = chunks.size_bytes, .first = first};
+    const size_t count = std::min(imaged::kMaxListedChunks, chunks.ids.size() - first);
+    const auto begin = chunks.ids.begin() + static_cast<ptrdiff_t>(first);
+    list.ids.assign(begin, begin + static_cast<ptrdiff_t>(count));
+    totals->bytes_sent += imaged::kChunkListHeaderBytes + 32 * count;
+    ASSIGN_OR_RETURN(const Response answer, AskWhich(client, url, list));
+    Result<std::vector<bool>> some = imaged::DecodeWanted(answer.body, list);
+    if (!some.has_value()) return some.error().Annotate("the list of wanted chunks");
+    wanted.insert(wanted.end(), some->begin(), some->end());
+  }
+  return wanted;
+}
+
+// The file's bytes in these chunks, which are no holes.
+uint64_t BytesOf(const FileChunks& chunks, const std::vector<bool>& which) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < which.size(); ++i) {
+    if (which[i]) bytes += chunkstore::ChunkLength(i, chunks.size_bytes);
+  }
+  return bytes;
+}
+
+Result<void> Send(ApiClient& client, const std::string& url, const ImageSource& source,
+                  const FileChunks& chunks, const std::vector<bool>& wanted,
+                  const std::string& name, bool quiet, PushTotals* totals) {
+  ChunkStreamBody body(source, chunks, wanted);
+  const uint64_t skipped = chunks.size_bytes - BytesOf(chunks, wanted);
+  const uint64_t data = chunks.size_bytes - chunks.zero_bytes;
+  const std::string note =
+      data == 0 ? "" : fmt::format("already there: {} %", totals->bytes_already_there * 100 / data);
+  ProgressBar bar("push " + name, ProgressBar::Unit::kBytes, quiet);
+  bar.Update(skipped, chunks.size_bytes, note);
+  ClientRequest request;
+  request.method = "PUT";
+  request.url = url;
+  request.headers.Set("Content-Type", imaged::kChunkStreamType);
+  request.body_size = body.size_bytes();
+  request.answer_timeout_ms =
+      kAnswerMs + static_cast<int64_t>(chunks.size_bytes / kAnswerBytesPerMs);
+  request.body_source = [&](MutableByteView into) -> Result<size_t> {
+    ASSIGN_OR_RETURN(const size_t count, body.Fill(into));
+    totals->bytes_sent += count;
+    bar.Update(skipped + body.file_bytes(), chunks.size_bytes, note);
+    return count;
+  };
+  RETURN_IF_ERROR(client.Call(std::move(request)));
+  bar.Finish();
+  return {};
+}
+
+}  // namespace
+
+Result<FileChunks> HashChunks(const ImageSource& source,
+                              const std::function<void(uint64_t done)>& progress) {
+  FileChunks chunks;
+  chunks.size_bytes = source.size_bytes();
+  chunks.ids.resize(chunkstore::ChunkCount(chunks.size_bytes));
+  base::Buffer buffer(kChunkBytes);
+  uint64_t data_at = 0;  // nothing but holes before
+  for (size_t i = 0; i < chunks.ids.size(); ++i) {
+    const uint64_t offset = i * kChunkBytes;
+    const uint32_t length = chunkstore::ChunkLength(i, chunks.size_bytes);
+    const MutableByteView bytes = buffer.view().first(length);
+    if (data_at < offset + length) data_at = source.NextData(std::max(offset, data_at));
+    bool zero = data_at >= offset + length;
+    if (!zero) {
+      const Result<void> read = source.file()->ReadAt(offset, bytes);
+      if (!read.has_value()) {
+        if (read.error().code() == Code::kCorruption) return ChangedMeanwhile("it is shorter now");
+        return read.error();
+      }
+      zero = base::IsZero(bytes);
+    }
+    if (zero) {
+      chunks.zero_bytes += length;
+    } else {
+      chunks.ids[i] = base::Sha256(bytes);
+    }
+    progress(offset + length);
+  }
+  return chunks;
+}
+
+ChunkStreamBody::ChunkStreamBody(const ImageSource& source, const FileChunks& chunks,
+                                 const std::vector<bool>& sent)
+    : source_(source),
+      chunks_(chunks),
+      sent_(sent),
+      text_(imaged::EncodeChunkStreamHeader(chunks.size_bytes)),
+      chunk_(kChunkBytes) {
+  CHECK(sent.size() == chunks.ids.size());
+  size_bytes_ = text_.size() + imaged::kChunkEntryBytes * sent.size() + BytesOf(chunks, sent);
+  piece_ = base::AsBytes(text_);
+}
+
+Result<size_t> ChunkStreamBody::Fill(MutableByteView into) {
+  if (piece_.empty()) RETURN_IF_ERROR(Refill());
+  const size_t count = std::min(into.size(), piece_.size());
+  std::copy_n(piece_.begin(), count, into.begin());
+  if (from_file_) file_bytes_ += count;
+  piece_ = piece_.subspan(count);
+  out_bytes_ += count;
+  // The service has not got all of it yet: an error leaves nothing behind there.
+  if (count > 0 && out_bytes_ == size_bytes_) RETURN_IF_ERROR(source_.CheckUnchanged());
+  return count;
+}
+
+Result<void> ChunkStreamBody::Refill() {
+  while (next_ < sent_.size()) {
+    if (next_ == entries_end_) {
+      AppendEntries();
+      return {};
+    }
+    if (sent_[next_]) return LoadChunk();
+    ++next_;
+  }
+  return {};
+}
+
+void ChunkStreamBody::AppendEntries() {
+  text_.clear();
+  entries_end_ = std::min<uint64_t>(next_ + imaged::kChunksOfBatch, sent_.size());
+  for (uint64_t i = next_; i < entries_end_; ++i) {
+    const Digest256& id = chunks_.ids[i];
+    const ChunkHow how = imaged::IsHole(id) ? ChunkHow::kHole
+                         : sent_[i]         ? ChunkHow::kSent
+                                            : ChunkHow::kNamed;
+    imaged::AppendChunkEntry(&text_, {how, id});
+  }
+  piece_ = base::AsBytes(text_);
+  from_file_ = false;
+}
+
+Result<void> ChunkStreamBody::LoadChunk() {
+  const MutableByteView bytes =
+      chunk_.view().first(chunkstore::ChunkLength(next_, chunks_.size_bytes));
+  const Result<void> read = source_.file()->ReadAt(next_ * kChunkBytes, bytes);
+  if (!read.has_value() && read.error().code() != Code::kCorruption) return read.error();
+  if (!read.has_value() || base::Sha256(bytes) != chunks_.ids[next_]) {
+    return ChangedMeanwhile(fmt::format("at its byte {} or after", next_ * kChunkBytes));
+  }
+  piece_ = bytes;
+  from_file_ = true;
+  ++next_;
+  return {};
+}
+
+Result<bool> PushByChunks(ApiClient& client, const std::string& images_url,
+                          const std::string& image_id, const ImageSource& source,
+                          const std::string& name, bool quiet, PushTotals* totals) {
+  const std::string service_url = images_url.substr(0, images_url.rfind('/'));
+  const std::string wanted_url = fmt::format("{}/quarry/images/{}/wanted", service_url, image_id);
+  ASSIGN_OR_RETURN(const bool spoken, IsSpoken(client, wanted_url));
+  if (!spoken) return false;
+
+  ProgressBar bar("hash " + name, ProgressBar::Unit::kBytes, quiet);
+  ASSIGN_OR_RETURN(const FileChunks chunks, HashChunks(source, [&](uint64_t done) {
+                     bar.Update(done, source.size_bytes());
+                   }));
+  bar.Finish();
+  RETURN_IF_ERROR(source.CheckUnchanged());
+
+  const std::string file_url = fmt::format("{}/{}/file", images_url, image_id);
+  for (int tried = 0; tried < kTries; ++tried) {
+    ASSIGN_OR_RETURN(std::vector<bool> wanted, AskAll(client, wanted_url, chunks, totals));
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (imaged::IsHole(chunks.ids[i])) wanted[i] = false;
+    }
+    totals->bytes_zero = chunks.zero_bytes;
+    totals->bytes_already_there = chunks.size_bytes - chunks.zero_bytes - BytesOf(chunks, wanted);
+    const Result<void> sent = Send(client, file_url, source, chunks, wanted, name, quiet, totals);
+    if (sent.has_value()) return true;
+    if (sent.error().code() != Code::kConflict) return sent.error();
+  }
+  totals->bytes_zero = 0;
+  totals->bytes_already_there = 0;
+  return false;
+}
+
+}  // namespace controlplane::cli

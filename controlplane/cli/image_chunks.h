@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/result.h"
+#include "controlplane/cli/cloud.h"
+#include "controlplane/cli/image_source.h"
+
+// The client's side of an upload that sends only what the service lacks (imaged/API.md, "Chunk
+// transfer"; the bytes are in imaged/chunk_wire.h).
+
+namespace controlplane::cli {
+
+// What a push moved. The image's bytes are zeros, were there already, or had to be sent.
+struct PushTotals {
+  uint64_t bytes_total = 0;
+  uint64_t bytes_zero = 0;
+  uint64_t bytes_already_there = 0;
+  uint64_t bytes_sent = 0;  // of all request bodies, lists of ids and repeated tries included
+};
+
+// A file's chunks by their ids; IsHole for those of zeros. Reads what is not a hole of the file
+// system. `progress` hears how far it is.
+struct FileChunks {
+  uint64_t size_bytes = 0;
+  uint64_t zero_bytes = 0;
+  std::vector<base::Digest256> ids;
+};
+base::Result<FileChunks> HashChunks(const ImageSource& source,
+                                    const std::function<void(uint64_t done)>& progress);
+
+// The body of PUT .../file that names all chunks but those in `sent`. Checks that what it sends is
+// what was hashed, and at its end that the file is as it was: kCancelled. One thread; borrows all.
+class ChunkStreamBody {
+ public:
+  ChunkStreamBody(const ImageSource& source, const FileChunks& chunks,
+                  const std::vector<bool>& sent);
+
+  uint64_t size_bytes() const { return size_bytes_; }
+  uint64_t file_bytes() const { return file_bytes_; }  // of the file, in what came out so far
+  // 0 at the end.
+  base::Result<size_t> Fill(base::MutableByteView into);
+
+ private:
+  base::Result<void> Refill();
+  base::Result<void> LoadChunk();
+  void AppendEntries();
+
+  const ImageSource& source_;
+  const FileChunks& chunks_;
+  const std::vector<bool>& sent_;
+  uint64_t size_bytes_ = 0;
+  uint64_t out_bytes_ = 0;
+  uint64_t file_bytes_ = 0;
+  uint64_t next_ = 0;  // chunk
+  uint64_t entries_end_ = 0;
+  std::string text_;
+  base::Buffer chunk_;
+  base::ByteView piece_;  // of text_ or chunk_: what comes out next
+  bool from_file_ = false;
+};
+
+// Uploads the file's bytes into a queued image, by its ids. False if the service does not know how
+// (Glance does not), or refuses what it had agreed to several times: upload them plainly then.
+// Adds what it moved to `totals` in any case. `images_url` is .../v2/images.
+base::Result<bool> PushByChunks(ApiClient& client, const std::string& images_url,
+                                const std::string& image_id, const ImageSource& source,
+                                const std::string& name, bool quiet, PushTotals* totals);
+
+}  // namespace controlplane::cli
