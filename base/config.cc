@@ -71,6 +71,13 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+std::string_view SectionOf(std::string_view name) {
+  const size_t dot = name.find('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+}
+
+std::string_view WithoutSection(std::string_view name) { return name.substr(name.find('.') + 1); }
+
 // The file's own syntax is read here because Boost's reader cuts a value at '#' without a word, and
 // a password may well hold one.
 Result<std::vector<RawValue>> ReadConfigText(std::string_view text, const std::string& path) {
@@ -136,11 +143,13 @@ Result<CommandLine> ReadCommandLine(const std::vector<std::string>& args,
       }
       const std::string& word = option.value.front();
       if (word.size() > 1 && word.front() == '-') {
-        return Error(Code::kInvalidArgument,
-                     "unknown option '" + word + "' on the command line; --help lists all");
+        return Error(Code::kInvalidArgument, "unknown option '" + word + "'; --help lists all");
       }
       found.positional.push_back(word);
     }
+  } catch (const po::invalid_command_line_syntax& error) {
+    return Error(Code::kInvalidArgument,
+                 fmt::format("{} needs a value", FlagName(error.get_option_name().substr(2))));
   } catch (const po::error& error) {
     return Error(Code::kInvalidArgument, std::string("command line: ") + error.what());
   }
@@ -249,11 +258,21 @@ struct ConfigBuilder::Impl {
     std::string help;
     std::string fallback;
     bool secret = false;
-    bool flag = false;  // may stand without a value
+    bool flag = false;    // may stand without a value
+    bool hidden = false;  // not for this command
     std::string source = "default";
     std::shared_ptr<void> option;
     std::function<Result<void>(std::string_view)> set;
     std::function<std::string()> show;
+
+    std::string HelpText() const {
+      std::string text =
+          secret ? fmt::format("  {} (environment or file only)\n", EnvironmentName(name))
+                 : fmt::format("  {}{}\n", FlagName(name), flag ? "" : "=" + type);
+      text += fmt::format("      {}", help);
+      if (!fallback.empty() && fallback != "false") text += fmt::format(" [default: {}]", fallback);
+      return text + '\n';
+    }
   };
 
   std::vector<Entry> entries;
@@ -285,16 +304,23 @@ struct ConfigBuilder::Impl {
     return nullptr;
   }
 
-  Error UnknownKey(const std::string& key, const std::string& source) const {
-    const Entry* closest = &entries.front();
+  // ", did you mean 'name'" in the form that `form` gives to a name; or nothing.
+  template <typename Form>
+  std::string Guess(const std::string& word, Form form) const {
+    std::vector<std::string> candidates;
     for (const Entry& entry : entries)
-      if (EditDistance(key, entry.name) < EditDistance(key, closest->name)) closest = &entry;
+      if (!entry.hidden) candidates.push_back(form(entry.name));
+    const std::optional<std::string> closest = ClosestTo(word, candidates);
+    return closest.has_value() ? fmt::format("; did you mean '{}'?", *closest) : ";";
+  }
+
+  Error UnknownKey(const std::string& key, const std::string& source) const {
     // In the form in which it stands there.
     const bool flag = source == "command line";
-    return Error(Code::kInvalidArgument,
-                 fmt::format("unknown option '{}' ({}); did you mean '{}'? --help lists all",
-                             flag ? FlagName(key) : key, source,
-                             flag ? FlagName(closest->name) : closest->name));
+    const auto form = [flag](const std::string& name) { return flag ? FlagName(name) : name; };
+    const std::string shown = form(key);
+    return Error(Code::kInvalidArgument, fmt::format("unknown option '{}' ({}){} --help lists all",
+                                                     shown, source, Guess(shown, form)));
   }
 
   Result<void> Apply(const RawValue& raw) {
@@ -307,7 +333,7 @@ struct ConfigBuilder::Impl {
     return {};
   }
 
-  Result<void> ApplyFile(const std::string& path) {
+  Result<void> ApplyFile(const std::string& path, Unknown unknown) {
     ASSIGN_OR_RETURN(std::string text, ReadWholeFile(path, kMaxConfigFileBytes));
     ASSIGN_OR_RETURN(std::vector<RawValue> values, ReadConfigText(text, path));
     std::map<std::string, std::string> seen;
@@ -322,35 +348,29 @@ struct ConfigBuilder::Impl {
                      fmt::format("option '{}' stands twice: {} and {}; remove one", raw.key,
                                  first->second, raw.source));
       }
+      if (unknown == Unknown::kIgnore && FindEntry(raw.key) == nullptr) continue;
       RETURN_IF_ERROR(Apply(raw));
     }
     return {};
   }
 
   Result<std::vector<RawValue>> ReadEnvironment(
-      const std::map<std::string, std::string>& environment) const {
+      const std::map<std::string, std::string>& environment, Unknown unknown) const {
     std::map<std::string, std::string> keys;  // by the variable's name
     for (const Entry& entry : entries) keys[EnvironmentName(entry.name)] = entry.name;
     std::vector<RawValue> values;
     for (const auto& [name, text] : environment) {
       if (!name.starts_with(kEnvironmentPrefix)) continue;
       auto key = keys.find(name);
-      if (key == keys.end()) return UnknownVariable(name);
+      if (key == keys.end() && unknown == Unknown::kIgnore) continue;
+      if (key == keys.end()) {
+        return Error(Code::kInvalidArgument,
+                     fmt::format("unknown option '{}' in the environment{} --help lists all", name,
+                                 Guess(name, EnvironmentName)));
+      }
       values.push_back({key->second, text, "environment " + name});
     }
     return values;
-  }
-
-  Error UnknownVariable(const std::string& name) const {
-    std::string closest = EnvironmentName(entries.front().name);
-    for (const Entry& entry : entries) {
-      std::string candidate = EnvironmentName(entry.name);
-      if (EditDistance(name, candidate) < EditDistance(name, closest)) closest = candidate;
-    }
-    return Error(Code::kInvalidArgument,
-                 fmt::format("unknown option '{}' in the environment; did you mean '{}'? --help "
-                             "lists all",
-                             name, closest));
   }
 
   Result<CommandLine> ParseCommandLine(const std::vector<std::string>& args) {
@@ -363,6 +383,12 @@ struct ConfigBuilder::Impl {
     ASSIGN_OR_RETURN(CommandLine found, ReadCommandLine(args, known, flags));
     for (const RawValue& raw : found.values) {
       const Entry* entry = FindEntry(raw.key);
+      if (entry != nullptr && entry->hidden) {
+        return Error(Code::kInvalidArgument,
+                     fmt::format("'{}' is a setting that this command has no use for; --help lists "
+                                 "those it has",
+                                 FlagName(raw.key)));
+      }
       if (entry == nullptr || !entry->secret) continue;
       return Error(Code::kInvalidArgument,
                    fmt::format("option '{}' is a secret, and other users of this machine can see a "
@@ -446,15 +472,27 @@ ConfigBuilder::Option<std::vector<std::string>>& ConfigBuilder::List(
                         [](const std::vector<std::string>& value) { return Join(value, ","); });
 }
 
+void ConfigBuilder::HideAllBut(const std::vector<std::string>& names) {
+  for (const std::string& name : names) CHECK(impl_->FindEntry(name) != nullptr);
+  for (Impl::Entry& entry : impl_->entries)
+    entry.hidden = std::find(names.begin(), names.end(), entry.name) == names.end();
+}
+
+bool ConfigBuilder::hides_some() const {
+  return std::any_of(impl_->entries.begin(), impl_->entries.end(),
+                     [](const Impl::Entry& entry) { return entry.hidden; });
+}
+
 Result<void> ConfigBuilder::Parse(const std::vector<std::string>& args,
-                                  const std::map<std::string, std::string>& environment) {
+                                  const std::map<std::string, std::string>& environment,
+                                  Unknown unknown) {
   CHECK(!impl_->parsed);
   impl_->parsed = true;
   impl_->help_wanted = WantsHelp(args);
   if (impl_->help_wanted) return {};
 
   ASSIGN_OR_RETURN(CommandLine command_line, impl_->ParseCommandLine(args));
-  ASSIGN_OR_RETURN(std::vector<RawValue> variables, impl_->ReadEnvironment(environment));
+  ASSIGN_OR_RETURN(std::vector<RawValue> variables, impl_->ReadEnvironment(environment, unknown));
   impl_->positional = std::move(command_line.positional);
 
   // Weakest first, so that the strongest is what stays; but where the file is must be known before
@@ -463,7 +501,8 @@ Result<void> ConfigBuilder::Parse(const std::vector<std::string>& args,
   for (const auto* values : {&variables, &command_line.values})
     for (const RawValue& raw : *values)
       if (raw.key == "config") path = raw.text;
-  if (!path.empty()) RETURN_IF_ERROR(impl_->ApplyFile(path).Annotate("configuration file"));
+  if (!path.empty())
+    RETURN_IF_ERROR(impl_->ApplyFile(path, unknown).Annotate("configuration file"));
   for (const auto* values : {&variables, &command_line.values})
     for (const RawValue& raw : *values) RETURN_IF_ERROR(impl_->Apply(raw));
   return {};
@@ -474,18 +513,21 @@ const std::vector<std::string>& ConfigBuilder::positional() const { return impl_
 bool ConfigBuilder::help_wanted() const { return impl_->help_wanted; }
 
 std::string ConfigBuilder::HelpText() const {
-  std::string text = "Options (command line > environment > file > default):\n";
+  std::vector<std::string_view> sections{""};
+  std::map<std::string_view, std::string> texts;
   for (const Impl::Entry& entry : impl_->entries) {
-    if (entry.secret) {
-      text += fmt::format("  {} (environment or file only)\n", EnvironmentName(entry.name));
-    } else {
-      text += fmt::format("  {}={}\n", FlagName(entry.name), entry.type);
-    }
-    text += fmt::format("      {}", entry.help);
-    if (!entry.fallback.empty()) text += fmt::format(" [default: {}]", entry.fallback);
-    text += '\n';
+    if (entry.hidden) continue;
+    const std::string_view section = SectionOf(entry.name);
+    if (std::find(sections.begin(), sections.end(), section) == sections.end())
+      sections.push_back(section);
+    texts[section] += entry.HelpText();
   }
-  text += "  --help\n      this text\n";
+  std::string text = "Options (command line > environment > file > default):\n";
+  for (const std::string_view section : sections) {
+    if (!section.empty()) text += fmt::format("\n{}:\n", section);
+    text += texts[section];
+    if (section.empty()) text += "  --help\n      this text\n";
+  }
   return text;
 }
 
@@ -497,6 +539,24 @@ std::string ConfigBuilder::Describe() const {
 }
 
 size_t ConfigBuilder::option_count() const { return impl_->entries.size(); }
+
+// Near is what differs in a third of its letters at most. The section in front of a name may be
+// left out.
+std::optional<std::string> ClosestTo(std::string_view word,
+                                     const std::vector<std::string>& candidates) {
+  std::optional<std::string> closest;
+  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
+  const std::string_view bare = word.starts_with("--") ? word.substr(2) : word;
+  for (const std::string& candidate : candidates) {
+    const size_t distance =
+        std::min(EditDistance(word, candidate), EditDistance(bare, WithoutSection(candidate)));
+    if (distance < least) {
+      least = distance;
+      closest = candidate;
+    }
+  }
+  return closest;
+}
 
 std::map<std::string, std::string> QuarryEnvironment() {
   std::map<std::string, std::string> found;

@@ -21,9 +21,10 @@
 // An option marked secret is refused on the command line (others can see it) and never printed.
 //
 //   ConfigBuilder options;
-//   auto& listen = options.String("listen", "127.0.0.1:9696", "HOST:PORT to serve on; port 0 picks
-//   a free one"); auto& cache = options.Bytes("cache.memory", 256 * kMiB, "decoded blocks kept in
-//   memory"); RETURN_IF_ERROR(options.Parse(args, environment)); Use(*listen);
+//   auto& listen = options.String("listen", "127.0.0.1:9696", "HOST:PORT to serve on");
+//   auto& cache = options.Bytes("cache.memory", 256 * kMiB, "for decoded blocks");
+//   RETURN_IF_ERROR(options.Parse(args, environment));
+//   Use(*listen);
 
 namespace base {
 
@@ -60,15 +61,27 @@ class ConfigBuilder {
   Option<std::vector<std::string>>& List(const std::string& name, std::vector<std::string> fallback,
                                          const std::string& help);  // comma-separated
 
+  // For a command that shares its file and variables with others but uses only these of the options
+  // declared so far: the rest may still stand in file and environment, but the command line refuses
+  // them and HelpText does not show them.
+  void HideAllBut(const std::vector<std::string>& names);
+
+  bool hides_some() const;
+
+  // What becomes of a variable or a key of the file that no option is declared for.
+  enum class Unknown { kRefuse, kIgnore };
+
   // Reads all sources. `args` without the program's name; what is no option is kept as
   // positional(). The file is the one named by --config or QUARRY_CONFIG, if any. Once.
   Result<void> Parse(const std::vector<std::string>& args,
-                     const std::map<std::string, std::string>& environment);
+                     const std::map<std::string, std::string>& environment,
+                     Unknown unknown = Unknown::kRefuse);
 
   const std::vector<std::string>& positional() const;
   // True if --help stood on the command line: Parse then succeeds without looking at anything else.
   bool help_wanted() const;
-  // All options with types, defaults and help, in order of declaration.
+  // All options that are not hidden, with types, defaults and help: in order of declaration, those
+  // of one section ("store.") together below its name.
   std::string HelpText() const;
   // "name = value  # from file" a line; secrets as "***". For the log at start.
   std::string Describe() const;
@@ -78,6 +91,10 @@ class ConfigBuilder {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// The candidate that `word` was most likely meant to be; nothing if none is near enough to offer.
+std::optional<std::string> ClosestTo(std::string_view word,
+                                     const std::vector<std::string>& candidates);
 
 // The process's environment, only the QUARRY_ ones.
 std::map<std::string, std::string> QuarryEnvironment();

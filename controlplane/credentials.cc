@@ -1,6 +1,11 @@
 #include "controlplane/credentials.h"
 
+#include <array>
+
 #include <fmt/format.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/coding.h"
 #include "base/files.h"
@@ -65,6 +70,24 @@ void RemoveEndpoint(const std::string& data_dir) {
   if (!removed.has_value() && removed.error().code() != base::Code::kNotFound) {
     LOG(kWarn, "quarry", "{}", removed.error().ToString());
   }
+}
+
+base::Error ExplainDenied(base::Error error, const std::string& data_dir) {
+  struct stat info{};
+  if (error.code() != base::Code::kIo || geteuid() == 0) return error;
+  if (stat(data_dir.c_str(), &info) != 0 || info.st_uid == geteuid()) return error;
+  passwd entry{};
+  passwd* found = nullptr;
+  std::array<char, 4096> buffer{};
+  getpwuid_r(info.st_uid, &entry, buffer.data(), buffer.size(), &found);
+  const std::string owner =
+      found != nullptr ? std::string(found->pw_name) : fmt::format("#{}", info.st_uid);
+  return base::Error(
+      base::Code::kPermissionDenied,
+      fmt::format(
+          "{0}: {1} belongs to user {2}. Run this as that user (sudo -u '{2}' ...), or name "
+          "a directory of your own with --data-dir",
+          error.message(), data_dir, owner));
 }
 
 }  // namespace controlplane

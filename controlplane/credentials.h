@@ -23,4 +23,8 @@ base::Result<void> WriteCredentials(const std::string& data_dir, const std::stri
 // Takes DIR/endpoint away: nobody serves here any more.
 void RemoveEndpoint(const std::string& data_dir);
 
+// The error of a file of the directory that is somebody else's, with whose it is and what to do
+// (kPermissionDenied); any other error as it is.
+base::Error ExplainDenied(base::Error error, const std::string& data_dir);
+
 }  // namespace controlplane

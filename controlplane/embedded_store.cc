@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "chunkstore/local/local_blob_store.h"
 #include "chunkstore/local/local_meta_store.h"
+#include "controlplane/credentials.h"
 
 namespace controlplane {
 
@@ -53,7 +54,8 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   const std::string& dir = *settings.data_dir;
   if (purpose != Purpose::kServe) {
     const Result<base::FileInfo> blobs = files.Stat(dir + "/blobs");
-    if (!blobs.has_value() && blobs.error().code() != Code::kNotFound) return blobs.error();
+    if (!blobs.has_value() && blobs.error().code() != Code::kNotFound)
+      return ExplainDenied(blobs.error(), dir);
     if (!blobs.has_value()) {
       return Error(Code::kNotFound,
                    fmt::format("{} is no data directory of Quarry; name one with --data-dir", dir));
@@ -63,7 +65,9 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   if (purpose != Purpose::kRebuild) RETURN_IF_ERROR(CheckIndex(files, dir));
 
   auto store = std::make_unique<EmbeddedStore>();
-  ASSIGN_OR_RETURN(store->blobs, chunkstore::local::LocalBlobStore::Open(files, dir));
+  auto blobs = chunkstore::local::LocalBlobStore::Open(files, dir);
+  if (!blobs.has_value()) return ExplainDenied(std::move(blobs).error(), dir);
+  store->blobs = *std::move(blobs);
   ASSIGN_OR_RETURN(store->meta, chunkstore::local::OpenLocalMetaStore(dir + "/meta", {}));
   chunkstore::ChunkStoreOptions options;
   options.compression_level = static_cast<int>(*settings.store_compression_level);

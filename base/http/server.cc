@@ -16,6 +16,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
 #include <pthread.h>
 
 #include "base/async/gate.h"
@@ -47,8 +48,11 @@ struct Loop {
 
 Result<tcp::endpoint> ParseListen(const std::string& listen) {
   const size_t colon = listen.rfind(':');
-  const Error bad(Code::kInvalidArgument,
-                  "listen address \"" + listen + "\" is not HOST:PORT with a numeric address");
+  const Error bad(
+      Code::kInvalidArgument,
+      "can't listen on \"" + listen +
+          "\": write ADDRESS:PORT, as in 127.0.0.1:9696, 0.0.0.0:9696 (every address of "
+          "this machine) or [::1]:0 (any free port); names but localhost are not taken");
   if (colon == std::string::npos) return bad;
   std::string host = listen.substr(0, colon);
   const std::string port = listen.substr(colon + 1);
@@ -62,6 +66,22 @@ Result<tcp::endpoint> ParseListen(const std::string& listen) {
   const asio::ip::address address = asio::ip::make_address(host, error);
   if (error || number > 65535) return bad;
   return tcp::endpoint(address, static_cast<uint16_t>(number));
+}
+
+// What can be done about a failure to listen; empty where the system's own words say it.
+std::string ListenAdvice(const tcp::endpoint& endpoint, const boost::system::error_code& error) {
+  if (error == asio::error::address_in_use) {
+    return fmt::format(
+        ": another process has port {}; stop it, or listen on another port (port 0: any free one)",
+        endpoint.port());
+  }
+  if (error == asio::error::access_denied) {
+    return fmt::format(": port {} is for root; take one from 1024 up", endpoint.port());
+  }
+  if (error == boost::system::errc::address_not_available) {
+    return ": that is no address of this machine; `ip address` lists those it has";
+  }
+  return "";
 }
 
 class ServerImpl final : public Server {
@@ -104,8 +124,8 @@ Result<void> ServerImpl::Listen() {
   if (!error) acceptor_->bind(endpoint, error);
   if (!error) acceptor_->listen(tcp::acceptor::max_listen_connections, error);
   if (error) {
-    return Error(Code::kUnavailable,
-                 "can't listen on " + context_.options.listen + ": " + error.message());
+    return Error(Code::kUnavailable, "can't listen on " + context_.options.listen + ": " +
+                                         error.message() + ListenAdvice(endpoint, error));
   }
   address_ = EndpointText(acceptor_->local_endpoint(error));
   return {};

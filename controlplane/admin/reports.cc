@@ -175,8 +175,15 @@ std::string DescribeHolderStats(const Json& stats) {
   line(
       "unique", Size(stats, "unique_bytes"),
       fmt::format("would be freed with it ({} as stored)", Size(stats, "unique_compressed_bytes")));
-  line("shared", Size(stats, "shared_bytes"), "also in others");
-  text += fmt::format("shared with: {}\n", Joined(base::Find(stats, "shared_with")));
+  const Json* others = base::Find(stats, "shared_with");
+  const size_t count = others != nullptr && others->is_array() ? others->as_array().size() : 0;
+  line("shared", Size(stats, "shared_bytes"),
+       count == 0 ? "in no other"
+                  : fmt::format("also in {} other{}:", count, count == 1 ? "" : "s"));
+  for (size_t i = 0; i < count; ++i) {
+    const Json& other = others->as_array()[i];
+    text += fmt::format("{:26}{}\n", "", other.is_string() ? base::View(other.get_string()) : "");
+  }
   return text;
 }
 

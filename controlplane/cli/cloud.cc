@@ -8,6 +8,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "base/files.h"
+#include "controlplane/credentials.h"
 
 namespace controlplane::cli {
 namespace {
@@ -50,7 +51,9 @@ Result<Cloud> ReadCloudsFile(const std::string& path, const std::string& name) {
     if (!entry || !entry["auth"]) {
       return Error(Code::kNotFound, fmt::format("{} has no cloud '{}'", path, name));
     }
-    return FromYaml(entry);
+    Cloud cloud = FromYaml(entry);
+    cloud.source = fmt::format("cloud '{}' in {}", name, path);
+    return cloud;
   } catch (const YAML::Exception& exception) {
     return Error(Code::kInvalidArgument, fmt::format("{}: {}", path, exception.what()));
   }
@@ -77,6 +80,7 @@ std::optional<Cloud> CloudOfEnvironment() {
   cloud.project = Env("OS_PROJECT_NAME");
   cloud.project_domain = Env("OS_PROJECT_DOMAIN_NAME", cloud.project_domain);
   cloud.region = Env("OS_REGION_NAME");
+  cloud.source = "OS_AUTH_URL and its family";
   return cloud;
 }
 
@@ -148,6 +152,26 @@ base::Json LoginBody(const Cloud& cloud) {
   return base::JsonObject{{"auth", std::move(auth)}};
 }
 
+Error Unreachable(const Cloud& cloud, const Error& error) {
+  return Error(
+      error.code(),
+      fmt::format("nobody to log in at: {}\n"
+                  "  tried {} (from {})\n"
+                  "  `quarry serve --data-dir DIR` starts a service on this machine; --cloud, "
+                  "OS_CLOUD or --data-dir name another",
+                  error.message(), cloud.auth_url, cloud.source));
+}
+
+// What Keystone says of a wrong password is that a login is needed.
+Error LoginRefused(const Cloud& cloud, const base::http::Response& response) {
+  const std::string why = response.status == 401
+                              ? "that user, password or project is not known there, or not any more"
+                              : fmt::format("{} (HTTP {})", Sentence(response), response.status);
+  return Error(CodeOfStatus(response.status),
+               fmt::format("logging in at {} as '{}' (from {}): {}", cloud.auth_url, cloud.username,
+                           cloud.source, why));
+}
+
 std::string WithoutSlash(std::string url) {
   while (url.ends_with('/')) url.pop_back();
   return url;
@@ -156,7 +180,16 @@ std::string WithoutSlash(std::string url) {
 }  // namespace
 
 Result<Cloud> CloudOfDataDir(const std::string& data_dir) {
-  return ReadCloudsFile(data_dir + "/clouds.yaml", "quarry");
+  const std::string path = data_dir + "/clouds.yaml";
+  Result<Cloud> cloud = ReadCloudsFile(path, "quarry");
+  if (cloud.has_value()) return cloud;
+  if (cloud.error().code() == Code::kNotFound && !base::SystemFiles().Stat(path).has_value()) {
+    return Error(
+        Code::kNotFound,
+        fmt::format("there is no {}: `quarry serve --data-dir {}` makes it at its first start",
+                    path, data_dir));
+  }
+  return ExplainDenied(std::move(cloud).error(), data_dir);
 }
 
 Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir) {
@@ -195,12 +228,10 @@ Result<void> ApiClient::LogIn() {
   request.url = WithoutSlash(cloud_.auth_url) + "/auth/tokens";
   request.headers.Set("Content-Type", "application/json");
   request.body = base::ToText(LoginBody(cloud_));
-  ASSIGN_OR_RETURN(const base::http::Response response, client_.Do(request));
-  if (response.status != 201) {
-    return Error(CodeOfStatus(response.status),
-                 fmt::format("logging in at {} as {}: {}", cloud_.auth_url, cloud_.username,
-                             Sentence(response)));
-  }
+  const Result<base::http::Response> answer = client_.Do(request);
+  if (!answer.has_value()) return Unreachable(cloud_, answer.error());
+  const base::http::Response& response = *answer;
+  if (response.status != 201) return LoginRefused(cloud_, response);
   token_ = response.headers.Get("X-Subject-Token");
   ASSIGN_OR_RETURN(const base::Json body, base::ParseJson(response.body));
   endpoints_.clear();

@@ -24,6 +24,7 @@ struct Cloud {
   std::string project;
   std::string project_domain = "Default";
   std::string region;
+  std::string source;  // where this was found: "quarry-data/clouds.yaml", "OS_AUTH_URL"
 };
 
 // If a directory is named and no cloud: the clouds.yaml that `quarry serve` wrote there. Else, in
@@ -39,7 +40,8 @@ base::Result<Cloud> CloudOfDataDir(const std::string& data_dir);
 // A session with a cloud: a token and its catalog. One thread.
 class ApiClient {
  public:
-  // Logs in. kUnauthenticated, kUnavailable.
+  // Logs in. kUnauthenticated, kUnavailable; the message says what was tried, and where that was
+  // taken from.
   static base::Result<std::unique_ptr<ApiClient>> Login(const Cloud& cloud);
 
   // The public endpoint of a service type ("image"), without a slash at the end. kNotFound.

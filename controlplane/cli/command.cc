@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include <fmt/format.h>
 
 namespace controlplane::cli {
 namespace {
 
-constexpr std::string_view kVersion = "0.1.0";
+constexpr std::string_view kVersion = QUARRY_VERSION;  // of CMake's project()
 
 std::string Usage() {
   std::string text =
@@ -23,6 +24,50 @@ std::string Usage() {
   return text;
 }
 
+bool IsGroup(std::string_view word) {
+  return std::ranges::any_of(Commands(), [&](const Command& command) {
+    return command.name.substr(0, command.name.find(' ')) == word &&
+           command.name.size() > word.size();
+  });
+}
+
+// The commands that begin with one word: `quarry image`.
+std::string GroupUsage(std::string_view group) {
+  std::string text =
+      fmt::format("usage: quarry {} SUBCOMMAND [OPTION...] [ARGUMENT...]\n\n", group);
+  std::string examples;
+  for (const Command& command : Commands()) {
+    if (command.name.substr(0, command.name.find(' ')) != group) continue;
+    text += fmt::format("  {:<12} {:<12} {}\n", command.name, command.synopsis, command.summary);
+    examples += fmt::format("  quarry {}{}{}\n", command.name, command.example.empty() ? "" : " ",
+                            command.example);
+  }
+  return text + "\nFor example:\n" + examples +
+         "\nThe cloud is the one of OS_CLOUD or --cloud, or that of --data-dir DIR, where a "
+         "service "
+         "of this machine keeps its data.\n";
+}
+
+// What there is instead of the command that the words try to name.
+int UnknownCommand(const std::vector<std::string>& args) {
+  const bool group = IsGroup(args[0]);
+  const std::string tried = group ? args[0] + " " + args[1] : args[0];
+  std::vector<std::string> names;
+  for (const Command& command : Commands()) names.emplace_back(command.name);
+  std::optional<std::string> closest = base::ClosestTo(tried, names);
+  if (!closest.has_value() && args.size() == 1 && !group) {
+    for (const std::string& name : names)
+      if (name.ends_with(" " + tried)) closest = name;
+  }
+  fmt::print(stderr, "quarry: no command '{}'", tried);
+  if (closest.has_value()) {
+    fmt::print(stderr, "; did you mean `quarry {}`? `quarry --help` lists all\n", *closest);
+  } else {
+    fmt::print(stderr, "\n\n{}", group ? GroupUsage(args[0]) : Usage());
+  }
+  return kUsage;
+}
+
 // How many of the words a command's name takes; 0 if it is another command.
 size_t WordsMatched(const Command& command, const std::vector<std::string>& args) {
   const size_t space = command.name.find(' ');
@@ -31,34 +76,23 @@ size_t WordsMatched(const Command& command, const std::vector<std::string>& args
   return args.size() > 1 && args[1] == command.name.substr(space + 1) ? 2 : 0;
 }
 
-std::map<std::string, std::string> EnvironmentFor(const base::ConfigBuilder& options, bool whole) {
-  std::map<std::string, std::string> environment = base::QuarryEnvironment();
-  if (whole) return environment;
-  const std::string help = options.HelpText();
-  std::erase_if(environment, [&help](const auto& variable) {
-    std::string option = variable.first.substr(std::string_view("QUARRY_").size());
-    std::ranges::transform(option, option.begin(),
-                           [](unsigned char c) { return c == '_' ? '-' : std::tolower(c); });
-    return help.find("--" + option) == std::string::npos;
-  });
-  return environment;
-}
-
 }  // namespace
 
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
-      {"serve", "[OPTION...]", "run the service in the foreground", RunServe},
-      {"image push", "FILE", "upload a disk image", RunImagePush},
+      {"serve", "[OPTION...]", "run the service in the foreground",
+       "--data-dir /srv/quarry --listen 10.0.0.5:9696", RunServe},
+      {"image push", "FILE", "upload a disk image", "debian.raw --name debian-12", RunImagePush},
       {"image pull", "IMAGE FILE", "download an image, verified; goes on where it was broken off",
-       RunImagePull},
-      {"image ls", "", "list images", RunImageLs},
-      {"image rm", "IMAGE...", "delete images", RunImageRm},
+       "debian-12 copy.raw", RunImagePull},
+      {"image ls", "", "list images", "", RunImageLs},
+      {"image rm", "IMAGE...", "delete images", "debian-11 debian-12", RunImageRm},
       {"stats", "[IMAGE]",
-       "what the store holds and what deduplication saves; or one image's share", RunStats},
-      {"gc", "[--orphans]", "give back the space of what nothing refers to any more", RunGc},
-      {"scrub", "[--repair]", "read and verify everything that is stored", RunScrub},
-      {"fsck", "--rebuild-index", "make the index again from the stored blobs alone", RunFsck},
+       "what the store holds and what deduplication saves; or one image's share", "debian-12",
+       RunStats},
+      {"gc", "[--orphans]", "give back the space of what nothing refers to any more", "", RunGc},
+      {"scrub", "[--repair]", "read and verify everything that is stored", "", RunScrub},
+      {"fsck", "--rebuild-index", "make the index again from the stored blobs alone", "", RunFsck},
   };
   return commands;
 }
@@ -81,30 +115,45 @@ int Run(const std::vector<std::string>& args) {
     if (words > 0)
       return command.run(command, {args.begin() + static_cast<long>(words), args.end()});
   }
-  fmt::print(stderr, "quarry: no command '{}'\n\n{}", args[0], Usage());
-  return kUsage;
+  if (IsGroup(args[0]) && (args.size() == 1 || args[1].starts_with("-") || args[1] == "help")) {
+    const bool asked = args.size() > 1 && args[1] != "-";
+    std::fputs(GroupUsage(args[0]).c_str(), asked ? stdout : stderr);
+    return asked ? kOk : kUsage;
+  }
+  return UnknownCommand(args);
 }
 
 bool ParseOptions(const Command& command, base::ConfigBuilder& options,
-                  const std::vector<std::string>& args, bool whole_environment,
+                  const std::vector<std::string>& args, base::ConfigBuilder::Unknown unknown,
                   size_t positional_min, size_t positional_max, int* exit_code) {
   const std::string usage = fmt::format("usage: quarry {} {}", command.name, command.synopsis);
-  const base::Result<void> parsed = options.Parse(args, EnvironmentFor(options, whole_environment));
-  if (!parsed.has_value()) {
-    fmt::print(stderr, "quarry {}: {}\n{}\n", command.name, parsed.error().message(), usage);
+  const auto refuse = [&](std::string_view why) {
+    fmt::print(stderr, "quarry {0}: {1}\n{2}\n`quarry {0} --help` tells more\n", command.name, why,
+               usage);
     *exit_code = kUsage;
     return false;
-  }
+  };
+  const base::Result<void> parsed = options.Parse(args, base::QuarryEnvironment(), unknown);
+  if (!parsed.has_value()) return refuse(parsed.error().message());
   if (options.help_wanted()) {
-    fmt::print("{}\n  {}\n\n{}", usage, command.summary, options.HelpText());
+    fmt::print("{}\n  {}\n", usage, command.summary);
+    if (!command.example.empty())
+      fmt::print("  for example: quarry {} {}\n", command.name, command.example);
+    fmt::print("\n{}", options.HelpText());
+    if (options.hides_some()) {
+      fmt::print(
+          "\nThe service's other settings may stand in the file and the environment too;\n"
+          "`quarry serve --help` has them.\n");
+    }
     *exit_code = kOk;
     return false;
   }
-  const size_t words = options.positional().size();
-  if (words < positional_min || words > positional_max) {
-    fmt::print(stderr, "{}\n`quarry {} --help` tells more\n", usage, command.name);
-    *exit_code = kUsage;
-    return false;
+  const std::vector<std::string>& words = options.positional();
+  if (words.size() > positional_max)
+    return refuse(fmt::format("'{}' is one word too many", words[positional_max]));
+  if (words.size() < positional_min) {
+    return refuse(words.empty() ? "something is missing"
+                                : fmt::format("something is missing after '{}'", words.back()));
   }
   return true;
 }
@@ -112,6 +161,11 @@ bool ParseOptions(const Command& command, base::ConfigBuilder& options,
 int Fail(const base::Error& error) {
   fmt::print(stderr, "quarry: {}\n", error.message());
   return kFailed;
+}
+
+std::string Printable(std::string text) {
+  std::ranges::replace_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
 }
 
 void PrintJson(const base::Json& value) { fmt::print("{}\n", base::ToText(value)); }

@@ -24,6 +24,7 @@ struct Command {
   std::string_view name;      // "gc", "image push"
   std::string_view synopsis;  // "[--orphans]"
   std::string_view summary;   // one line
+  std::string_view example;   // the arguments of a typical call; may be empty
   int (*run)(const Command& command, const std::vector<std::string>& args);
 };
 
@@ -34,15 +35,19 @@ const std::vector<Command>& Commands();
 int Run(const std::vector<std::string>& args);
 
 // Parses, and deals with --help and with mistakes: true to go on, or else *exit_code is the answer.
-// Commands that take the service's settings read its file and all its variables
-// (`whole_environment`); the others only the variables that they have options for.
+// Commands that declare the service's settings refuse what they do not know in its file and its
+// variables; the others (Unknown::kIgnore) read only what they have options for.
 // `positional_max`: how many words besides options are fine.
 bool ParseOptions(const Command& command, base::ConfigBuilder& options,
-                  const std::vector<std::string>& args, bool whole_environment,
+                  const std::vector<std::string>& args, base::ConfigBuilder::Unknown unknown,
                   size_t positional_min, size_t positional_max, int* exit_code);
 
 // Prints "quarry: ..." to stderr; the code to exit with.
 int Fail(const base::Error& error);
+
+// For a terminal: names come from other people, and what could move the cursor or colour the screen
+// is shown as '?'.
+std::string Printable(std::string text);
 
 // One JSON value and a newline to stdout.
 void PrintJson(const base::Json& value);

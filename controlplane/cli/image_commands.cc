@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <memory>
 
 #include <fmt/format.h>
@@ -32,11 +31,8 @@ struct ImageOptions {
   base::ConfigBuilder::Option<bool>& json;
 };
 
-// Names come from other people: what could move the cursor or colour the terminal is shown as '?'.
 std::string Text(const Json& image, std::string_view key) {
-  std::string text = base::FindString(image, key).value_or("-");
-  std::ranges::replace_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return text;
+  return Printable(base::FindString(image, key).value_or("-"));
 }
 
 uint64_t Number(const Json& image, std::string_view key) {
@@ -54,7 +50,9 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
   auto& again = options.Bool("again", false,
                              "upload even if you have an image of this name and content already");
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, false, 1, 1, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
+                    &exit_code))
+    return exit_code;
 
   const auto client = common.LogIn();
   if (!client.has_value()) return Fail(client.error());
@@ -78,7 +76,9 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const ImageOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, false, 2, 2, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 2, 2,
+                    &exit_code))
+    return exit_code;
 
   const auto client = common.LogIn();
   if (!client.has_value()) return Fail(client.error());
@@ -101,7 +101,9 @@ int RunImageLs(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const ImageOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, false, 0, 0, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
+                    &exit_code))
+    return exit_code;
 
   const auto client = common.LogIn();
   if (!client.has_value()) return Fail(client.error());
@@ -126,7 +128,9 @@ int RunImageRm(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const ImageOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, false, 1, 1000, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1000,
+                    &exit_code))
+    return exit_code;
 
   const auto client = common.LogIn();
   if (!client.has_value()) return Fail(client.error());

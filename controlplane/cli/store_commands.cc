@@ -17,6 +17,7 @@
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/progress.h"
 #include "controlplane/embedded_store.h"
+#include "controlplane/image_names.h"
 #include "controlplane/restore.h"
 #include "controlplane/settings.h"
 
@@ -121,15 +122,65 @@ int Print(const Result<Json>& report, bool json, std::string (*describe)(const J
 }
 
 // Options of a command that may open the store: all settings of the service, so that its file and
-// variables mean the same here.
+// variables mean the same here, of which the command line takes those that matter to the command:
+// its own and `used`.
 struct StoreOptions {
-  explicit StoreOptions(base::ConfigBuilder& options)
+  StoreOptions(base::ConfigBuilder& options, std::vector<std::string> used)
       : json(options.Bool("json", false, "answer in JSON on stdout, without progress")),
-        settings(options) {}
+        settings(options) {
+    used.insert(used.end(), {"config", "json", "data_dir", "store.cache"});
+    options.HideAllBut(used);
+  }
 
   base::ConfigBuilder::Option<bool>& json;
   Settings settings;
 };
+
+using NameOf = std::function<Result<std::string>(const std::string& image_id)>;
+
+// What a person calls a holder: an image's name and id.
+std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
+  constexpr std::string_view kImage = "image/";
+  if (!holder.starts_with(kImage)) return std::string(holder);
+  const std::string_view rest = holder.substr(kImage.size());
+  const std::string id(rest.substr(0, rest.find('/')));
+  const Result<std::string> name = name_of(id);
+  if (!name.has_value()) return fmt::format("{}  (deleted, or on its way)", id);
+  return fmt::format("{}  {}", id, Printable(*name));
+}
+
+// The figures of one image; what it shares with by name if a person asks (`names`).
+Result<Json> WithNames(Result<Json> stats, bool names, const NameOf& name_of) {
+  if (!stats.has_value() || !names) return stats;
+  Json* others = stats->as_object().if_contains("shared_with");
+  if (others == nullptr || !others->is_array()) return stats;
+  for (Json& other : others->as_array())
+    if (other.is_string()) other = HolderForPeople(base::View(other.get_string()), name_of);
+  return stats;
+}
+
+Result<Json> AskForStats(Running& service, const std::string* image, bool names) {
+  const std::string url = service.url + "/stats";
+  if (image == nullptr) return service.client->CallJson(Ask("GET", url));
+  ASSIGN_OR_RETURN(const Json found, FindImage(*service.client, *image));
+  const std::string id = base::FindString(found, "id").value_or("");
+  return WithNames(service.client->CallJson(Ask("GET", url + "/" + id)), names,
+                   [&](const std::string& other) -> Result<std::string> {
+                     ASSIGN_OR_RETURN(const Json shown, FindImage(*service.client, other));
+                     return base::FindString(shown, "name").value_or("");
+                   });
+}
+
+Result<Json> ReadStats(EmbeddedStore& store, const std::string* image, bool names) {
+  if (image == nullptr) {
+    ASSIGN_OR_RETURN(const auto stats, store.chunks->Stats());
+    return admin::ToJson(stats);
+  }
+  ASSIGN_OR_RETURN(const std::string id, FindStoredImage(store, *image));
+  ASSIGN_OR_RETURN(const auto stats, admin::StatsOfImage(*store.chunks, id));
+  return WithNames(admin::ToJson(stats), names,
+                   [&](const std::string& other) { return NameOfStoredImage(store, other); });
+}
 
 }  // namespace
 
@@ -137,9 +188,11 @@ int RunGc(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   auto& orphans = options.Bool("orphans", false,
                                "also look for stored blobs that no record knows: walks all names");
-  const StoreOptions common(options);
+  const StoreOptions common(options, {"orphans", "store.background_rate"});
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0,
+                    &exit_code))
+    return exit_code;
   base::SetLogLevel("error");
 
   ProgressBar bar("gc", ProgressBar::Unit::kItems, *common.json);
@@ -161,9 +214,11 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
       options.Bool("repair", false,
                    "give back leaked references; set aside what is corrupt, so that the next "
                    "upload of the same bytes heals it");
-  const StoreOptions common(options);
+  const StoreOptions common(options, {"repair", "store.background_rate"});
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0,
+                    &exit_code))
+    return exit_code;
   base::SetLogLevel("error");
 
   ProgressBar bar("scrub", ProgressBar::Unit::kBytes, *common.json);
@@ -185,9 +240,11 @@ int RunFsck(const Command& command, const std::vector<std::string>& args) {
   auto& rebuild = options.Bool(
       "rebuild_index", false,
       "drop the index and make it, and the images' records, again from the stored blobs");
-  const StoreOptions common(options);
+  const StoreOptions common(options, {"rebuild_index", "image.hash_algorithm"});
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, true, 0, 0, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0,
+                    &exit_code))
+    return exit_code;
   if (!*rebuild) {
     fmt::print(stderr,
                "quarry fsck: say --rebuild-index to make the index again; to check without "
@@ -215,34 +272,24 @@ int RunFsck(const Command& command, const std::vector<std::string>& args) {
 
 int RunStats(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const StoreOptions common(options);
+  const StoreOptions common(options, {});
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, true, 0, 1, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 1,
+                    &exit_code))
+    return exit_code;
   base::SetLogLevel("error");
-  const bool one = !options.positional().empty();
+  const std::string* image = options.positional().empty() ? nullptr : &options.positional()[0];
 
   const auto ask = [&]() -> Result<Json> {
     ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*common.settings.data_dir));
-    if (service.has_value()) {
-      std::string url = service->url + "/stats";
-      if (one) {
-        ASSIGN_OR_RETURN(const Json image, FindImage(*service->client, options.positional()[0]));
-        url += "/" + base::FindString(image, "id").value_or("");
-      }
-      return service->client->CallJson(Ask("GET", url));
-    }
+    if (service.has_value()) return AskForStats(*service, image, !*common.json);
     base::Metrics metrics;
     ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(common.settings, metrics,
                                                            EmbeddedStore::Purpose::kInspect));
-    if (!one) {
-      ASSIGN_OR_RETURN(const auto stats, store->chunks->Stats());
-      return admin::ToJson(stats);
-    }
-    ASSIGN_OR_RETURN(const auto stats,
-                     admin::StatsOfImage(*store->chunks, options.positional()[0]));
-    return admin::ToJson(stats);
+    return ReadStats(*store, image, !*common.json);
   };
-  return Print(ask(), *common.json, one ? admin::DescribeHolderStats : admin::DescribeStats);
+  return Print(ask(), *common.json,
+               image != nullptr ? admin::DescribeHolderStats : admin::DescribeStats);
 }
 
 }  // namespace controlplane::cli

@@ -135,11 +135,53 @@ TEST_F(ConfigTest, UnknownKeysAreNamedWithTheClosestOne) {
   EXPECT_THAT(ErrorOf({"--lis=x"}), HasSubstr("unknown option '--lis'")) << "no guessing";
 }
 
+TEST_F(ConfigTest, OnlyWhatIsNearIsOffered) {
+  EXPECT_THAT(ErrorOf({"--frobnicate=1"}), Not(HasSubstr("did you mean")));
+  EXPECT_THAT(ErrorOf({}, {{"QUARRY_TEST_BINARY", "x"}}), Not(HasSubstr("did you mean")));
+  EXPECT_THAT(ErrorOf({"--memory=1MiB"}), HasSubstr("did you mean '--cache.memory'"))
+      << "the section may be left out";
+  EXPECT_EQ(ClosestTo("stat", {"serve", "stats"}), "stats");
+  EXPECT_EQ(ClosestTo("x", {"serve", "stats"}), std::nullopt);
+  EXPECT_EQ(ClosestTo("x", {}), std::nullopt);
+}
+
+TEST_F(ConfigTest, HiddenOptionsStandOnlyInFileAndEnvironment) {
+  Settings settings;
+  settings.builder.HideAllBut({"config", "listen", "cache.memory"});
+  const std::string help = settings.builder.HelpText();
+  EXPECT_THAT(help, HasSubstr("--listen"));
+  EXPECT_THAT(help, HasSubstr("\ncache:\n  --cache.memory"));
+  EXPECT_THAT(help, Not(HasSubstr("log")));
+  EXPECT_THAT(help, Not(HasSubstr("identity")));
+  const std::string path = WriteConfig("[log]\nlevel = warn\n");
+  ASSERT_OK(settings.builder.Parse({"--config=" + path}, {{"QUARRY_JSON", "true"}}));
+  EXPECT_EQ(*settings.log_level, "warn");
+  EXPECT_TRUE(*settings.json);
+
+  Settings other;
+  other.builder.HideAllBut({"config"});
+  const Result<void> refused = other.builder.Parse({"--cache.memory=1"}, {});
+  ASSERT_ERROR(refused, Code::kInvalidArgument);
+  EXPECT_THAT(refused.error().message(), HasSubstr("'--cache.memory' is a setting that"));
+}
+
+TEST_F(ConfigTest, WhatNobodyDeclaredCanBeIgnoredInFileAndEnvironment) {
+  const std::string path = WriteConfig("listen = host:1\n[image]\nquota = 3\n");
+  const std::map<std::string, std::string> environment = {{"QUARRY_NONSENSE", "x"}};
+  Settings settings;
+  ASSERT_OK(
+      settings.builder.Parse({"--config=" + path}, environment, ConfigBuilder::Unknown::kIgnore));
+  EXPECT_EQ(*settings.listen, "host:1");
+  Settings other;
+  EXPECT_ERROR(other.builder.Parse({"--nonsense=1"}, {}, ConfigBuilder::Unknown::kIgnore),
+               Code::kInvalidArgument);
+}
+
 TEST_F(ConfigTest, BadValuesAreNamedWithWhatWouldBeRight) {
   EXPECT_THAT(ErrorOf({"--cache.memory=lots"}),
               HasSubstr("option 'cache.memory' (command line): 'lots' is no size"));
   EXPECT_THAT(ErrorOf({"--chunkstore.zstd-level=20"}), HasSubstr("whole number from -5 to 19"));
-  EXPECT_THAT(ErrorOf({"--chunkstore.zstd-level="}), HasSubstr("chunkstore.zstd_level"));
+  EXPECT_THAT(ErrorOf({"--chunkstore.zstd-level="}), HasSubstr("chunkstore.zstd-level needs a value"));
   EXPECT_THAT(ErrorOf({"--log.level=loud"}), HasSubstr("none of debug, info, warn"));
   EXPECT_THAT(ErrorOf({"--json=maybe"}), HasSubstr("neither true nor false"));
   EXPECT_THAT(ErrorOf({}, {{"QUARRY_IDENTITY_TOKEN_LIFETIME", "soon"}}),

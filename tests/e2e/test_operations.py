@@ -78,7 +78,7 @@ def test_maintenance_with_and_without_a_service():
     with quarry.Service(options=["--store.gc-interval=0s"]) as service:
         images = quarry.Images(service)
         kept, gone = os.urandom(2 * CHUNK + 5), os.urandom(CHUNK)
-        kept_id, gone_id = images.make(kept), images.make(gone)
+        kept_id, gone_id = images.make(kept, name="kept"), images.make(gone)
         stats = json.loads(service.quarry("stats", "--json").stdout)
         assert stats["logical_bytes"] == stats["unique_bytes"] == len(kept) + len(gone)
         assert images.call("DELETE", f"/{gone_id}").status == 204
@@ -93,10 +93,57 @@ def test_maintenance_with_and_without_a_service():
             assert scrubbed.returncode == 0, (scrubbed.stdout, scrubbed.stderr)
             stats = json.loads(service.quarry("stats", "--json").stdout)
             assert stats["unique_bytes"] == len(kept)
-            one = service.quarry("stats", kept_id, "--json")
-            assert json.loads(one.stdout)["unique_bytes"] == len(kept), one.stderr
+            for image in kept_id, "kept":
+                one = service.quarry("stats", image, "--json")
+                assert json.loads(one.stdout)["unique_bytes"] == len(kept), one.stderr
         refused = service.quarry("fsck")
         assert refused.returncode == 2 and "--rebuild-index" in refused.stderr
+
+
+def test_an_images_share_names_the_others_with_and_without_a_service():
+    with quarry.Service() as service:
+        images = quarry.Images(service)
+        data = os.urandom(CHUNK)
+        images.make(data, name="base")
+        other = images.make(data + b"more", name="child")
+        for offline in (False, True):
+            if offline:
+                assert service.stop() == 0
+            shown = service.quarry("stats", "base")
+            assert shown.returncode == 0, shown.stderr
+            assert "also in 1 other:" in shown.stdout and f"{other}  child" in shown.stdout
+            missing = service.quarry("stats", "nosuch")
+            assert missing.returncode == 1 and "no image 'nosuch'" in missing.stderr
+
+
+def test_what_stands_in_the_way_is_named():
+    with quarry.Service() as service:
+        address = service.base.removeprefix("http://")
+        taken = subprocess.run([quarry.QUARRY, "serve", "--data-dir", service.data_dir + "-2",
+                                "--listen", address], capture_output=True, text=True, timeout=60,
+                               env=service.environment)
+        assert taken.returncode == 1, taken.stderr
+        assert f"another process has port {address.split(':')[1]}" in taken.stderr
+        clouds = os.path.join(service.data_dir, "clouds.yaml")
+        text = open(clouds, encoding="utf-8").read()
+        with open(clouds, "w", encoding="utf-8") as wrong:
+            wrong.write(text.replace("password: ", "password: x"))
+        refused = service.quarry("image", "ls")
+        assert refused.returncode == 1 and "as 'admin' (from cloud 'quarry'" in refused.stderr
+        with open(clouds, "w", encoding="utf-8") as right:
+            right.write(text)
+        if os.geteuid() != 0:
+            return  # only root can be somebody else
+        os.chmod(os.path.dirname(service.data_dir), 0o755)
+        for args in (["image", "ls"], ["serve"]):
+            foreign = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534",
+                                      "--clear-groups", quarry.QUARRY, *args, "--data-dir",
+                                      service.data_dir], capture_output=True, text=True,
+                                     timeout=60, env=service.environment)
+            if foreign.returncode in (126, 127):
+                return  # the binary lies where only root can look
+            assert foreign.returncode == 1, (args, foreign)
+            assert "belongs to user root" in foreign.stderr, foreign.stderr
 
 
 def test_the_index_can_be_made_again_from_the_blobs():

@@ -1,8 +1,14 @@
+#include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/files.h"
 #include "controlplane/cli/cloud.h"
@@ -17,6 +23,8 @@ namespace controlplane::cli {
 namespace {
 
 using base::Code;
+using testing::HasSubstr;
+using testing::Not;
 
 // No OS_ variable of whoever runs the test is seen.
 class CloudTest : public testing::Test {
@@ -112,6 +120,86 @@ TEST(GuessDiskFormat, LooksAtTheFirstBytes) {
   EXPECT_EQ(guess(std::string(32769, '\0') + "CD001"), "iso");
   EXPECT_EQ(guess(std::string(100'000, 'x')), "raw");
   EXPECT_ERROR(GuessDiskFormat(dir / "nosuch"), Code::kNotFound);
+}
+
+// What a command line answers, and the texts it prints.
+struct Outcome {
+  int exit_code = 0;
+  std::string out;
+  std::string err;
+};
+
+Outcome RunCaptured(const std::vector<std::string>& args) {
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Outcome outcome;
+  outcome.exit_code = cli::Run(args);
+  std::fflush(stdout);
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
+TEST(Commands, AGroupAloneTeachesItsSubcommands) {
+  const Outcome alone = RunCaptured({"image"});
+  EXPECT_EQ(alone.exit_code, kUsage);
+  EXPECT_THAT(alone.err, HasSubstr("image push   FILE"));
+  EXPECT_THAT(alone.err, HasSubstr("quarry image push debian.raw"));
+  EXPECT_THAT(alone.err, Not(HasSubstr("scrub")));
+  const Outcome asked = RunCaptured({"image", "--help"});
+  EXPECT_EQ(asked.exit_code, kOk);
+  EXPECT_EQ(asked.out, alone.err);
+}
+
+TEST(Commands, ANearMissIsGuessedAndAFarOneIsNot) {
+  EXPECT_THAT(RunCaptured({"stat"}).err, HasSubstr("did you mean `quarry stats`?"));
+  EXPECT_THAT(RunCaptured({"push"}).err, HasSubstr("did you mean `quarry image push`?"));
+  EXPECT_THAT(RunCaptured({"image", "lst"}).err, HasSubstr("did you mean `quarry image ls`?"));
+  EXPECT_THAT(RunCaptured({"frobnicate"}).err, Not(HasSubstr("did you mean")));
+  EXPECT_THAT(RunCaptured({"gc", "--orphan"}).err, HasSubstr("did you mean '--orphans'?"));
+  EXPECT_THAT(RunCaptured({"gc", "--frobnicate"}).err, Not(HasSubstr("did you mean")));
+}
+
+TEST(Commands, HelpListsOnlyWhatTheCommandUses) {
+  const std::string gc = RunCaptured({"gc", "--help"}).out;
+  EXPECT_THAT(gc, HasSubstr("--store.background-rate"));
+  EXPECT_THAT(gc, HasSubstr("`quarry serve --help` has them"));
+  for (const char* other : {"--listen", "--http.", "--image.", "--identity.", "AUTH"}) {
+    EXPECT_THAT(gc, Not(HasSubstr(other)));
+  }
+  const Outcome refused = RunCaptured({"gc", "--listen=127.0.0.1:0"});
+  EXPECT_EQ(refused.exit_code, kUsage);
+  EXPECT_THAT(refused.err, HasSubstr("'--listen' is a setting that this command has no use for"));
+  const std::string serve = RunCaptured({"serve", "--help"}).out;
+  EXPECT_THAT(serve, HasSubstr("\nidentity:\n  --identity.token-lifetime"));
+  EXPECT_THAT(serve, Not(HasSubstr("has them")));
+}
+
+TEST(Commands, WordsTooManyAndTooFewAreNamed) {
+  EXPECT_THAT(RunCaptured({"image", "pull", "x"}).err, HasSubstr("missing after 'x'"));
+  EXPECT_THAT(RunCaptured({"gc", "now"}).err, HasSubstr("'now' is one word too many"));
+  EXPECT_THAT(RunCaptured({"stats", "--data-dir"}).err, HasSubstr("--data-dir needs a value"));
+}
+
+TEST_F(CloudTest, NobodyAtTheEndpointIsToldWithWhatWasTriedAndWhereItIsFrom) {
+  // A port that is ours and does not listen.
+  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  auto* const generic = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(bind(descriptor, generic, length), 0);
+  ASSERT_EQ(getsockname(descriptor, generic, &length), 0);
+  const std::string url = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  ASSERT_OK(WriteCredentials(dir_.path(), url, "RegionOne", "s3cret"));
+  const Outcome outcome = RunCaptured({"image", "ls", "--data-dir", dir_.path()});
+  close(descriptor);
+  EXPECT_EQ(outcome.exit_code, kFailed);
+  EXPECT_THAT(outcome.err, HasSubstr("tried " + url + "/identity/v3"));
+  EXPECT_THAT(outcome.err, HasSubstr("from cloud 'quarry' in " + dir_.path()));
+  EXPECT_THAT(outcome.err, HasSubstr("quarry serve --data-dir"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("s3cret")));
 }
 
 TEST(Commands, UnknownOnesAndHelpHaveTheirExitCodes) {
