@@ -52,16 +52,17 @@ class CoroutineForms : public testing::Test {
   }
 
   void Finish(Task<void> task) {
-    boost::asio::io_context context;
     bool finished = false;
-    boost::asio::co_spawn(context, std::move(task), [&finished](std::exception_ptr error) {
+    context_.restart();
+    boost::asio::co_spawn(context_, std::move(task), [&finished](std::exception_ptr error) {
       EXPECT_EQ(error, nullptr);
       finished = true;
     });
-    context.run();
+    context_.run();
     EXPECT_TRUE(finished);
   }
 
+  boost::asio::io_context context_;  // outlives the pool, whose threads post into it
   Pool pool_{"forms", 2, 100};
 };
 

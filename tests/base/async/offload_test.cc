@@ -3,30 +3,13 @@
 #include <future>
 #include <thread>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
 
+#include "base/async/run.h"
 #include "tests/support/results.h"
 
 namespace base::async {
 namespace {
-
-// Runs a coroutine to its end on this thread. co_spawn wants a default-constructible result: hence
-// the optional.
-template <typename T>
-T RunToEnd(Task<T> task) {
-  boost::asio::io_context context;
-  std::optional<T> result;
-  auto run = [&result](Task<T> inner) -> Task<void> {
-    T value = co_await std::move(inner);
-    result.emplace(std::move(value));
-  };
-  boost::asio::co_spawn(context, run(std::move(task)),
-                        [](std::exception_ptr error) { EXPECT_EQ(error, nullptr); });
-  context.run();
-  return std::move(*result);
-}
 
 struct Threads {
   std::thread::id job;
