@@ -118,13 +118,41 @@ class SystemFile : public File {
     return {};
   }
 
+  Result<bool> TryReadAt(uint64_t offset, MutableByteView into) const override {
+    while (!into.empty()) {
+      iovec vector = {into.data(), into.size()};
+      ssize_t got = preadv2(descriptor_.get(), &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && (errno == EAGAIN || errno == EOPNOTSUPP)) return false;
+      if (got < 0) return LastError("read", path_);
+      if (got == 0) return Error(Code::kCorruption, path_ + " is cut short");
+      offset += static_cast<uint64_t>(got);
+      into = into.subspan(static_cast<size_t>(got));
+    }
+    return true;
+  }
+
   Result<void> WriteAt(uint64_t offset, std::span<const ByteView> pieces) override {
+    return WriteFully(descriptor_.get(), path_, offset, pieces);
+  }
+
+  Result<void> WriteBulkAt(uint64_t offset, std::span<const ByteView> pieces) override {
     if (pieces.empty()) return {};
     size_t direct = WriteDirect(descriptor_.get(), offset, pieces[0]);
     if (direct == 0) return WriteFully(descriptor_.get(), path_, offset, pieces);
     std::vector<ByteView> rest(pieces.begin(), pieces.end());
     rest[0] = rest[0].subspan(direct);
     return WriteFully(descriptor_.get(), path_, offset + direct, rest);
+  }
+
+  Result<void> PunchHole(uint64_t offset, uint64_t length) override {
+    if (length == 0) return {};
+    return Fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+  }
+
+  Result<void> Allocate(uint64_t size_bytes) override {
+    if (size_bytes == 0) return {};
+    return Fallocate(0, 0, size_bytes);
   }
 
   Result<void> Sync() override {
@@ -134,6 +162,11 @@ class SystemFile : public File {
 
   void StartWriteback() override {
     sync_file_range(descriptor_.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
+
+  void WillRead(uint64_t offset, uint64_t length) const override {
+    posix_fadvise(descriptor_.get(), static_cast<off_t>(offset), static_cast<off_t>(length),
+                  POSIX_FADV_WILLNEED);
   }
 
   Result<void> Truncate(uint64_t size_bytes) override {
@@ -151,6 +184,16 @@ class SystemFile : public File {
   int descriptor() const override { return descriptor_.get(); }
 
  private:
+  Result<void> Fallocate(int mode, uint64_t offset, uint64_t length) {
+    int failed;
+    do {
+      failed = fallocate(descriptor_.get(), mode, static_cast<off_t>(offset),
+                         static_cast<off_t>(length));
+    } while (failed != 0 && errno == EINTR);
+    if (failed != 0) return LastError("allocate or punch", path_);
+    return {};
+  }
+
   Descriptor descriptor_;
   std::string path_;
 };

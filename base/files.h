@@ -26,12 +26,26 @@ class File {
 
   // Reads exactly into.size() bytes; kCorruption ("cut short") when the file ends before.
   virtual Result<void> ReadAt(uint64_t offset, MutableByteView into) const = 0;
+  // The same if the kernel has the bytes in memory; false, with `into` as it may be, where it would
+  // have to wait for the disk (or can't tell).
+  virtual Result<bool> TryReadAt(uint64_t offset, MutableByteView into) const = 0;
   // Writes all pieces one after the other from `offset`, extending the file.
   virtual Result<void> WriteAt(uint64_t offset, std::span<const ByteView> pieces) = 0;
+  // The same for bytes that are synced next and not read back soon: a large first piece on the grid
+  // of pages goes past the page cache.
+  virtual Result<void> WriteBulkAt(uint64_t offset, std::span<const ByteView> pieces) = 0;
+  // The range reads as zeros and gives its space back, as far as whole file system blocks go; the
+  // length stays. kIo where the file system can't.
+  virtual Result<void> PunchHole(uint64_t offset, uint64_t length) = 0;
+  // Takes the space of [0, size_bytes) now and extends the file to it: later writes there don't
+  // find the disk full. What was never written reads as zeros. kOutOfSpace.
+  virtual Result<void> Allocate(uint64_t size_bytes) = 0;
   // Makes data and length durable (fdatasync).
   virtual Result<void> Sync() = 0;
   // Tells the kernel to begin writing out what was written; promises nothing.
   virtual void StartWriteback() = 0;
+  // Tells the kernel that the range will be read soon; promises nothing.
+  virtual void WillRead(uint64_t offset, uint64_t length) const = 0;
   virtual Result<void> Truncate(uint64_t size_bytes) = 0;
   virtual Result<uint64_t> Size() const = 0;
   // For sendfile and mmap; -1 where there is none.

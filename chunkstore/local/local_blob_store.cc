@@ -88,7 +88,7 @@ Result<void> LocalBlobStore::Put(std::string_view name, std::span<const base::By
   std::string folder = FolderOf(name);
   std::string path = folder + "/" + std::string(name);
   ASSIGN_OR_RETURN(auto file, files_.Open(path, Files::Mode::kCreateNew));
-  Result<void> stored = file->WriteAt(0, pieces);
+  Result<void> stored = file->WriteBulkAt(0, pieces);
   if (stored) {
     file->StartWriteback();
     // Each caller syncs its own: the file system's journal commits for all at once who wait. One

@@ -73,6 +73,40 @@ TEST_P(FilesContract, WritesMorePiecesThanOneSystemCallTakes) {
   EXPECT_EQ(Read(*file, 0, whole.size()), whole);
 }
 
+TEST_P(FilesContract, PunchedBytesReadAsZerosAndTheLengthStays) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  ASSERT_OK(Write(*file, 0, std::string(3 * 4096, 'x')));
+  ASSERT_OK(file->PunchHole(4096, 4096));
+  ASSERT_OK(file->PunchHole(0, 0));
+  ASSERT_OK(file->PunchHole(2 * 4096 + 512, kMiB));
+  std::string expected = std::string(4096, 'x') + std::string(4096, '\0') + std::string(512, 'x') +
+                         std::string(4096 - 512, '\0');
+  EXPECT_EQ(Read(*file, 0, 3 * 4096), expected);
+  EXPECT_EQ(file->Size().value(), 3u * 4096);
+}
+
+TEST_P(FilesContract, AllocatedBytesReadAsZerosAndWhatWasThereStays) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  ASSERT_OK(Write(*file, 0, "abc"));
+  ASSERT_OK(file->Allocate(kMiB));
+  EXPECT_EQ(file->Size().value(), kMiB);
+  EXPECT_EQ(Read(*file, 0, 5), std::string("abc\0\0", 5));
+  ASSERT_OK(file->Allocate(4096));
+  EXPECT_EQ(file->Size().value(), kMiB);
+  ASSERT_OK_AND_ASSIGN(FileInfo info, files_.Stat(dir_ / "x"));
+  EXPECT_GE(info.allocated_bytes, kMiB);
+}
+
+TEST_P(FilesContract, TriesToReadWhatIsInMemory) {
+  ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
+  ASSERT_OK(Write(*file, 0, "abcdef"));
+  std::string text(3, '\0');
+  MutableByteView into{reinterpret_cast<uint8_t*>(text.data()), text.size()};
+  ASSERT_OK_AND_ASSIGN(bool there, file->TryReadAt(1, into));
+  if (there) EXPECT_EQ(text, "bcd");
+  file->WillRead(0, 6);
+}
+
 TEST_P(FilesContract, ReadingBeyondTheEndIsCutShort) {
   ASSERT_OK_AND_ASSIGN(auto file, files_.Open(dir_ / "x", Mode::kCreateNew));
   ASSERT_OK(Write(*file, 0, "abc"));
@@ -190,7 +224,7 @@ TEST(SystemFilesTest, WritesBulkOnAndOffTheGridOfPages) {
         ASSERT_OK(opened);
         length = std::min(length, noise.size() - shift);
         const ByteView pieces[] = {buffer.view().subspan(shift, length), AsBytes(small)};
-        ASSERT_OK((*opened)->WriteAt(offset, pieces));
+        ASSERT_OK((*opened)->WriteBulkAt(offset, pieces));
         ASSERT_OK((*opened)->Sync());
         auto content = ReadWholeFile(path, 16 * kMiB);
         ASSERT_OK(content);

@@ -74,22 +74,41 @@ struct FaultFiles::Node {
     unsynced.push_back(std::move(change));
   }
 
-  void Crash(std::mt19937_64& random) {
+  void Crash(std::mt19937_64& random, uint64_t sector_bytes) {
     for (DataChange& change : unsynced) {
       switch (random() % 3) {
         case 0:  // lost
-          continue;
-        case 1:  // torn
-          if (!change.text.empty()) change.text.resize(random() % change.text.size());
+          break;
+        case 1:
+          ApplyTorn(std::move(change), random, sector_bytes);
           break;
         default:
-          break;
+          support::Apply(change, durable);
       }
-      // A write of nothing must not extend the file.
-      if (change.is_truncate || !change.text.empty()) support::Apply(change, durable);
     }
     unsynced.clear();
     live = durable;
+  }
+
+ private:
+  void ApplyTorn(DataChange change, std::mt19937_64& random, uint64_t sector_bytes) {
+    if (change.is_truncate) return support::Apply(change, durable);
+    if (change.text.empty()) return;
+    if (sector_bytes == 1) {
+      change.text.resize(random() % change.text.size());
+      // A write of nothing must not extend the file.
+      if (!change.text.empty()) support::Apply(change, durable);
+      return;
+    }
+    for (size_t begin = 0; begin < change.text.size();) {
+      uint64_t at = change.offset + begin;
+      size_t length =
+          std::min<size_t>(sector_bytes - at % sector_bytes, change.text.size() - begin);
+      if (random() % 2 == 0) {
+        support::Apply({.offset = at, .text = change.text.substr(begin, length)}, durable);
+      }
+      begin += length;
+    }
   }
 };
 
@@ -125,19 +144,54 @@ class FaultFile : public base::File {
     return {};
   }
 
+  Result<bool> TryReadAt(uint64_t offset, base::MutableByteView into) const override {
+    RETURN_IF_ERROR(ReadAt(offset, into));
+    return true;
+  }
+
   Result<void> WriteAt(uint64_t offset, std::span<const ByteView> pieces) override {
     DataChange change{.offset = offset};
     for (ByteView piece : pieces) change.text += base::AsText(piece);
     base::MutexLock lock(files_.mutex_);
     RETURN_IF_ERROR(CheckWritable());
     Result<void> begun = files_.BeginMutation();
-    if (!begun.has_value()) change.text.resize(change.text.size() / 2);
+    if (!begun.has_value()) {
+      uint64_t end = offset + change.text.size() / 2;
+      end -= std::min(end % files_.sector_bytes_, end - offset);
+      change.text.resize(end - offset);
+    }
     uint64_t end = offset + change.text.size();
     uint64_t size = node_->live.size();
     RETURN_IF_ERROR(files_.CheckSpace(end > size ? end - size : 0));
     if (!change.text.empty()) node_->Change(std::move(change));
     node_->modified_us = files_.clock_.NowUs();
     return begun;
+  }
+
+  Result<void> WriteBulkAt(uint64_t offset, std::span<const ByteView> pieces) override {
+    return WriteAt(offset, pieces);
+  }
+
+  Result<void> PunchHole(uint64_t offset, uint64_t length) override {
+    base::MutexLock lock(files_.mutex_);
+    RETURN_IF_ERROR(CheckWritable());
+    RETURN_IF_ERROR(files_.BeginMutation());
+    uint64_t size = node_->live.size();
+    if (offset >= size) return {};
+    uint64_t zeros = std::min(length, size - offset);
+    node_->Change({.offset = offset, .text = std::string(zeros, '\0')});
+    return {};
+  }
+
+  Result<void> Allocate(uint64_t size_bytes) override {
+    base::MutexLock lock(files_.mutex_);
+    RETURN_IF_ERROR(CheckWritable());
+    RETURN_IF_ERROR(files_.BeginMutation());
+    uint64_t size = node_->live.size();
+    if (size_bytes <= size) return {};
+    RETURN_IF_ERROR(files_.CheckSpace(size_bytes - size));
+    node_->Change({.offset = size_bytes, .is_truncate = true});
+    return {};
   }
 
   Result<void> Sync() override {
@@ -150,6 +204,7 @@ class FaultFile : public base::File {
   }
 
   void StartWriteback() override {}
+  void WillRead(uint64_t, uint64_t) const override {}
 
   Result<void> Truncate(uint64_t size_bytes) override {
     base::MutexLock lock(files_.mutex_);
@@ -362,6 +417,12 @@ uint64_t FaultFiles::used_bytes() const {
   return UsedBytes();
 }
 
+void FaultFiles::SetSectorBytes(uint64_t sector_bytes) {
+  CHECK(sector_bytes > 0);
+  base::MutexLock lock(mutex_);
+  sector_bytes_ = sector_bytes;
+}
+
 void FaultFiles::FlipBit(const std::string& path, uint64_t bit) {
   base::MutexLock lock(mutex_);
   Result<NodePtr> node = FindFile(Normal(path));
@@ -387,7 +448,7 @@ void FaultFiles::Crash(uint64_t seed, Names names) {
     at = orphan ? durable_.erase(at) : std::next(at);
   }
   live_ = durable_;
-  for (auto& [name, node] : live_) node->Crash(random);
+  for (auto& [name, node] : live_) node->Crash(random, sector_bytes_);
   ++generation_;
   fail_first_ = fail_last_ = UINT64_MAX;
 }

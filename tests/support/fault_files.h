@@ -46,7 +46,7 @@ class FaultFiles : public base::Files {
   base::Result<base::SpaceInfo> Space(const std::string& path) override;
 
   // Mutating calls so far: Open that may create, Remove, Rename, CreateDirs, SyncDir, WriteAt,
-  // Sync, Truncate.
+  // WriteBulkAt, PunchHole, Allocate, Sync, Truncate.
   uint64_t mutating_calls() const;
   // The n-th mutating call from now (1 is the next) fails with `error`; only that one, or it and
   // all after it. A failing WriteAt has written the first half of its bytes, every other call has
@@ -59,6 +59,10 @@ class FaultFiles : public base::Files {
   // nothing. UINT64_MAX (the default) is no limit.
   void SetCapacity(uint64_t capacity_bytes);
   uint64_t used_bytes() const;
+
+  // Writes are atomic in pieces of so many bytes, on that grid of the file (a disk's sectors): a
+  // torn one kept some of them, any. 1 (the default): torn at any byte, the end is lost.
+  void SetSectorBytes(uint64_t sector_bytes);
 
   // Flips one bit of the file's content, as durably as can be. The file must be that long.
   void FlipBit(const std::string& path, uint64_t bit);
@@ -99,6 +103,7 @@ class FaultFiles : public base::Files {
   uint64_t fail_last_ GUARDED_BY(mutex_) = UINT64_MAX;
   base::Error failure_ GUARDED_BY(mutex_);
   uint64_t capacity_bytes_ GUARDED_BY(mutex_) = UINT64_MAX;
+  uint64_t sector_bytes_ GUARDED_BY(mutex_) = 1;
 };
 
 }  // namespace support

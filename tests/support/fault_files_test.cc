@@ -253,6 +253,27 @@ TEST_F(FaultFilesTest, AFullDiskRefusesToGrowAndLetsDelete) {
   EXPECT_EQ(files_.Space("/store").value().available_bytes, 10u);
 }
 
+TEST_F(FaultFilesTest, WithSectorsATornWriteKeepsWholeOnes) {
+  files_.SetSectorBytes(4);
+  int mixtures = 0;
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    std::string path = "/store/a/x" + std::to_string(seed);
+    MakeFile(files_, path, "aaaabbbbcc");
+    ASSERT_OK(files_.SyncDir("/store/a"));
+    ASSERT_OK_AND_ASSIGN(auto file, files_.Open(path, Mode::kReadWrite));
+    ASSERT_OK(Write(*file, 2, "XXYYYYZZ"));
+    files_.Crash(seed);
+    std::string content = Content(files_, path);
+    for (auto [offset, was, is] :
+         {std::tuple{0, "aaaa", "aaXX"}, {4, "bbbb", "YYYY"}, {8, "cc", "ZZ"}}) {
+      std::string sector = content.substr(offset, 4);
+      EXPECT_TRUE(sector == was || sector == is) << content;
+    }
+    mixtures += content != "aaaabbbbcc" && content != "aaXXYYYYZZ";
+  }
+  EXPECT_GT(mixtures, 3);
+}
+
 TEST_F(FaultFilesTest, AFlippedBitIsReadAndSurvivesACrash) {
   MakeFile(files_, "/store/a/x", "abc");
   ASSERT_OK(files_.SyncDir("/store/a"));

@@ -1,0 +1,141 @@
+#include "blockd/chunk/layer.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace blockd::chunk {
+
+using base::Code;
+using base::Error;
+using base::Result;
+
+namespace {
+
+constexpr std::string_view kDataSuffix = ".data";
+constexpr std::string_view kMapSuffix = ".map";
+constexpr size_t kPagesPerWrite = 2048;  // of the map, copied at once: 8 MiB
+
+std::string DataPath(const std::string& dir, const std::string& id) {
+  return dir + "/" + id + std::string(kDataSuffix);
+}
+std::string MapPath(const std::string& dir, const std::string& id) {
+  return dir + "/" + id + std::string(kMapSuffix);
+}
+
+Result<void> RemoveIfThere(base::Files& files, const std::string& path) {
+  Result<void> removed = files.Remove(path);
+  if (!removed && removed.error().code() == Code::kNotFound) return {};
+  return removed;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Layer>> Layer::Create(base::Files& files, const std::string& dir,
+                                             const std::string& id) {
+  ASSIGN_OR_RETURN(auto data, files.Open(DataPath(dir, id), base::Files::Mode::kCreateNew));
+  ASSIGN_OR_RETURN(auto map, LayerMap::Create(files, MapPath(dir, id), id));
+  RETURN_IF_ERROR(data->Sync());
+  RETURN_IF_ERROR(map->Sync());
+  RETURN_IF_ERROR(files.SyncDir(dir));
+  return std::shared_ptr<Layer>(new Layer(id, std::move(data), std::move(map)));
+}
+
+Result<std::shared_ptr<Layer>> Layer::Open(base::Files& files, const std::string& dir,
+                                           const std::string& id) {
+  ASSIGN_OR_RETURN(auto data, files.Open(DataPath(dir, id), base::Files::Mode::kReadWrite));
+  ASSIGN_OR_RETURN(auto map, LayerMap::Open(files, MapPath(dir, id), id));
+  return std::shared_ptr<Layer>(new Layer(id, std::move(data), std::move(map)));
+}
+
+Result<void> Layer::Remove(base::Files& files, const std::string& dir, const std::string& id) {
+  RETURN_IF_ERROR(RemoveIfThere(files, DataPath(dir, id)));
+  return RemoveIfThere(files, MapPath(dir, id));
+}
+
+std::string Layer::IdOfFile(const std::string& name) {
+  for (std::string_view suffix : {kDataSuffix, kMapSuffix}) {
+    if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
+  }
+  return "";
+}
+
+Result<void> Layer::CheckSound() const {
+  if (!spoiled_.load()) return {};
+  return Error(Code::kIo, "the disk failed to sync layer " + id_ +
+                              ": what was written since may be lost; restart the service to read "
+                              "what is there");
+}
+
+Result<void> Layer::Spoil(Result<void> synced) {
+  if (!synced) spoiled_.store(true);
+  return synced;
+}
+
+Result<void> Layer::Write(uint64_t offset, std::span<const base::ByteView> pieces) {
+  RETURN_IF_ERROR(CheckSound());
+  uint64_t length = 0;
+  for (base::ByteView piece : pieces) length += piece.size();
+  Result<void> written = data_->WriteAt(offset, pieces);
+  // Before the states: a flush that takes one of them must see that there are bytes to sync.
+  unsynced_.store(true);
+  RETURN_IF_ERROR(written);
+  const uint64_t first = offset / kBlockBytes;
+  const uint64_t end = (offset + length + kBlockBytes - 1) / kBlockBytes;
+  return map_->Set(first, end - first, BlockState::kData);
+}
+
+Result<void> Layer::Clear(uint64_t block, uint64_t count, BlockState state, bool punch) {
+  RETURN_IF_ERROR(CheckSound());
+  while (count > 0) {
+    ASSIGN_OR_RETURN(const LayerMap::Run run, map_->RunAt(block, count));
+    RETURN_IF_ERROR(map_->Set(block, run.blocks, state));
+    if (punch && run.state == BlockState::kData) {
+      // The state says all that a reader needs: a hole that can't be punched is only space.
+      (void)data_->PunchHole(block * kBlockBytes, run.blocks * kBlockBytes).has_value();
+    }
+    block += run.blocks;
+    count -= run.blocks;
+  }
+  return {};
+}
+
+bool Layer::clean() const { return !unsynced_.load() && map_->dirty_pages() == 0; }
+
+Result<void> Layer::Flush() {
+  base::MutexLock lock(mutex_);
+  const uint64_t wanted = begun_rounds_ + 1;  // one that runs now may have missed our writes
+  while (ended_rounds_ < wanted) {
+    if (begun_rounds_ > ended_rounds_) {
+      round_ended_.Wait(mutex_);
+      continue;
+    }
+    ++begun_rounds_;
+    mutex_.Unlock();
+    Result<void> flushed = FlushOnce();
+    mutex_.Lock();
+    last_round_ = std::move(flushed);
+    ended_rounds_ = begun_rounds_;
+    round_ended_.NotifyAll();
+  }
+  // A round later than ours covers what ours was for.
+  return last_round_;
+}
+
+Result<void> Layer::FlushOnce() {
+  RETURN_IF_ERROR(CheckSound());
+  // Not what becomes dirty meanwhile: writers could keep us here for ever.
+  size_t left = map_->dirty_pages();
+  bool wrote_map = false;
+  do {
+    const LayerMap::Copy copy = map_->TakeDirty(std::min(left, kPagesPerWrite));
+    if (unsynced_.exchange(false)) RETURN_IF_ERROR(Spoil(data_->Sync()));
+    if (copy.pages.empty()) break;
+    RETURN_IF_ERROR(map_->Write(copy));
+    wrote_map = true;
+    left -= copy.pages.size();
+  } while (left > 0);
+  if (wrote_map) RETURN_IF_ERROR(Spoil(map_->Sync()));
+  return {};
+}
+
+}  // namespace blockd::chunk

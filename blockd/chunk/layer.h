@@ -1,0 +1,97 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/files.h"
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "blockd/chunk/layer_map.h"
+
+namespace blockd::chunk {
+
+// What was written to a volume since some point in time: `<id>.data`, sparse, the bytes at their
+// offsets in the volume; `<id>.map`, which blocks of it count.
+//
+// Durability. Flush makes durable what was written before it began. The rule that makes it right: a
+// state reaches the disk only after the bytes that it speaks of. States are set in memory after the
+// write of the bytes returned; Flush copies the changed pages of the map, syncs the data, and only
+// then writes the copies and syncs the map. So after a crash every sector that was not flushed is
+// as before or as written, and no block counts as held without its bytes. (Zeroed bytes may be
+// punched out before the state is on disk: then the block reads as zeros a little early, as it
+// may.)
+//
+// The bytes have no checksums while they lie here: what is overwritten in place, and not flushed,
+// could not be told from rot after a crash. They get theirs when the layer is sealed.
+//
+// A sync of the kernel's that failed may have dropped the bytes it was for, and the next one would
+// not tell: so after it the layer is spoiled, and every further Write and Flush says kIo.
+//
+// Thread-safe, but calls that change the same block are the caller's to keep apart.
+class Layer {
+ public:
+  // Makes the files, durably. kAlreadyExists.
+  static base::Result<std::shared_ptr<Layer>> Create(base::Files& files, const std::string& dir,
+                                                     const std::string& id);
+  // kNotFound, kCorruption.
+  static base::Result<std::shared_ptr<Layer>> Open(base::Files& files, const std::string& dir,
+                                                   const std::string& id);
+  // Removes the files, if they are there. Who has the layer open reads on.
+  static base::Result<void> Remove(base::Files& files, const std::string& dir,
+                                   const std::string& id);
+  // The id in a name of one of its files, or nothing.
+  static std::string IdOfFile(const std::string& name);
+
+  const std::string& id() const { return id_; }
+  LayerMap& map() { return *map_; }
+
+  // Bytes of blocks whose state is kData.
+  base::Result<void> ReadAt(uint64_t offset, base::MutableByteView into) const {
+    return data_->ReadAt(offset, into);
+  }
+  base::Result<bool> TryReadAt(uint64_t offset, base::MutableByteView into) const {
+    return data_->TryReadAt(offset, into);
+  }
+  void WillRead(uint64_t offset, uint64_t length) const { data_->WillRead(offset, length); }
+
+  // Writes the pieces one after the other from `offset`; the blocks that they touch are kData then.
+  // Where a piece ends inside a block, that block must have been kData before. After an error the
+  // blocks that were kData hold old or new sectors, the others are as they were.
+  base::Result<void> Write(uint64_t offset, std::span<const base::ByteView> pieces);
+
+  // Gives the blocks a state that needs no bytes (kZero, kAbsent); `punch` gives back the space of
+  // those that were kData, if the file system can.
+  base::Result<void> Clear(uint64_t block, uint64_t count, BlockState state, bool punch);
+
+  // Takes the disk space of `size_bytes` now.
+  base::Result<void> Allocate(uint64_t size_bytes) { return data_->Allocate(size_bytes); }
+
+  // Calls that come while one runs share the next.
+  base::Result<void> Flush() EXCLUDES(mutex_);
+  // Whether a Flush would have anything to do.
+  bool clean() const;
+
+ private:
+  Layer(std::string id, std::unique_ptr<base::File> data, std::unique_ptr<LayerMap> map)
+      : id_(std::move(id)), data_(std::move(data)), map_(std::move(map)) {}
+  base::Result<void> CheckSound() const;
+  base::Result<void> FlushOnce();
+  base::Result<void> Spoil(base::Result<void> synced);
+
+  const std::string id_;
+  const std::unique_ptr<base::File> data_;
+  const std::unique_ptr<LayerMap> map_;
+  std::atomic<bool> unsynced_ = false;  // a write returned that no sync began after
+  std::atomic<bool> spoiled_ = false;
+
+  base::Mutex mutex_;
+  base::CondVar round_ended_;
+  uint64_t begun_rounds_ GUARDED_BY(mutex_) = 0;
+  uint64_t ended_rounds_ GUARDED_BY(mutex_) = 0;
+  base::Result<void> last_round_ GUARDED_BY(mutex_);
+};
+
+}  // namespace blockd::chunk
