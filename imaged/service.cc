@@ -35,6 +35,7 @@ ImageService::ImageService(ServiceOptions options, Catalog& catalog, Metadefs& m
 base::http::Service ImageService::service() const {
   base::http::Service service;
   service.name = "image";
+  service.type = "image";
   service.prefix = options_.prefix;
   service.verifier = &verifier_;
   AppendDiscoveryRoutes(context_, &service.routes);

@@ -1,11 +1,19 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace base::auth {
+
+// One of the calls that an application credential is limited to (auth/access_rules.h).
+struct AccessRule {
+  std::string service;  // a service's type: "image"
+  std::string method;
+  std::string path;  // a pattern
+};
 
 // Who is calling, as a verified token says. Value type, immutable once made. Ids are Keystone's (32
 // hex digits).
@@ -21,6 +29,9 @@ struct Caller {
   std::vector<std::string>
       roles;  // names, implied ones included: admin has member and reader as well
   int64_t expires_at_us = 0;
+  // Of the application credential that the token was made from; nothing: any call. base/http keeps
+  // to them for every service.
+  std::optional<std::vector<AccessRule>> access_rules;
 
   bool HasRole(std::string_view role) const {
     for (const std::string& held : roles)

@@ -35,6 +35,19 @@ void AddImpliedRoles(std::vector<std::string>* roles) {
   if (has("member") && !has("reader")) roles->push_back("reader");
 }
 
+// What of an unknown form is no rule that allows anything.
+void ReadAccessRules(const Json& token, Caller* caller) {
+  const Json* credential = Find(token, "application_credential");
+  const Json* rules = credential == nullptr ? nullptr : Find(*credential, "access_rules");
+  if (rules == nullptr || rules->is_null()) return;
+  caller->access_rules.emplace();
+  if (!rules->is_array()) return;
+  for (const Json& rule : rules->get_array()) {
+    caller->access_rules->push_back(
+        {StringIn(&rule, "service"), StringIn(&rule, "method"), StringIn(&rule, "path")});
+  }
+}
+
 Result<std::shared_ptr<const Caller>> CallerOf(std::string_view text) {
   const Error unreadable(Code::kUnavailable, "the identity service's answer can't be read");
   const Result<Json> body = ParseJson(text);
@@ -52,6 +65,7 @@ Result<std::shared_ptr<const Caller>> CallerOf(std::string_view text) {
     caller->project_domain_id = StringIn(Find(*project, "domain"), "id");
   }
   caller->domain_id = StringIn(Find(*token, "domain"), "id");
+  ReadAccessRules(*token, caller.get());
   caller->system_scope = Find(*token, "system") != nullptr;
   const Json* roles = Find(*token, "roles");
   if (roles != nullptr && roles->is_array()) {
@@ -186,6 +200,8 @@ Answer KeystoneVerifier::Ask(std::string_view token) {
     request.url = options_.auth_url + "/auth/tokens?nocatalog";
     request.headers.Add("X-Auth-Token", own);
     request.headers.Add("X-Subject-Token", token);
+    // Without it a token with access rules is not shown: whoever asks must keep to them.
+    request.headers.Add("OpenStack-Identity-Access-Rules", "1.0");
     ASSIGN_OR_RETURN(const http::Response response, Call(request));
     if (response.status == 404)
       return Error(Code::kUnauthenticated, "the identity service does not know this token");

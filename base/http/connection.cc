@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/async/offload.h"
+#include "base/auth/access_rules.h"
 #include "base/clock.h"
 #include "base/http/errors.h"
 #include "base/http/target.h"
@@ -81,6 +82,11 @@ Response RenderUnmatched(const Match& match, const Request& request) {
   }
 }
 
+// As it came, without the query, which may hold what is nobody's business.
+std::string_view PathOf(const Request& request) {
+  return std::string_view(request.target).substr(0, request.target.find('?'));
+}
+
 Result<void> CheckAccess(Request* request, const Match& match) {
   const Access access = match.route->access;
   if (access == Access::kPublic) return {};
@@ -88,6 +94,11 @@ Result<void> CheckAccess(Request* request, const Match& match) {
   if (token.empty())
     return Error(Code::kUnauthenticated, "The request you have made requires authentication.");
   ASSIGN_OR_RETURN(request->caller, match.service->verifier->Verify(token));
+  if (!auth::Allows(*request->caller, match.service->type, match.service->prefix, request->method,
+                    PathOf(*request))) {
+    return Error(Code::kUnauthenticated,
+                 "The access rules of the application credential do not allow this request.");
+  }
   if (access == Access::kAdmin && !request->caller->IsAdmin()) {
     return Error(Code::kPermissionDenied,
                  "You are not authorized to perform the requested action.");
@@ -110,11 +121,6 @@ Result<Response> RunJob(Request* request, const Match& match, bool authorize) {
   } catch (const std::exception& exception) {
     return Escaped(exception.what());
   }
-}
-
-// As it came, without the query, which may hold what is nobody's business.
-std::string_view PathOf(const Request& request) {
-  return std::string_view(request.target).substr(0, request.target.find('?'));
 }
 
 }  // namespace

@@ -105,6 +105,7 @@ base::http::Service Identity::service() {
   AddLimitApi(routes);
   base::http::Service service;
   service.name = "identity";
+  service.type = "identity";
   service.prefix = kPrefix;
   service.routes = routes.Take();
   AddVersions(impl_->options, &service.routes);

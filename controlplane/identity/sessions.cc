@@ -33,6 +33,17 @@ Result<void> CheckUser(const Snapshot& now, const Record* user, const TokenPaylo
   return {};
 }
 
+std::vector<base::auth::AccessRule> AccessRulesOf(const Snapshot& now, const Record& credential) {
+  std::vector<base::auth::AccessRule> rules;
+  for (const std::string& id : Strings(credential.body, "_access_rule_ids")) {
+    RecordPtr rule = now.Get(Kind::kAccessRule, id);
+    if (rule == nullptr) continue;
+    rules.push_back({std::string(Text(*rule, "service")), std::string(Text(*rule, "method")),
+                     std::string(Text(*rule, "path"))});
+  }
+  return rules;
+}
+
 }  // namespace
 
 bool Session::may_delegate() const {
@@ -50,9 +61,6 @@ Sessions::Sessions(const Options& options, Store& store, const base::Clock& cloc
 
 Result<std::shared_ptr<const base::auth::Caller>> Sessions::Verify(std::string_view token) {
   ASSIGN_OR_RETURN(SessionPtr session, Resolve(token));
-  if (session->has_access_rules())
-    return Error(Code::kUnauthenticated,
-                 "this token is limited to some calls, which this service does not check");
   const base::auth::Caller* caller = &session->caller;
   return std::shared_ptr<const base::auth::Caller>(std::move(session), caller);
 }
@@ -148,6 +156,8 @@ Result<SessionPtr> Sessions::Evaluate(const Snapshot& now, TokenPayload payload)
   caller.system_scope = token.scope == ScopeKind::kSystem;
   for (const RecordPtr& role : session->roles) caller.roles.emplace_back(Text(*role, "name"));
   caller.expires_at_us = session->valid_until_us;
+  if (session->has_access_rules())
+    caller.access_rules = AccessRulesOf(now, *session->application_credential);
   return SessionPtr(std::move(session));
 }
 

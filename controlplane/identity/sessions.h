@@ -50,8 +50,7 @@ class Sessions : public base::auth::TokenVerifier {
  public:
   Sessions(const Options& options, Store& store, const base::Clock& clock);
 
-  // For services in this process. Refuses tokens with access rules: no caller of this interface can
-  // keep them.
+  // For services in this process.
   base::Result<std::shared_ptr<const base::auth::Caller>> Verify(std::string_view token) override;
 
   base::Result<SessionPtr> Resolve(std::string_view token);

@@ -68,13 +68,20 @@ class FakeKeystone {
     if (!request.headers.Get("X-Auth-Token").starts_with("service-token-") ||
         forget_service.exchange(false))
       return http::Response::Text(401, "{}", "application/json");
+    if (request.headers.Get("X-Subject-Token") == "ruled-token" &&
+        request.headers.Has("OpenStack-Identity-Access-Rules"))
+      return http::Response::Text(200, Token("alice", kWithRules), "application/json");
     if (revoked || request.headers.Get("X-Subject-Token") != "user-token")
       return http::Response::Text(404, "{}", "application/json");
     return http::Response::Text(200, Token("alice"), "application/json");
   }
 
-  static std::string Token(const std::string& user) {
-    return R"({"token": {"user": {"id": "u1", "name": ")" + user +
+  static constexpr char kWithRules[] = R"("application_credential": {"id": "c1", "access_rules": [
+      {"id": "r1", "service": "image", "method": "GET", "path": "/v2/images"}]},)";
+
+  // `more`: further members.
+  static std::string Token(const std::string& user, const std::string& more = "") {
+    return R"({"token": {)" + more + R"("user": {"id": "u1", "name": ")" + user +
            R"(", "domain": {"id": "default"}}, "project": {"id": "p1", "name": "proj",
            "domain": {"id": "d2"}}, "roles": [{"id": "1", "name": "admin"}],
            "expires_at": "2030-01-01T00:00:00.000000Z"}})";
@@ -111,6 +118,18 @@ TEST_F(KeystoneVerifierTest, TellsWhoCalls) {
   EXPECT_THAT(caller->roles, ElementsAre("admin", "member", "reader"));
   EXPECT_TRUE(caller->IsAdmin());
   EXPECT_FALSE(caller->system_scope);
+}
+
+TEST_F(KeystoneVerifierTest, AccessRulesComeWithTheCaller) {
+  const auto verifier = Make();
+  ASSERT_OK_AND_ASSIGN(const auto caller, verifier->Verify("ruled-token"));
+  ASSERT_TRUE(caller->access_rules.has_value());
+  ASSERT_EQ(caller->access_rules->size(), 1u);
+  EXPECT_EQ(caller->access_rules->front().service, "image");
+  EXPECT_EQ(caller->access_rules->front().method, "GET");
+  EXPECT_EQ(caller->access_rules->front().path, "/v2/images");
+  ASSERT_OK_AND_ASSIGN(const auto free, verifier->Verify("user-token"));
+  EXPECT_FALSE(free->access_rules.has_value());
 }
 
 TEST_F(KeystoneVerifierTest, UnknownTokensAreUnauthenticated) {

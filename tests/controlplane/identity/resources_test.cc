@@ -442,9 +442,12 @@ TEST_F(DelegationTest, AccessRulesAreNotOverlooked) {
   Reply issued = ByCredential(made.Str("application_credential", "id"),
                               made.Str("application_credential", "secret"));
   std::string token(issued.headers.Get("X-Subject-Token"));
-  // A service that cannot check the rules must not take the token at all.
-  EXPECT_ERROR(world_.process.identity().verifier().Verify(token), base::Code::kUnauthenticated);
+  ASSERT_OK_AND_ASSIGN(const auto caller, world_.process.identity().verifier().Verify(token));
+  ASSERT_TRUE(caller->access_rules.has_value());
+  ASSERT_EQ(caller->access_rules->size(), 1u);
+  EXPECT_EQ(caller->access_rules->front().path, "/v2/images");
   std::pair<std::string, std::string> subject{"X-Subject-Token", token};
+  // A service that does not say it can check the rules must not take the token at all.
   EXPECT_EQ(world_.process.Do("GET", "/auth/tokens", world_.admin, {}, {subject}).status, 404);
   Reply checked = world_.process.Do("GET", "/auth/tokens", world_.admin, {},
                                     {subject, {"OpenStack-Identity-Access-Rules", "1.0"}});
