@@ -1,0 +1,54 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "base/metrics.h"
+#include "blockd/nbd/protocol.h"
+
+namespace blockd::nbd {
+
+// A server's instruments. Thread-safe.
+struct ServerMetrics {
+  explicit ServerMetrics(base::Metrics& registry);
+
+  base::Metrics& registry;
+  base::Gauge& connections;
+  base::Counter& accepted;
+  base::Counter& refused;  // a limit: too many
+  base::Counter& handshakes_failed;
+  base::Counter& timed_out;  // requests answered EIO because the back end hangs
+  base::Counter& late;       // their results, thrown away
+  base::Counter& revoked_connections;
+  base::Counter& stalled_connections;  // the client didn't take its answers
+};
+
+// What is counted for one volume, whoever is connected. Thread-safe.
+struct VolumeMetrics {
+  VolumeMetrics(base::Metrics& registry, const std::string& volume_id);
+
+  base::Counter& reads;
+  base::Counter& writes;
+  base::Counter& others;
+  base::Counter& errors;
+  base::Counter& read_bytes;
+  base::Counter& written_bytes;
+  base::Histogram& waited_seconds;  // requests that needed the disk
+};
+
+// Counts of one connection's reader, added up without a shared write for each request. One thread.
+struct Tally {
+  uint64_t reads = 0;
+  uint64_t writes = 0;
+  uint64_t others = 0;
+  uint64_t errors = 0;
+  uint64_t read_bytes = 0;
+  uint64_t written_bytes = 0;
+
+  void Count(Command command, uint32_t length, WireError error);
+  // Moves the counts there.
+  void MoveTo(VolumeMetrics& metrics);
+};
+
+}  // namespace blockd::nbd
