@@ -1,0 +1,308 @@
+"""`quarry image push`: sends what the service lacks, says so, and manages with a service that is another."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import service as quarry  # noqa: E402
+
+CHUNK = 4 << 20
+
+
+class Between:
+    """A proxy that a test can make answer, or do, something else. `on` is called with each request
+    (method, path, body) and returns None to forward it, or (status, body)."""
+
+    def __init__(self):
+        between = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answer = between.on(self.command, self.path, body)
+                if answer is None:
+                    reply = quarry.call(self.command, between.target + self.path, body or None,
+                                        dict(self.headers))
+                    # The catalog leads here as well.
+                    answer = (reply.status, reply.body.replace(between.target.encode(),
+                                                               between.url.encode()))
+                    headers = {k: v for k, v in reply.headers.items() if k.lower() in
+                               ("content-type", "x-subject-token", "location")}
+                else:
+                    headers = {"Content-Type": "text/plain"}
+                self.send_response(answer[0])
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer[1])))
+                self.end_headers()
+                self.wfile.write(answer[1])
+
+            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = forward
+
+            def log_message(self, *_):
+                pass
+
+        self.on = lambda method, path, body: None
+        self.target = None
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A service, and a proxy through which a push goes."""
+    between = Between()
+    with quarry.Service(options=["--store.gc-interval=0s"]) as service:
+        between.target = service.base
+        service.between = between
+        yield service
+    between.stop()
+
+
+def as_user(service, user="admin", password=None, project="admin"):
+    between = getattr(service, "between", None)
+    return {**service.environment, "OS_USERNAME": user, "OS_PROJECT_NAME": project,
+            "OS_AUTH_URL": (between.url if between else service.base) + "/identity/v3",
+            "OS_PASSWORD": password or service.password()}
+
+
+@pytest.fixture(autouse=True)
+def forward_all(world):
+    yield
+    world.between.on = lambda method, path, body: None
+
+
+def push(service, path, *options, environment=None, **kwargs):
+    done = run(service, path, "--json", *options, environment=environment, **kwargs)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def run(service, path, *options, environment=None, **kwargs):
+    return subprocess.run([quarry.QUARRY, "image", "push", str(path), *options],
+                          capture_output=True, env=environment or as_user(service), timeout=60,
+                          **kwargs)
+
+
+def received(service):
+    text = quarry.call("GET", service.base + "/metrics").body.decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines()
+               if line.startswith("quarry_http_received_bytes_total"))
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        for at in range(0, len(data), CHUNK):
+            part = data[at:at + CHUNK]
+            if any(part):
+                file.seek(at)
+                file.write(part)
+        file.truncate(len(data))
+    return path
+
+
+def disk(seed_chunks=12):
+    """Twelve chunks of data, three holes, and a short end."""
+    return os.urandom(seed_chunks // 2 * CHUNK) + bytes(3 * CHUNK) + \
+        os.urandom(seed_chunks // 2 * CHUNK - 1000)
+
+
+def body(service, image):
+    return quarry.Images(service).call("GET", f"/{image}/file").body
+
+
+def test_a_changed_copy_sends_what_changed(world, tmp_path):
+    data = disk()
+    first = push(world, write(tmp_path / "base.raw", data))
+    assert first["bytes_already_there"] == 0
+    assert first["bytes_zero"] == 3 * CHUNK
+    assert first["bytes_total"] == len(data) == first["size"]
+
+    changed = bytearray(data)
+    changed[CHUNK + 17] ^= 1
+    changed[10 * CHUNK] ^= 1
+    copy = write(tmp_path / "copy.raw", changed)
+    before = received(world)
+    second = push(world, copy)
+    wire = received(world) - before
+    assert second["bytes_already_there"] == len(data) - 5 * CHUNK
+    assert 2 * CHUNK < second["bytes_sent"] < 2 * CHUNK + 2000
+    # The rest of it: logging in, creating the image.
+    assert second["bytes_sent"] <= wire < second["bytes_sent"] + 4000
+    assert body(world, second["id"]) == changed
+    assert second["os_hash_value"] and second["status"] == "active"
+
+    # For a person: 10 of 12 chunks; then everything.
+    changed[3 * CHUNK] ^= 1
+    changed[4 * CHUNK] ^= 1
+    write(copy, changed)
+    done = run(world, copy, "--name", "third")
+    assert done.returncode == 0, done.stderr
+    assert b"already there: 83 %, 8.0 MiB sent" in done.stdout
+    done = run(world, copy, "--name", "fourth")
+    assert b"already there: 100 %, 1023 B sent" in done.stdout, done.stdout
+    before = received(world)
+    done = run(world, copy, "--name", "fourth")
+    assert b"already there: 100 %, nothing sent" in done.stdout, done.stdout
+    assert received(world) - before < 4000
+
+
+def test_another_project_is_told_nothing(world, tmp_path):
+    token = world.token()
+    identity = world.base + "/identity/v3"
+
+    def make(kind, body_of):
+        reply = quarry.call("POST", f"{identity}/{kind}s", {kind: body_of}, {"X-Auth-Token": token})
+        assert reply.status == 201, reply.body
+        return reply.json()[kind]["id"]
+
+    project = make("project", {"name": "red", "domain_id": "default"})
+    user = make("user", {"name": "alice", "password": "s3cret", "domain_id": "default"})
+    roles = quarry.call("GET", f"{identity}/roles?name=member", None,
+                        {"X-Auth-Token": token}).json()["roles"]
+    reply = quarry.call("PUT", f"{identity}/projects/{project}/users/{user}/roles/{roles[0]['id']}",
+                        None, {"X-Auth-Token": token})
+    assert reply.status == 204
+
+    data = disk()
+    mine = push(world, write(tmp_path / "mine.raw", data))
+    alice = as_user(world, "alice", "s3cret", "red")
+    hers = push(world, tmp_path / "mine.raw", environment=alice)
+    assert hers["bytes_already_there"] == 0 and hers["bytes_sent"] > len(data) - 3 * CHUNK
+    reply = quarry.Images(world).call(
+        "PATCH", f"/{mine['id']}", b'[{"op": "replace", "path": "/visibility", "value": "public"}]',
+        {"Content-Type": "application/openstack-images-v2.1-json-patch"})
+    assert reply.status == 200, reply.body
+    # Her own copy and the public image: one is enough.
+    assert quarry.Images(world).call("DELETE", f"/{hers['id']}").status == 204
+    again = push(world, tmp_path / "mine.raw", "--name", "again", environment=alice)
+    assert again["bytes_already_there"] == len(data) - 3 * CHUNK
+
+
+@pytest.mark.parametrize("status", [404, 405, 415])
+def test_a_service_that_is_no_quarry_gets_all_of_it(world, tmp_path, status):
+    seen = []
+
+    def on(method, path, _):
+        if "/quarry/" in path:
+            seen.append(path)
+            return status, b"no such thing"
+        return None
+
+    data = disk()
+    push(world, write(tmp_path / "image.raw", data))
+    world.between.on = on
+    pushed = push(world, tmp_path / "image.raw", "--again")
+    assert len(seen) == 1
+    assert pushed["bytes_sent"] == pushed["bytes_total"] == len(data)
+    assert pushed["bytes_already_there"] == 0
+    assert body(world, pushed["id"]) == data
+
+
+def test_the_owner_of_what_is_named_goes_meanwhile(world, tmp_path):
+    data = disk()
+    owner = push(world, write(tmp_path / "image.raw", data))
+    puts = []
+
+    def on(method, path, _):
+        if method == "PUT" and path.endswith("/file"):
+            puts.append(path)
+            if len(puts) == 1:
+                assert quarry.Images(world).call("DELETE", f"/{owner['id']}").status == 204
+                assert world.quarry("gc").returncode == 0
+        return None
+
+    world.between.on = on
+    pushed = push(world, tmp_path / "image.raw", "--again")
+    assert len(puts) == 2
+    assert pushed["bytes_already_there"] == 0
+    assert pushed["bytes_sent"] > len(data) - 3 * CHUNK
+    assert body(world, pushed["id"]) == data
+
+
+def test_a_service_that_takes_back_its_word_gets_all_of_it(world, tmp_path):
+    data = disk()
+    push(world, write(tmp_path / "image.raw", data))
+    puts = []
+
+    def on(method, path, sent):
+        if method == "PUT" and path.endswith("/file"):
+            puts.append(len(sent))
+            if len(sent) < len(data):
+                return 409, b"not there"
+        return None
+
+    world.between.on = on
+    pushed = push(world, tmp_path / "image.raw", "--again")
+    assert len(puts) == 4 and puts[3] == len(data)
+    assert pushed["bytes_already_there"] == 0 and pushed["bytes_sent"] > len(data)
+    assert body(world, pushed["id"]) == data
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_file_that_changes_is_an_error_and_leaves_nothing(world, tmp_path, plain):
+    path = write(tmp_path / "image.raw", disk())
+    before = len(quarry.Images(world).list())
+
+    def on(method, target, sent):
+        if method == "POST" and "/quarry/" in target:
+            if plain:
+                return 404, b""
+            if len(sent) > 32:  # it was hashed by now
+                with open(path, "r+b") as file:
+                    file.seek(5 * CHUNK)
+                    file.write(b"changed")
+        if plain and method == "POST" and target.endswith("/images"):
+            with open(path, "r+b") as file:
+                file.write(b"changed")
+        return None
+
+    world.between.on = on
+    done = run(world, path, "--name", f"changing-{plain}")
+    assert done.returncode == 1
+    assert b"changed while it was pushed" in done.stderr, done.stderr
+    assert b"nothing is left of it" in done.stderr
+    assert len(quarry.Images(world).list()) == before
+
+
+def test_through_a_pipe(world, tmp_path):
+    # Without the proxy, which knows no chunked bodies.
+    with quarry.Service() as service:
+        data = disk()
+        pushed = push(service, "-", input=data)
+        assert pushed["name"] == "stdin" and pushed["size"] == len(data) == pushed["bytes_sent"]
+        assert body(service, pushed["id"]) == data
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        writer = threading.Thread(target=lambda: open(fifo, "wb").write(b"QFI\xfb" + bytes(100)))
+        writer.start()
+        done = run(service, fifo)
+        writer.join()
+        # The format is told by the first bytes, and the service looks closer.
+        assert done.returncode == 1 and b"qcow2" in done.stderr, done.stderr
+
+
+def test_odd_files(world, tmp_path):
+    empty = push(world, write(tmp_path / "empty", b""))
+    assert empty["size"] == 0 and empty["bytes_sent"] < 100
+    zeros = run(world, write(tmp_path / "zeros", bytes(3 * CHUNK + 5)))
+    assert b"nothing but zeros" in zeros.stdout, zeros.stderr
+    for path, words in ((tmp_path, b"directory"), (tmp_path / "none", b"No such file")):
+        done = run(world, path)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
