@@ -8,14 +8,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "base/files.h"
 #include "base/log.h"
 #include "controlplane/admin/admin_service.h"
 #include "controlplane/admin/reports.h"
-#include "controlplane/cli/cloud.h"
 #include "controlplane/cli/command.h"
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/progress.h"
+#include "controlplane/cli/running.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/image_names.h"
 #include "controlplane/restore.h"
@@ -35,7 +34,6 @@ using base::Result;
 using chunkstore::ProgressFn;
 
 constexpr int64_t kPollMs = 100;
-constexpr uint64_t kMaxEndpointBytes = 4096;
 
 base::http::ClientRequest Ask(std::string method, std::string url, const Json& body = nullptr) {
   base::http::ClientRequest request;
@@ -46,27 +44,6 @@ base::http::ClientRequest Ask(std::string method, std::string url, const Json& b
     request.body = base::ToText(body);
   }
   return request;
-}
-
-// A running service and how to ask it.
-struct Running {
-  std::unique_ptr<ApiClient> client;
-  std::string url;  // ".../admin/v1"
-};
-
-// Nothing if no service answers for this data directory.
-Result<std::optional<Running>> FindRunning(const std::string& data_dir) {
-  const Result<std::string> endpoint =
-      base::ReadWholeFile(data_dir + "/endpoint", kMaxEndpointBytes);
-  const Result<Cloud> cloud = CloudOfDataDir(data_dir);
-  if (!endpoint.has_value() || !cloud.has_value()) return std::optional<Running>();
-  Result<std::unique_ptr<ApiClient>> client = ApiClient::Login(*cloud);
-  if (!client.has_value()) {
-    if (client.error().code() == Code::kUnavailable) return std::optional<Running>();
-    return client.error().Annotate("the service of " + data_dir + " runs, but");
-  }
-  const std::string base_url = endpoint->substr(0, endpoint->find('\n'));
-  return std::optional<Running>(Running{*std::move(client), base_url + "/admin/v1"});
 }
 
 uint64_t Number(const Json& value, std::string_view key) {
