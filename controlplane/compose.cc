@@ -118,6 +118,9 @@ class QuarryImpl : public Quarry {
 
   Result<void> Start();
   const std::string& base_url() const override { return base_url_; }
+  const std::string& public_url() const override {
+    return settings_.public_url->empty() ? base_url_ : *settings_.public_url;
+  }
   bool first_start() const override { return first_start_; }
   void Stop() override;
 
@@ -125,6 +128,8 @@ class QuarryImpl : public Quarry {
   Result<void> StartIdentity();
   Result<void> StartImages();
   Result<void> Serve();
+  // Writes down where it is, and how to log in.
+  Result<void> Announce();
 
   const Settings& settings_;
   std::string password_;
@@ -164,7 +169,9 @@ Result<void> QuarryImpl::StartIdentity() {
     options.auth_url = *settings_.auth_url;
     options.username = *settings_.auth_username;
     options.password = *settings_.auth_password;
+    options.user_domain = *settings_.auth_user_domain;
     options.project = *settings_.auth_project;
+    options.project_domain = *settings_.auth_project_domain;
     keystone_ = base::auth::MakeKeystoneVerifier(options, base::SystemClock());
     verifier_ = keystone_.get();
     return {};
@@ -210,6 +217,7 @@ Result<void> QuarryImpl::Serve() {
   base::http::ServerOptions options;
   options.listen = *settings_.listen;
   options.io_threads = static_cast<size_t>(*settings_.http_io_threads);
+  if (identity_ == nullptr) options.identity_url = *settings_.auth_url;
   options.max_connections = static_cast<size_t>(*settings_.http_max_connections);
   options.idle_timeout_ms = *settings_.http_idle_timeout;
   options.drain_timeout_ms = *settings_.http_drain_timeout;
@@ -239,11 +247,14 @@ Result<void> QuarryImpl::Start() {
   schedule_ =
       std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, base::SystemClock());
   RETURN_IF_ERROR(Serve());
-  if (identity_ != nullptr) {
-    const std::string& url = settings_.public_url->empty() ? base_url_ : *settings_.public_url;
-    RETURN_IF_ERROR(WriteCredentials(*settings_.data_dir, url, *settings_.region, password_));
-  }
-  return {};
+  return Announce();
+}
+
+Result<void> QuarryImpl::Announce() {
+  const std::string& dir = *settings_.data_dir;
+  if (identity_ != nullptr)
+    RETURN_IF_ERROR(WriteCredentials(dir, public_url(), *settings_.region, password_));
+  return WriteEndpoint(dir, base_url_);
 }
 
 void QuarryImpl::Stop() {

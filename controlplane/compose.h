@@ -13,13 +13,16 @@ namespace controlplane {
 // implementations the rooms are handed.
 class Quarry {
  public:
-  // Opens everything and serves; clouds.yaml and the endpoint file are written when it returns.
-  // `settings` is borrowed.
+  // Opens everything and serves. When it returns, the endpoint file is written, and clouds.yaml if
+  // the identity is our own. `settings` is borrowed. kInvalidArgument names the option that is
+  // wrong.
   static base::Result<std::unique_ptr<Quarry>> Start(const Settings& settings);
   virtual ~Quarry() = default;
 
-  // "http://127.0.0.1:9696"
+  // "http://127.0.0.1:9696": where it listens.
   virtual const std::string& base_url() const = 0;
+  // Under which clients reach it: the setting public_url, or else base_url().
+  virtual const std::string& public_url() const = 0;
   // True if this start made clouds.yaml, with a new password.
   virtual bool first_start() const = 0;
 

@@ -43,7 +43,7 @@ base::Result<std::optional<std::string>> ReadAdminPassword(const std::string& da
 
 std::string NewPassword() { return base::ToBase64Url(base::RandomBytes(kPasswordRandomBytes)); }
 
-base::Result<void> WriteCredentials(const std::string& data_dir, const std::string& base_url,
+base::Result<void> WriteCredentials(const std::string& data_dir, const std::string& public_url,
                                     const std::string& region, const std::string& password) {
   const std::string clouds = fmt::format(
       "# Made by `quarry serve`. Use it with: export OS_CLIENT_CONFIG_FILE=THIS_FILE "
@@ -60,8 +60,11 @@ base::Result<void> WriteCredentials(const std::string& data_dir, const std::stri
       "      project_domain_name: Default\n"
       "    region_name: {}\n"
       "    identity_api_version: 3\n",
-      base_url, password, region);
-  RETURN_IF_ERROR(base::WriteFileDurably(data_dir + "/clouds.yaml", clouds, kPrivate));
+      public_url, password, region);
+  return base::WriteFileDurably(data_dir + "/clouds.yaml", clouds, kPrivate);
+}
+
+base::Result<void> WriteEndpoint(const std::string& data_dir, const std::string& base_url) {
   return base::WriteFileDurably(data_dir + "/endpoint", base_url + "\n");
 }
 

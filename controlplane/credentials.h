@@ -16,11 +16,15 @@ base::Result<std::optional<std::string>> ReadAdminPassword(const std::string& da
 // 32 characters, about 190 bits.
 std::string NewPassword();
 
-// Writes both files, durably; clouds.yaml with mode 0600. `base_url`: http://host:port.
-base::Result<void> WriteCredentials(const std::string& data_dir, const std::string& base_url,
+// Writes clouds.yaml, durably, with mode 0600. `public_url`: under which clients reach the service.
+base::Result<void> WriteCredentials(const std::string& data_dir, const std::string& public_url,
                                     const std::string& region, const std::string& password);
 
-// Takes DIR/endpoint away: nobody serves here any more.
+// Writes the endpoint file, durably. `base_url`: where the service listens, http://host:port, for
+// the commands of this machine.
+base::Result<void> WriteEndpoint(const std::string& data_dir, const std::string& base_url);
+
+// Takes the endpoint file away: nobody serves here any more.
 void RemoveEndpoint(const std::string& data_dir);
 
 // The error of a file of the directory that is somebody else's, with whose it is and what to do

@@ -96,8 +96,12 @@ Settings::Settings(base::ConfigBuilder& options)
       auth_mode(options.Choice("auth.mode", "local", {"local", "keystone"},
                                "who vouches for tokens: this process, or a Keystone at auth.url")),
       auth_url(options.String("auth.url", "", "of the Keystone: http://host:port/v3")),
-      auth_username(options.String("auth.username", "quarry", "service user that asks Keystone")),
+      auth_username(options.String("auth.username", "quarry",
+                                   "service user that asks Keystone; with the role service")),
       auth_password(options.Secret("auth.password", "its password")),
-      auth_project(options.String("auth.project", "service", "its project")) {}
+      auth_user_domain(options.String("auth.user_domain", "Default", "its domain, by name")),
+      auth_project(options.String("auth.project", "service", "its project")),
+      auth_project_domain(
+          options.String("auth.project_domain", "Default", "its project's domain, by name")) {}
 
 }  // namespace controlplane

@@ -65,7 +65,9 @@ struct Settings {
   Option<std::string>& auth_url;
   Option<std::string>& auth_username;
   Option<std::string>& auth_password;
+  Option<std::string>& auth_user_domain;
   Option<std::string>& auth_project;
+  Option<std::string>& auth_project_domain;
 };
 
 }  // namespace controlplane

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/http/client.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/thread_annotations.h"
 
 namespace base::auth {
@@ -183,6 +184,7 @@ Answer KeystoneVerifier::Verify(std::string_view token) {
   const int64_t asked_ns = clock_.MonotonicNs();
   Answer answer = Ask(token);
   const bool known = answer.has_value() || answer.error().code() == Code::kUnauthenticated;
+  if (!known) LOG(kWarn, "auth", "can't verify a token: {}", answer.error().message());
   MutexLock lock(mutex_);
   if (known) cache_.Put(key, asked_ns, answer);
   flight->answer = answer;
@@ -287,6 +289,7 @@ std::string KeystoneVerifier::LoginBody() const {
 std::unique_ptr<TokenVerifier> MakeKeystoneVerifier(KeystoneVerifierOptions options,
                                                     const Clock& clock) {
   while (options.auth_url.ends_with('/')) options.auth_url.pop_back();
+  if (!options.auth_url.ends_with("/v3")) options.auth_url += "/v3";
   return std::make_unique<KeystoneVerifier>(std::move(options), clock);
 }
 

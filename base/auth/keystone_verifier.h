@@ -11,7 +11,7 @@
 namespace base::auth {
 
 struct KeystoneVerifierOptions {
-  std::string auth_url;  // http://host:port/v3 (or .../identity/v3)
+  std::string auth_url;  // http://host:port/v3 or http://host/identity; "/v3" may be left out
   std::string username;  // the service user that asks (role service or admin)
   std::string password;  // secret
   std::string user_domain = "Default";
@@ -23,7 +23,8 @@ struct KeystoneVerifierOptions {
 };
 
 // Validates against a Keystone v3 by GET /auth/tokens with X-Subject-Token, as every OpenStack
-// service does. Logs in again when its own token ends. Thread-safe.
+// service does. Logs in again when its own token ends. What is the Keystone's own trouble (it does
+// not answer, refuses our login, answers nonsense) is kUnavailable, and logged. Thread-safe.
 std::unique_ptr<TokenVerifier> MakeKeystoneVerifier(KeystoneVerifierOptions options,
                                                     const Clock& clock);
 

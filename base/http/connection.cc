@@ -48,10 +48,6 @@ Response Render(const Match& match, const Request& request, int status, const Er
   Response response = match.service != nullptr && match.service->render_error
                           ? match.service->render_error(request, status, error)
                           : PlainError(status, error.message());
-  if (status == 401 && !response.headers.Has("WWW-Authenticate")) {
-    response.headers.Add("WWW-Authenticate",
-                         fmt::format("Keystone uri=\"{}/identity/v3\"", request.base_url));
-  }
   if (status == 405 && !match.allow.empty()) response.headers.Set("Allow", match.allow);
   if (status == 503 && !response.headers.Has("Retry-After"))
     response.headers.Add("Retry-After", "1");
@@ -331,6 +327,13 @@ async::Task<bool> Connection::Send(Exchange* exchange, Response* response) {
     } else {
       *response = RenderError(exchange->match, *exchange->request, piece.error());
     }
+  }
+  if (response->status == 401 && !response->headers.Has("WWW-Authenticate")) {
+    const std::string& url = context_.options.identity_url;
+    response->headers.Add(
+        "WWW-Authenticate",
+        fmt::format("Keystone uri=\"{}\"",
+                    url.empty() ? exchange->request->base_url + "/identity/v3" : url));
   }
   const std::string request_id = exchange->request != nullptr ? exchange->request->request_id : "";
   if (!request_id.empty()) response->headers.Set(kRequestIdField, request_id);

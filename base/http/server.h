@@ -21,6 +21,9 @@ struct ServerOptions {
   int64_t idle_timeout_ms = kIdleTimeoutMs;
   int64_t body_stall_timeout_ms = kBodyStallTimeoutMs;
   int64_t drain_timeout_ms = kDrainTimeoutMs;
+  // The identity service that a 401 names in WWW-Authenticate; empty: the one beside us, at
+  // /identity/v3.
+  std::string identity_url;
   // Believe X-Forwarded-Proto and X-Forwarded-Host for links: only behind a proxy that sets them
   // itself.
   bool trust_forwarded = false;

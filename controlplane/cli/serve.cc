@@ -52,6 +52,7 @@ void LogSettings(std::string_view described) {
   }
 }
 
+// How to begin where the identity is our own.
 void Welcome(const Quarry& quarry, const std::string& data_dir) {
   fmt::print(
       "\nQuarry serves on {0}\n"
@@ -62,7 +63,30 @@ void Welcome(const Quarry& quarry, const std::string& data_dir) {
       "  openstack image list\n\n"
       "Ctrl-C stops it.\n\n",
       quarry.base_url(), data_dir, quarry.first_start() ? " (made just now; user admin)" : "");
-  std::fflush(stdout);
+}
+
+// How to begin beside a Keystone: what it has to know of us. tests/e2e/test_keystone.py runs it as
+// it is printed.
+void WelcomeBesideKeystone(const Quarry& quarry, const Settings& settings) {
+  fmt::print(
+      "\nQuarry serves on {0}\n"
+      "credentials: those of the Keystone at {1}\n\n"
+      "The Keystone has to know it. Once, as the Keystone's admin:\n"
+      "  openstack role create --or-show service\n"
+      "  openstack project create --or-show --domain {2} {3}\n"
+      "  openstack user create --or-show --domain {4} --password \"$QUARRY_AUTH_PASSWORD\" {5}\n"
+      "  openstack role add --project {3} --project-domain {2} --user {5} --user-domain {4} "
+      "service\n"
+      "  openstack service create --name quarry image\n",
+      quarry.base_url(), *settings.auth_url, *settings.auth_project_domain, *settings.auth_project,
+      *settings.auth_user_domain, *settings.auth_username);
+  for (const char* interface : {"public", "internal", "admin"}) {
+    fmt::print("  openstack endpoint create --region {} image {} {}/image\n", *settings.region,
+               interface, quarry.public_url());
+  }
+  fmt::print(
+      "Then every client of that Keystone finds it: openstack image list\n\n"
+      "Ctrl-C stops it.\n\n");
 }
 
 std::string AbsolutePath(const std::string& path) {
@@ -87,7 +111,12 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
   base::Result<std::unique_ptr<Quarry>> quarry = Quarry::Start(settings);
   if (!quarry.has_value()) return Fail(quarry.error());
   LogSettings(options.Describe());
-  Welcome(**quarry, AbsolutePath(*settings.data_dir));
+  if (*settings.auth_mode == "keystone") {
+    WelcomeBesideKeystone(**quarry, settings);
+  } else {
+    Welcome(**quarry, AbsolutePath(*settings.data_dir));
+  }
+  std::fflush(stdout);
 
   int signal = 0;
   sigwait(&stop_signals, &signal);

@@ -132,6 +132,14 @@ TEST_F(KeystoneVerifierTest, AccessRulesComeWithTheCaller) {
   EXPECT_FALSE(free->access_rules.has_value());
 }
 
+TEST_F(KeystoneVerifierTest, TheVersionMayBeLeftOutOfTheUrl) {
+  const std::string whole = keystone_.auth_url();
+  const auto verifier = MakeKeystoneVerifier(
+      {.auth_url = whole.substr(0, whole.size() - 3), .username = "glance", .password = "right"},
+      clock_);
+  EXPECT_OK(verifier->Verify("user-token"));
+}
+
 TEST_F(KeystoneVerifierTest, UnknownTokensAreUnauthenticated) {
   const auto verifier = Make();
   EXPECT_ERROR(verifier->Verify("other"), Code::kUnauthenticated);
