@@ -329,14 +329,17 @@ Result<bool> ChunkStoreImpl::Recover(Token token, bool own, const Partitions& to
 
 Result<void> ChunkStoreImpl::DropScratch(Token token) {
   const std::string partition = ScratchPartition(token);
+  // Each scan goes on where the one before ended: what was deleted is not free to pass by.
+  std::string from;
   while (true) {
     MetaBatch batch;
     RETURN_IF_ERROR(
-        meta_.Scan(partition, "", "", kScanBatch, [&](std::string_view key, std::string_view) {
+        meta_.Scan(partition, from, "", kScanBatch, [&](std::string_view key, std::string_view) {
           batch.Delete(std::string(key));
           return true;
         }));
     if (batch.empty()) return {};
+    from = batch.changes().back().key + '\0';
     RETURN_IF_ERROR(meta_.Commit(partition, batch));
   }
 }

@@ -43,7 +43,7 @@ class Worker {
       if (dice < 5) {
         Upload(round);
       } else if (dice < 8 && !mine_.empty()) {
-        Release();
+        Release(random_() % mine_.size());
       } else if (dice == 8 && number_ == 0) {
         Must(store_.Collect(random_() % 2 == 0, nullptr).has_value());
       }
@@ -74,8 +74,22 @@ class Worker {
       return;
     }
     const Spec spec = chunkstore::testing::CrashSpec(which);
-    Must(chunkstore::testing::Upload(store_, name, spec).has_value());
+    if (!mine_.empty() && random_() % 2 == 0) {
+      UploadOver(name, spec);
+    } else {
+      Must(chunkstore::testing::Upload(store_, name, spec).has_value());
+    }
     Held(name, which);
+  }
+
+  // Over one of ours, which is let go at once now and then.
+  void UploadOver(const std::string& name, const Spec& spec) {
+    const size_t at = random_() % mine_.size();
+    const Spec base = chunkstore::testing::CrashSpec(mine_[at].second);
+    auto ingest = store_.NewIngestOver(name, "over", mine_[at].first);
+    Must(ingest.has_value());
+    if (random_() % 3 == 0) Release(at);
+    Must(chunkstore::testing::PutChanges(**ingest, spec, base).has_value());
   }
 
   void Held(const std::string& name, uint32_t which) {
@@ -83,8 +97,7 @@ class Worker {
     mine_.emplace_back(name, which);
   }
 
-  void Release() {
-    const size_t at = random_() % mine_.size();
+  void Release(size_t at) {
     const std::string name = mine_[at].first;
     mine_.erase(mine_.begin() + static_cast<std::ptrdiff_t>(at));
     Say("release " + name);

@@ -47,6 +47,18 @@ class FaultyWorld {
     ingests_.pop_back();
     return {};
   }
+  // What `source` holds, with another chunk.
+  base::Result<void> UploadOver(const std::string& source, const std::string& holder,
+                                uint32_t seed) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Ingest> ingest, store_->NewIngestOver(holder, "z", source));
+    ingests_.push_back(std::move(ingest));
+    RETURN_IF_ERROR(ingests_.back()->PutHole(kFar - 1));
+    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(seed, kShort))));
+    RETURN_IF_ERROR(ingests_.back()->Finish(kSize));
+    acknowledged_[holder] = seed;
+    ingests_.pop_back();
+    return {};
+  }
   base::Result<void> HoldAgain(const std::string& source, const std::string& holder) {
     RETURN_IF_ERROR(store_->HoldAgain(source, holder, "y"));
     acknowledged_[holder] = acknowledged_[source];
@@ -77,8 +89,8 @@ class FaultyWorld {
     return {};
   }
 
-  // The workload; stops at the first error.
-  base::Result<void> Work() {
+  // The workloads; they stop at the first error.
+  base::Result<void> Uploads() {
     RETURN_IF_ERROR(Upload("a", 1));
     RETURN_IF_ERROR(Upload("b", 1));
     RETURN_IF_ERROR(Upload("c", 2));
@@ -91,11 +103,31 @@ class FaultyWorld {
     return {};
   }
 
+  // Contents made of others, whose base goes while they are made, or after.
+  base::Result<void> Overs() {
+    RETURN_IF_ERROR(Upload("a", 1));
+    {
+      ASSIGN_OR_RETURN(std::unique_ptr<Ingest> over, store_->NewIngestOver("b", "z", "a"));
+      ingests_.push_back(std::move(over));
+    }
+    RETURN_IF_ERROR(Release("a"));
+    RETURN_IF_ERROR(Collect(false));
+    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(2, kShort))));
+    RETURN_IF_ERROR(ingests_.back()->Finish(kSize));
+    acknowledged_["b"] = 2;
+    ingests_.pop_back();
+    RETURN_IF_ERROR(UploadOver("b", "c", 1));
+    RETURN_IF_ERROR(Release("b"));
+    RETURN_IF_ERROR(Collect(false));
+    RETURN_IF_ERROR(Read("c"));
+    return {};
+  }
+
   void CheckAndEmpty() {
     for (const auto& [holder, seed] : acknowledged_) EXPECT_OK(Read(holder)) << holder;
     // Uploads of the same contents build on whatever is left.
     ASSERT_OK(Upload("again/1", 1));
-    ASSERT_OK(Upload("again/2", 2));
+    ASSERT_OK(UploadOver("again/1", "again/2", 2));
     clock_.AdvanceUs(options_.lease_ms * 1000 + 1);
     ASSERT_OK(Collect(true));
     ExpectClean(*store_);
@@ -132,24 +164,30 @@ class FaultyWorld {
   std::map<std::string, uint32_t> maybe_;  // a release that failed: held or not
 };
 
-uint64_t CountOperations() {
+using Work = base::Result<void> (FaultyWorld::*)();
+constexpr Work kWorks[] = {&FaultyWorld::Uploads, &FaultyWorld::Overs};
+
+uint64_t CountOperations(Work work) {
   FaultyWorld world;
-  EXPECT_OK(world.Work());
+  EXPECT_OK((world.*work)());
   return world.plan().operations();
 }
 
-class EveryOperation : public ::testing::TestWithParam<FaultPlan::When> {
+class EveryOperation
+    : public ::testing::TestWithParam<std::tuple<FaultPlan::When, size_t /*of kWorks*/>> {
  protected:
   void SetUp() override { ASSERT_TRUE(base::SetLogLevel("error")); }
+  FaultPlan::When when() const { return std::get<0>(GetParam()); }
+  Work work() const { return kWorks[std::get<1>(GetParam())]; }
 };
 
 TEST_P(EveryOperation, FailsOnce) {
-  const uint64_t operations = CountOperations();
+  const uint64_t operations = CountOperations(work());
   for (uint64_t n = 1; n <= operations; ++n) {
     SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(operations));
     FaultyWorld world;
-    world.plan().FailAt(n, Error(Code::kIo, "injected"), GetParam());
-    const base::Result<void> worked = world.Work();
+    world.plan().FailAt(n, Error(Code::kIo, "injected"), when());
+    const base::Result<void> worked = (world.*work())();
     if (!worked.has_value()) EXPECT_ERROR(worked, Code::kIo);
     world.plan().Clear();
     world.Restart(std::nullopt);
@@ -159,14 +197,14 @@ TEST_P(EveryOperation, FailsOnce) {
 }
 
 TEST_P(EveryOperation, IsTheLastBeforeACrash) {
-  const uint64_t operations = CountOperations();
+  const uint64_t operations = CountOperations(work());
   for (uint64_t n = 1; n <= operations; ++n) {
     // What a crash keeps of each partition is chance.
     for (uint64_t chance = 0; chance < kChances; ++chance) {
       SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(operations));
       FaultyWorld world;
-      world.plan().FailFrom(n, Error(Code::kIo, "injected"), GetParam());
-      const base::Result<void> worked = world.Work();
+      world.plan().FailFrom(n, Error(Code::kIo, "injected"), when());
+      const base::Result<void> worked = (world.*work())();
       (void)worked;
       world.Restart(n * kChances + chance);
       world.CheckAndEmpty();
@@ -175,19 +213,19 @@ TEST_P(EveryOperation, IsTheLastBeforeACrash) {
   }
 }
 
+std::string NameOf(const ::testing::TestParamInfo<EveryOperation::ParamType>& info) {
+  static constexpr const char* kWays[] = {"Before", "After", "Torn"};
+  static constexpr const char* kNames[] = {"Uploads", "Overs"};
+  return std::string(kNames[std::get<1>(info.param)]) +
+         kWays[static_cast<size_t>(std::get<0>(info.param))];
+}
+
 INSTANTIATE_TEST_SUITE_P(Ways, EveryOperation,
-                         ::testing::Values(FaultPlan::When::kBefore, FaultPlan::When::kAfter,
-                                           FaultPlan::When::kTorn),
-                         [](const auto& info) {
-                           switch (info.param) {
-                             case FaultPlan::When::kBefore:
-                               return "Before";
-                             case FaultPlan::When::kAfter:
-                               return "After";
-                             default:
-                               return "Torn";
-                           }
-                         });
+                         ::testing::Combine(::testing::Values(FaultPlan::When::kBefore,
+                                                              FaultPlan::When::kAfter,
+                                                              FaultPlan::When::kTorn),
+                                            ::testing::Values(0, 1)),
+                         NameOf);
 
 }  // namespace
 }  // namespace chunkstore::testing

@@ -20,7 +20,7 @@ constexpr int kRounds = 300;
 
 class Stress {
  public:
-  Stress() {
+  explicit Stress(bool over) : over_(over) {
     auto opened =
         ChunkStore::Open(world_.options(), world_.blobs(), world_.meta(), world_.clock(), metrics_);
     EXPECT_OK(opened);
@@ -44,6 +44,27 @@ class Stress {
     ASSERT_OK(store.Release(name + "-again"));
   }
 
+  // The same contents, each made of the one before, whose holder goes meanwhile: what they share is
+  // made, dropped and made again in all orders.
+  void UploadOver(ChunkStore& store, const std::string& name, size_t which, size_t next) {
+    auto ingest = store.NewIngest(name, "");
+    ASSERT_OK(ingest);
+    ASSERT_OK((*ingest)->Put(0, base::AsBytes(shared_)));
+    ASSERT_OK((*ingest)->Put(kIndex, base::AsBytes(bytes_[which])));
+    ASSERT_OK((*ingest)->Finish(kSize));
+    auto over = store.NewIngestOver(name + "-over", "", name);
+    ASSERT_OK(over);
+    ASSERT_OK(store.Release(name));
+    ASSERT_OK((*over)->Put(kIndex, base::AsBytes(bytes_[next])));
+    ASSERT_OK_AND_ASSIGN(const Root root, (*over)->Finish(kSize));
+    Expect(store, root, next);
+    ASSERT_OK_AND_ASSIGN(const auto content, store.Open(root));
+    std::string read(4096, '?');
+    ASSERT_OK(content->ReadAt(0, {reinterpret_cast<uint8_t*>(read.data()), read.size()}));
+    ASSERT_TRUE(read == shared_.substr(0, read.size()));
+    ASSERT_OK(store.Release(name + "-over"));
+  }
+
   void Expect(ChunkStore& store, const Root& root, size_t which) {
     ASSERT_OK_AND_ASSIGN(const auto content, store.Open(root));
     std::string read(bytes_[which].size(), '?');
@@ -56,8 +77,13 @@ class Stress {
   void Worker(int number) {
     ChunkStore& store = number % 2 ? *other_ : world_.store();
     std::mt19937_64 random(number);
-    for (int round = 0; round < kRounds && !::testing::Test::HasFatalFailure(); ++round)
-      Upload(store, "h/" + std::to_string(number), random() % bytes_.size());
+    const std::string name = "h/" + std::to_string(number);
+    for (int round = 0; round < kRounds && !::testing::Test::HasFatalFailure(); ++round) {
+      if (over_)
+        UploadOver(store, name, random() % bytes_.size(), random() % bytes_.size());
+      else
+        Upload(store, name, random() % bytes_.size());
+    }
     --running_;
   }
   void Collector(ChunkStore& store, bool orphans) {
@@ -95,16 +121,24 @@ class Stress {
   static constexpr uint64_t kIndex = 1100;
   static constexpr uint64_t kSize = kIndex * kChunkBytes + 3000;
 
+  const bool over_;
   World world_;
   base::Metrics metrics_;
   std::unique_ptr<ChunkStore> other_;
   std::vector<std::string> bytes_;
+  const std::string shared_ = MakeBytes(9, kChunkBytes);
   std::atomic<int> running_ = kThreads;
 };
 
 TEST(ChunkStoreStress, UploadsRaceReleasesAndCollectors) {
   ASSERT_TRUE(base::SetLogLevel("error"));
-  Stress stress;
+  Stress stress(/*over=*/false);
+  stress.Run();
+}
+
+TEST(ChunkStoreStress, ContentsMadeOfOthersRaceReleasesAndCollectors) {
+  ASSERT_TRUE(base::SetLogLevel("error"));
+  Stress stress(/*over=*/true);
   stress.Run();
 }
 

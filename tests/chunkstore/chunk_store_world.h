@@ -64,6 +64,16 @@ inline base::Result<Root> PutAll(Ingest& ingest, const Spec& spec) {
   return ingest.Finish(spec.size_bytes());
 }
 
+// The same for an ingest that began with another content: puts only what differs.
+inline base::Result<Root> PutChanges(Ingest& ingest, const Spec& spec, const Spec& base) {
+  for (size_t i = 0; i < spec.seeds.size(); ++i) {
+    const std::string chunk = spec.ChunkAt(i);
+    if (i < base.seeds.size() && base.ChunkAt(i) == chunk) continue;
+    RETURN_IF_ERROR(ingest.Put(i, base::AsBytes(chunk)));
+  }
+  return ingest.Finish(spec.size_bytes());
+}
+
 inline base::Result<Root> Upload(ChunkStore& store, const std::string& holder, const Spec& spec) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Ingest> ingest, store.NewIngest(holder, "of " + holder));
   return PutAll(*ingest, spec);

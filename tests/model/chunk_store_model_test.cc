@@ -7,10 +7,11 @@
 #include "tests/chunkstore/chunk_store_world.h"
 #include "tests/support/faulty_stores.h"
 
-// Random uploads, holds, releases and collections with shared content, beside a plain model of what
-// is held; now and then an operation fails, or the machine crashes in the middle and loses what was
-// not synced. After each crash: all that was acknowledged reads back right, and nothing is seen
-// that was not asked for. In the end everything is given back.
+// Random uploads (also of contents made of others), holds, releases and collections with shared
+// content, beside a plain model of what is held; now and then an operation fails, or the machine
+// crashes in the middle and loses what was not synced. After each crash: all that was acknowledged
+// reads back right, and nothing is seen that was not asked for. In the end everything is given
+// back.
 
 namespace chunkstore::testing {
 namespace {
@@ -51,7 +52,7 @@ class Model {
     if (faulty) plan_.FailAt(1 + random_() % 120, Error(Code::kIo, "injected"), AnyWay());
     const bool crash = !faulty && Chance(12);
     if (crash) plan_.FailFrom(1 + random_() % 400, Error(Code::kIo, "dying"), AnyWay());
-    switch (random_() % 12) {
+    switch (random_() % 15) {
       case 0:
       case 1:
       case 2:
@@ -74,6 +75,11 @@ class Model {
         break;
       case 10:
         ReadOne();
+        break;
+      case 11:
+      case 12:
+      case 13:
+        UploadOver();
         break;
       default:
         clock_.AdvanceUs(options_.lease_ms * 400);
@@ -163,6 +169,43 @@ class Model {
       maybe_[name] = content;
   }
 
+  // Only what differs from the base is put; the base may go meanwhile, or be collected.
+  void UploadOver() {
+    const std::string from = AnyName();
+    const std::string name = AnyName();
+    const bool known = held_.contains(from);
+    if (!known && !maybe_.contains(from)) return;
+    const Sparse base = known ? held_[from] : maybe_[from];
+    const Sparse content = AnyContent();
+    auto ingest = store_->NewIngestOver(name, "over", from);
+    if (!ingest.has_value()) return;
+    EXPECT_FALSE(held_.contains(name));
+    maybe_.erase(name);
+    if (Chance(3)) Release(from);
+    if (Chance(4)) Collect();
+    const base::Result<void> put = PutChanges(**ingest, content, base);
+    if (!put.has_value()) return;
+    const base::Result<Root> root = (*ingest)->Finish(content.size_bytes());
+    if (root.has_value())
+      held_[name] = content;
+    else
+      maybe_[name] = content;
+  }
+
+  base::Result<void> PutChanges(Ingest& ingest, const Sparse& content, const Sparse& base) {
+    for (const auto& [index, seed] : base.seeds) {
+      if (!content.seeds.contains(index)) RETURN_IF_ERROR(ingest.PutHole(index));
+    }
+    for (const auto& [index, seed] : content.seeds) {
+      const auto before = base.seeds.find(index);
+      const uint32_t length = content.LengthAt(index);
+      if (before != base.seeds.end() && before->second == seed && base.LengthAt(index) == length)
+        continue;
+      RETURN_IF_ERROR(ingest.Put(index, base::AsBytes(CachedBytes(seed, length))));
+    }
+    return {};
+  }
+
   void HoldAgain() {
     const std::string from = AnyName();
     const std::string name = AnyName();
@@ -179,8 +222,8 @@ class Model {
     }
   }
 
-  void Release() {
-    const std::string name = AnyName();
+  void Release() { Release(AnyName()); }
+  void Release(const std::string& name) {
     const base::Result<void> released = store_->Release(name);
     const auto was = held_.extract(name);
     if (released.has_value())
