@@ -6,16 +6,11 @@
 #include "base/files.h"
 #include "controlplane/admin/reports.h"
 #include "imaged/catalog.h"
-#include "imaged/data_path.h"
+#include "imaged/data_options.h"
+#include "imaged/reconcile.h"
 #include "imaged/restore.h"
 
 namespace controlplane {
-namespace {
-
-constexpr size_t kHoldersAtOnce = 100;
-
-}  // namespace
-
 base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settings,
                                     const chunkstore::ProgressFn& progress) {
   const std::string marker = RebuildMarker(*settings.data_dir);
@@ -37,7 +32,10 @@ base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settin
   for (const std::string& id : restored.restored) images.emplace_back(id);
   base::JsonArray skipped;
   for (const std::string& reason : restored.skipped) skipped.emplace_back(reason);
+  base::JsonObject owners;
+  for (const auto& [project, count] : restored.owners) owners.emplace(project, count);
   report.as_object()["images"] = std::move(images);
+  report.as_object()["owners"] = std::move(owners);
   report.as_object()["skipped"] = std::move(skipped);
   return report;
 }
@@ -45,12 +43,9 @@ base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settin
 base::Result<void> ReleaseDeletedImages(EmbeddedStore& store) {
   imaged::Catalog catalog(*store.meta, base::SystemClock());
   while (true) {
-    ASSIGN_OR_RETURN(const auto holders, catalog.PendingReleases(kHoldersAtOnce));
-    for (const std::string& holder : holders) {
-      RETURN_IF_ERROR(store.chunks->Release(holder));
-      RETURN_IF_ERROR(catalog.ForgetRelease(holder));
-    }
-    if (holders.size() < kHoldersAtOnce) return {};
+    ASSIGN_OR_RETURN(const size_t released,
+                     imaged::ReleaseNoLongerNeeded(*store.chunks, catalog, nullptr));
+    if (released == 0) return {};
   }
 }
 

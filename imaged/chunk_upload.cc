@@ -41,10 +41,7 @@ std::string_view MediaType(const Request& request) {
 
 // Whether the holder's bytes are those of an image that the caller could download now.
 Result<bool> MayRead(Catalog& catalog, const Caller& caller, std::string_view holder) {
-  if (!holder.starts_with(kHolderPrefix)) return false;
-  std::string_view image_id = holder.substr(kHolderPrefix.size());
-  image_id = image_id.substr(0, image_id.find('/'));
-  const Result<Image> image = catalog.Get(image_id);
+  const Result<Image> image = catalog.Get(ImageOfHolder(holder));
   if (!image.has_value()) {
     if (image.error().code() == Code::kNotFound) return false;
     return image.error();

@@ -26,7 +26,6 @@ namespace {
 constexpr size_t kLeastDataThreads = 4;
 // Bounded by what feeds it: buffers of uploads and slices of downloads.
 constexpr size_t kMaxDataJobs = 16'384;
-constexpr size_t kReleasesAtOnce = 1000;
 
 size_t DataThreads(size_t configured) {
   if (configured > 0) return configured;
@@ -62,10 +61,6 @@ DownloadMemory MemoryOf(uint64_t limit_bytes, base::Metrics& metrics) {
 }
 
 }  // namespace
-
-std::string NewHolder(std::string_view image_id) {
-  return fmt::format("{}{}/{}", kHolderPrefix, image_id, base::NewUuidHex());
-}
 
 DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstore::MetaStore& meta,
                    Catalog& catalog, base::async::Pool& pool, const base::Clock& clock,
@@ -197,20 +192,17 @@ void DataPath::KeepUploadLeases() {
 }
 
 Result<size_t> DataPath::ReleasePending() {
-  size_t count = 0;
-  ASSIGN_OR_RETURN(std::vector<std::string> holders, catalog_.PendingReleases(kReleasesAtOnce));
-  for (const std::string& holder : holders) {
-    ASSIGN_OR_RETURN(bool released, ReleaseOne(holder));
-    if (released) ++count;
-  }
-  return count;
+  return ReleaseNoLongerNeeded(store_, catalog_,
+                               [this](const std::string& holder) { return IsInUse(holder); });
+}
+
+bool DataPath::IsInUse(const std::string& holder) {
+  MutexLock lock(mutex_);
+  return reading_.contains(holder) || active_.contains(holder);
 }
 
 Result<bool> DataPath::ReleaseOne(const std::string& holder) {
-  {
-    MutexLock lock(mutex_);
-    if (reading_.contains(holder) || active_.contains(holder)) return false;
-  }
+  if (IsInUse(holder)) return false;
   RETURN_IF_ERROR(store_.Release(holder));
   RETURN_IF_ERROR(catalog_.ForgetRelease(holder));
   return true;

@@ -22,42 +22,14 @@
 #include "chunkstore/jobs/runner.h"
 #include "imaged/buffers.h"
 #include "imaged/catalog.h"
+#include "imaged/data_options.h"
 #include "imaged/digests.h"
 #include "imaged/formats/inspector.h"
+#include "imaged/holder.h"
 #include "imaged/reconcile.h"
 #include "imaged/tasks.h"
-#include "imaged/web_fetch.h"
 
 namespace imaged {
-
-// When `checksum` (MD5) is made. It costs more than all the rest of an upload together, and no
-// stock client needs it: python-glanceclient verifies by os_hash_value, openstacksdk skips what is
-// null.
-enum class ChecksumPolicy {
-  kOff,         // stays null
-  kBackground,  // null until a job at the lowest priority has read the image back
-  kInline,      // there when the image becomes active, as Glance has it; uploads are slower
-};
-
-struct DataOptions {
-  std::string store_id = "quarry";        // as /v2/info/stores names it
-  std::string hash_algorithm = "sha256";  // of os_hash_value: sha256 or sha512
-  ChecksumPolicy checksum = ChecksumPolicy::kBackground;
-  uint64_t max_image_bytes = 16 * base::kTiB;         // image.size_cap; beyond it: 413
-  uint64_t upload_memory_bytes = 192 * base::kMiB;    // buffers of all uploads
-  uint64_t download_memory_bytes = 256 * base::kMiB;  // decoded pieces of all downloads
-  int64_t admission_ms = 10'000;  // how long a transfer waits for memory before 503
-  int64_t lease_ms = 60'000;      // of an upload on its way
-  size_t data_threads = 0;        // 0: as many as the machine has cores, at least 4
-  size_t import_threads = 8;      // imports at once: a slow web server holds one
-  size_t project_imports = 4;     // of one project at once; the others wait for their turn
-  int64_t sweep_ms = 1'000;       // how often pending releases are looked through
-  // Nobody else uses the stores: what a crash left is put right at start, without waiting for
-  // leases to run out.
-  bool sole_process = true;
-  WebFetchOptions web;
-  std::vector<std::string> import_methods = {"glance-direct", "web-download", "copy-image"};
-};
 
 constexpr int64_t kReconcileMs = 10'000;       // expired uploads
 constexpr int64_t kOrphanScanMs = 600'000;     // holders that no record names ...
@@ -65,10 +37,6 @@ constexpr int64_t kOrphanAgeUs = 600'000'000;  // ... and that are so old
 // Names of web-downloads that are being looked up, those included that nobody waits for any more.
 constexpr size_t kMaxLookups = 32;
 constexpr int64_t kChecksumQuietMs = 2'000;  // MD5 waits until no upload was there for so long
-
-// Holder of an upload's bytes in the chunk store: "image/<image id>/<upload id>".
-std::string NewHolder(std::string_view image_id);
-constexpr std::string_view kHolderPrefix = "image/";
 
 // Everything that moves image bytes: uploads, downloads, staging, imports, their tasks, and the
 // putting right of what a crash left. Owns the threads and the memory for it. Thread-safe.
@@ -180,7 +148,9 @@ class DataPath {
   void KeepUploadLeases();
   // Ends the uploads and imports whose image was deleted: they hold memory and threads.
   void CallOffDeleted();
+  // False, without doing it, for one that is in use.
   base::Result<bool> ReleaseOne(const std::string& holder);
+  bool IsInUse(const std::string& holder);
   base::Result<chunkstore::jobs::Outcome> RunChecksum(const chunkstore::jobs::Job& job,
                                                       const chunkstore::jobs::JobControl& control);
   bool WaitForQuiet(const chunkstore::jobs::JobControl& control);

@@ -52,13 +52,6 @@ Result<void> FailTasksWithoutJob(DataPath& path) {
   return {};
 }
 
-// "image/<id>/<upload>"; empty if it is none.
-std::string ImageOfHolder(std::string_view holder) {
-  holder.remove_prefix(kHolderPrefix.size());
-  size_t slash = holder.find('/');
-  return slash == std::string_view::npos ? std::string() : std::string(holder.substr(0, slash));
-}
-
 bool MayName(const Image& image, std::string_view holder) {
   return (image.data.has_value() && image.data->holder == holder) ||
          (image.staged.has_value() && image.staged->holder == holder) ||
@@ -67,7 +60,7 @@ bool MayName(const Image& image, std::string_view holder) {
 }
 
 Result<bool> IsNeeded(DataPath& path, const std::string& holder) {
-  Result<Image> image = path.catalog().Get(ImageOfHolder(holder));
+  Result<Image> image = path.catalog().Get(std::string(ImageOfHolder(holder)));
   if (image.has_value()) return MayName(*image, holder);
   if (image.error().code() == Code::kNotFound) return false;
   return image.error();
@@ -114,6 +107,19 @@ Result<void> ReleaseOrphans(DataPath& path, Recovery recovery) {
     }
     if (holders.size() < kPage) return {};
   }
+}
+
+Result<size_t> ReleaseNoLongerNeeded(chunkstore::ChunkStore& store, Catalog& catalog,
+                                     const std::function<bool(const std::string&)>& in_use) {
+  size_t count = 0;
+  ASSIGN_OR_RETURN(const auto holders, catalog.PendingReleases(kPage));
+  for (const std::string& holder : holders) {
+    if (in_use && in_use(holder)) continue;
+    RETURN_IF_ERROR(store.Release(holder));
+    RETURN_IF_ERROR(catalog.ForgetRelease(holder));
+    ++count;
+  }
+  return count;
 }
 
 }  // namespace imaged

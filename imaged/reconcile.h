@@ -1,6 +1,12 @@
 #pragma once
 
+#include <cstddef>
+#include <functional>
+#include <string>
+
 #include "base/result.h"
+#include "chunkstore/chunk_store.h"
+#include "imaged/catalog.h"
 
 namespace imaged {
 
@@ -22,5 +28,10 @@ base::Result<void> Reconcile(DataPath& path, Recovery recovery);
 
 // Holders of image bytes that no record names. A walk over all holders.
 base::Result<void> ReleaseOrphans(DataPath& path, Recovery recovery);
+
+// Lets go, in the chunk store, of what the catalog does not need any more (deleted images), but for
+// what is `in_use` (null: nothing is). A thousand at most; returns how many.
+base::Result<size_t> ReleaseNoLongerNeeded(chunkstore::ChunkStore& store, Catalog& catalog,
+                                           const std::function<bool(const std::string&)>& in_use);
 
 }  // namespace imaged

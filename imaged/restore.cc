@@ -9,6 +9,7 @@
 #include "base/uuid.h"
 #include "imaged/digests.h"
 #include "imaged/formats/inspector.h"
+#include "imaged/holder.h"
 #include "imaged/image.h"
 
 namespace imaged {
@@ -18,7 +19,6 @@ using base::Code;
 using base::Error;
 using base::Result;
 
-constexpr std::string_view kImageHolders = "image/";
 constexpr size_t kHoldersAtOnce = 100;
 constexpr int64_t kRestoreLeaseMs = 3'600'000;
 
@@ -56,8 +56,7 @@ Image BeforeUpload(Image image) {
 
 // What is left to say of an image whose holder carries no record.
 Result<Image> Nameless(std::string_view holder) {
-  const std::string_view rest = holder.substr(kImageHolders.size());
-  const std::string id(rest.substr(0, rest.find('/')));
+  const std::string id(ImageOfHolder(holder));
   if (!base::IsUuid(id)) return Error(Code::kInvalidArgument, "the holder names no image");
   Image image;
   image.id = id;
@@ -123,6 +122,7 @@ Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
     if (!image.has_value()) return {};
   }
   const std::string id = image->id;
+  const std::string owner = image->owner;
   ASSIGN_OR_RETURN(const bool there, HasRecord(catalog, id, held.holder));
   if (there) return {};
   ASSIGN_OR_RETURN(const auto content, store.Open(*held.root));
@@ -136,6 +136,7 @@ Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
   }
   RETURN_IF_ERROR(MakeRecord(catalog, held, *std::move(image), *facts));
   report->restored.push_back(id);
+  ++report->owners[owner];
   return {};
 }
 
@@ -147,7 +148,7 @@ Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& cata
   RestoreReport report;
   std::string after;
   while (true) {
-    ASSIGN_OR_RETURN(const auto holders, store.Holders(kImageHolders, after, kHoldersAtOnce));
+    ASSIGN_OR_RETURN(const auto holders, store.Holders(kHolderPrefix, after, kHoldersAtOnce));
     for (const auto& held : holders) {
       if (!go_on()) return Error(Code::kCancelled, "called off");
       after = held.holder;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace imaged {
 struct RestoreReport {
   std::vector<std::string> restored;  // image ids that have a record again
   std::vector<std::string> skipped;   // what could not be told of them, with the reason
+  // How many of the restored ones each project owns; "": nobody. Projects are not in the blobs: if
+  // they were lost as well, the ids say nothing to anybody, and an admin gives the images away.
+  std::map<std::string, size_t> owners;
 };
 
 // Makes records again of images whose data holders are there and whose records are lost, from what

@@ -130,6 +130,26 @@ std::string DescribeScrub(const Json& report) {
   return text;
 }
 
+namespace {
+
+// To whom the images belong now. That the projects are still there is not known here.
+std::string DescribeOwners(const Json* owners) {
+  if (owners == nullptr || !owners->is_object() || owners->as_object().empty()) return {};
+  std::string text = "they are owned by\n";
+  for (const auto& [project, count] : owners->as_object()) {
+    const std::string images = count.is_number() ? base::ToText(count) : "?";
+    text += fmt::format("  {:34} {} images\n",
+                        project.empty() ? "nobody" : "project " + std::string(base::View(project)),
+                        images);
+  }
+  return text +
+         "Projects and users are not in the blobs. Where one of these is gone, only admins see "
+         "its\n"
+         "images; they give them to another: openstack image set --project PROJECT IMAGE\n";
+}
+
+}  // namespace
+
 std::string DescribeRebuild(const Json& report) {
   std::string text = fmt::format(
       "rebuilt the index from {} blobs: {} chunks, {} map pages, {} unreadable\n"
@@ -141,7 +161,7 @@ std::string DescribeRebuild(const Json& report) {
   if (const std::string skipped = Joined(base::Find(report, "skipped")); !skipped.empty()) {
     text += "left without a record: " + skipped + "\n";
   }
-  return text;
+  return text + DescribeOwners(base::Find(report, "owners"));
 }
 
 std::string DescribeStats(const Json& stats) {

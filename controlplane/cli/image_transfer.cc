@@ -15,6 +15,7 @@
 #include "controlplane/cli/image_chunks.h"
 #include "controlplane/cli/image_source.h"
 #include "controlplane/cli/progress.h"
+#include "imaged/formats/inspector.h"
 
 namespace controlplane::cli {
 namespace {
@@ -251,23 +252,9 @@ Result<std::optional<bool>> Verify(const Json& image, const base::File& file, ui
 }  // namespace
 
 std::string GuessDiskFormat(base::ByteView head) {
-  struct Magic {
-    const char* format;
-    size_t offset;
-    std::string_view bytes;
-  };
-  static constexpr Magic kMagics[] = {
-      {"qcow2", 0, "QFI\xfb"}, {"vmdk", 0, "KDMV"},    {"vmdk", 0, "# Disk Descriptor"},
-      {"vhdx", 0, "vhdxfile"}, {"vhd", 0, "conectix"}, {"vdi", 64, "\x7f\x10\xda\xbe"},
-      {"iso", 32769, "CD001"},
-  };
-  for (const Magic& magic : kMagics) {
-    if (magic.offset + magic.bytes.size() > head.size()) continue;
-    if (base::AsText(head).substr(magic.offset, magic.bytes.size()) == magic.bytes) {
-      return magic.format;
-    }
-  }
-  return "raw";
+  // What bears two marks is refused by the service, with the reason.
+  const auto kind = imaged::formats::KindOf(head);
+  return std::string(imaged::formats::KindName(kind.value_or(imaged::formats::Kind::kNone)));
 }
 
 Result<std::string> GuessDiskFormat(const std::string& path) {

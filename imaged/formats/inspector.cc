@@ -42,22 +42,6 @@ constexpr std::array kMarks = {
 // ECMA-119: volume descriptors begin at sector 16 of 2 KiB, each marked CD001 after its type byte.
 constexpr size_t kIsoMarkOffset = 16 * 2048 + 1;
 
-Result<Kind> FindKind(ByteView head) {
-  std::vector<Kind> found;
-  for (const Mark& mark : kMarks) {
-    bool seen = std::find(found.begin(), found.end(), mark.kind) != found.end();
-    if (!seen && HasMark(head, mark.offset, mark.text)) found.push_back(mark.kind);
-  }
-  if (found.size() > 1) {
-    return Error(Code::kInvalidArgument,
-                 fmt::format("the image bears the marks of two formats at once ({} and {})",
-                             KindName(found[0]), KindName(found[1])));
-  }
-  if (!found.empty()) return found[0];
-  // Looked at last: inside a file of another format that place may hold anything.
-  return HasMark(head, kIsoMarkOffset, "CD001") ? Kind::kIso : Kind::kNone;
-}
-
 Result<Header> ReadHeader(Kind kind, ByteView head) {
   switch (kind) {
     case Kind::kQcow2:
@@ -85,6 +69,22 @@ bool IsPlain(std::string_view disk_format) {
 }
 
 }  // namespace
+
+Result<Kind> KindOf(ByteView head) {
+  std::vector<Kind> found;
+  for (const Mark& mark : kMarks) {
+    bool seen = std::find(found.begin(), found.end(), mark.kind) != found.end();
+    if (!seen && HasMark(head, mark.offset, mark.text)) found.push_back(mark.kind);
+  }
+  if (found.size() > 1) {
+    return Error(Code::kInvalidArgument,
+                 fmt::format("the image bears the marks of two formats at once ({} and {})",
+                             KindName(found[0]), KindName(found[1])));
+  }
+  if (!found.empty()) return found[0];
+  // Looked at last: inside a file of another format that place may hold anything.
+  return HasMark(head, kIsoMarkOffset, "CD001") ? Kind::kIso : Kind::kNone;
+}
 
 std::string_view KindName(Kind kind) {
   constexpr std::array<std::string_view, 10> kNames = {"raw", "qcow2", "qed",   "vmdk", "vdi",
@@ -133,7 +133,7 @@ Inspector::Inspector(std::string disk_format, std::string container_format)
     : disk_format_(std::move(disk_format)), container_format_(std::move(container_format)) {}
 
 Result<void> Inspector::Head(ByteView head) {
-  ASSIGN_OR_RETURN(kind_, FindKind(head));
+  ASSIGN_OR_RETURN(kind_, KindOf(head));
   // A fixed vhd shows itself only at its end.
   RETURN_IF_ERROR(CheckDeclared(true));
   ASSIGN_OR_RETURN(Header header, ReadHeader(kind_, head));

@@ -46,6 +46,9 @@ constexpr uint64_t kMaxVirtualBytes = 64 * base::kTiB;
 // The marks found at the beginning of some bytes.
 enum class Kind : uint8_t { kNone, kQcow2, kQed, kVmdk, kVdi, kVhd, kVhdx, kPloop, kLuks, kIso };
 std::string_view KindName(Kind kind);  // "qcow2", ...; "raw" for kNone
+// What the marks in the first bytes of an image say: the last of them, iso's, ends before 64 KiB.
+// kInvalidArgument for those of two formats at once.
+base::Result<Kind> KindOf(base::ByteView head);
 
 // True for a disk format that Glance knows and this inspector can judge.
 bool IsKnownDiskFormat(std::string_view disk_format);
