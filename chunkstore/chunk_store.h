@@ -40,7 +40,7 @@ struct Root {
 
 struct ChunkStoreOptions {
   int compression_level = 1;
-  uint64_t cache_bytes = 256 * base::kMiB;  // decoded blocks in memory: a hard limit
+  uint64_t cache_bytes = 128 * base::kMiB;  // decoded blocks in memory: a hard limit
   uint64_t reserve_bytes =
       64 * base::kMiB;        // kept free for deletions: ingest ends with kOutOfSpace before
   int64_t lease_ms = 60'000;  // an ingest that does not renew for so long was abandoned

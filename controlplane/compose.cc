@@ -70,6 +70,7 @@ Result<imaged::WebFetchOptions> WebFetchOf(const Settings& settings) {
   web.allowed_hosts = *settings.import_allowed_hosts;
   web.disallowed_hosts = *settings.import_disallowed_hosts;
   web.allowed_networks = *settings.import_allowed_networks;
+  web.deadline_ms = *settings.import_deadline;
   web.allowed_ports.clear();
   for (const std::string& text : *settings.import_allowed_ports) {
     uint16_t port = 0;
@@ -92,6 +93,7 @@ Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
   options.download_memory_bytes = *settings.image_download_memory;
   options.lease_ms = *settings.store_lease;
   options.import_methods = *settings.image_import_methods;
+  options.project_imports = static_cast<size_t>(*settings.import_project_limit);
   ASSIGN_OR_RETURN(options.web, WebFetchOf(settings));
   return options;
 }

@@ -2,6 +2,8 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
+#include "chunkstore/chunk_store.h"
+#include "imaged/data_options.h"
 
 namespace controlplane {
 namespace {
@@ -9,6 +11,21 @@ namespace {
 constexpr int64_t kMinuteMs = 60'000;
 constexpr int64_t kHourMs = 60 * kMinuteMs;
 constexpr int64_t kDayMs = 24 * kHourMs;
+
+// The rooms know their defaults; a setting shows them.
+const chunkstore::ChunkStoreOptions& StoreDefaults() {
+  static const chunkstore::ChunkStoreOptions defaults;
+  return defaults;
+}
+const imaged::DataOptions& ImageDefaults() {
+  static const imaged::DataOptions defaults;
+  return defaults;
+}
+std::vector<std::string> PortsOf(const imaged::WebFetchOptions& web) {
+  std::vector<std::string> ports;
+  for (const int64_t port : web.allowed_ports) ports.push_back(std::to_string(port));
+  return ports;
+}
 
 }  // namespace
 
@@ -30,29 +47,35 @@ Settings::Settings(base::ConfigBuilder& options)
                                            "how long an idle connection is kept")),
       http_drain_timeout(options.DurationMs("http.drain_timeout", base::kDrainTimeoutMs,
                                             "how long a stop waits for requests in flight")),
-      store_compression_level(
-          options.Int("store.compression_level", 1, 0, 19, "zstd level; 0 stores everything raw")),
-      store_cache(options.Bytes("store.cache", 128 * base::kMiB, "memory for decoded blocks")),
+      store_compression_level(options.Int("store.compression_level",
+                                          StoreDefaults().compression_level, 0, 19,
+                                          "zstd level; 0 stores everything raw")),
+      store_cache(
+          options.Bytes("store.cache", StoreDefaults().cache_bytes, "memory for decoded blocks")),
       store_reserve(
-          options.Bytes("store.reserve", 64 * base::kMiB,
+          options.Bytes("store.reserve", StoreDefaults().reserve_bytes,
                         "disk space kept free for deletions; uploads end with 507 before")),
-      store_background_rate(options.Bytes("store.background_rate", 200 * base::kMiB,
+      store_background_rate(options.Bytes("store.background_rate",
+                                          StoreDefaults().background_bytes_per_s,
                                           "bytes a second that collector and scrub may move")),
-      store_lease(options.DurationMs("store.lease", kMinuteMs,
+      store_lease(options.DurationMs("store.lease", StoreDefaults().lease_ms,
                                      "an upload that gave no sign for so long was abandoned")),
       store_gc_interval(options.DurationMs("store.gc_interval", kMinuteMs,
                                            "how often the collector runs by itself; 0s: never")),
       store_scrub_interval(options.DurationMs("store.scrub_interval", 7 * kDayMs,
                                               "how often everything is verified; 0s: never")),
-      image_hash_algorithm(options.Choice("image.hash_algorithm", "sha256", {"sha256", "sha512"},
+      image_hash_algorithm(options.Choice("image.hash_algorithm", ImageDefaults().hash_algorithm,
+                                          {"sha256", "sha512"},
                                           "digest of whole images that the API shows")),
       image_checksum(options.Choice(
           "image.checksum", "background", {"off", "background", "inline"},
           "when the MD5 is made: never, some time after an upload, or as part of it (slower)")),
-      image_size_cap(options.Bytes("image.size_cap", 16 * base::kTiB, "largest image")),
-      image_upload_memory(options.Bytes("image.upload_memory", 192 * base::kMiB,
+      image_size_cap(
+          options.Bytes("image.size_cap", ImageDefaults().max_image_bytes, "largest image")),
+      image_upload_memory(options.Bytes("image.upload_memory", ImageDefaults().upload_memory_bytes,
                                         "buffers of all uploads together")),
-      image_download_memory(options.Bytes("image.download_memory", 128 * base::kMiB,
+      image_download_memory(options.Bytes("image.download_memory",
+                                          ImageDefaults().download_memory_bytes,
                                           "decoded pieces of all downloads together")),
       image_quota_count(options.Int("image.quota_count", 0, 0, 1'000'000'000,
                                     "images of one project; 0: no limit")),
@@ -62,20 +85,25 @@ Settings::Settings(base::ConfigBuilder& options)
                                              "bytes that one project has staged; 0: no limit")),
       image_quota_uploads(options.Int("image.quota_uploads", 16, 0, 1'000'000'000,
                                       "uploads of one project at once; 0: no limit")),
-      image_import_methods(options.List("image.import_methods",
-                                        {"glance-direct", "web-download", "copy-image"},
+      image_import_methods(options.List("image.import_methods", ImageDefaults().import_methods,
                                         "ways to import that are offered")),
-      import_allowed_schemes(options.List("import.allowed_schemes", {"http", "https"},
+      import_allowed_schemes(options.List("import.allowed_schemes",
+                                          ImageDefaults().web.allowed_schemes,
                                           "URL schemes that web-download may fetch")),
       import_allowed_hosts(
           options.List("import.allowed_hosts", {}, "hosts that web-download may ask; none: all")),
       import_disallowed_hosts(
           options.List("import.disallowed_hosts", {}, "hosts that web-download may not ask")),
-      import_allowed_ports(
-          options.List("import.allowed_ports", {"80", "443"}, "ports that it may ask")),
+      import_allowed_ports(options.List("import.allowed_ports", PortsOf(ImageDefaults().web),
+                                        "ports that it may ask")),
       import_allowed_networks(
           options.List("import.allowed_networks", {},
                        "private networks (10.1.0.0/16) that it may ask; others never")),
+      import_deadline(options.DurationMs("import.deadline", ImageDefaults().web.deadline_ms,
+                                         "how long one web-download may take at most")),
+      import_project_limit(options.Int("import.project_limit",
+                                       static_cast<int64_t>(ImageDefaults().project_imports), 1,
+                                       1000, "imports of one project at work; others wait")),
       identity_token_lifetime(
           options.DurationMs("identity.token_lifetime", kHourMs, "how long a token is good for")),
       identity_token_key_rotation(options.DurationMs("identity.token_key_rotation", kDayMs,

@@ -51,6 +51,8 @@ struct Settings {
   Option<std::vector<std::string>>& import_disallowed_hosts;
   Option<std::vector<std::string>>& import_allowed_ports;
   Option<std::vector<std::string>>& import_allowed_networks;
+  Option<int64_t>& import_deadline;
+  Option<int64_t>& import_project_limit;
 
   Option<int64_t>& identity_token_lifetime;
   Option<int64_t>& identity_token_key_rotation;
