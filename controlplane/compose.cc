@@ -17,6 +17,7 @@
 #include "controlplane/admin/admin_service.h"
 #include "controlplane/admin/operations.h"
 #include "controlplane/admin/schedule.h"
+#include "controlplane/admin/scrub_log.h"
 #include "controlplane/credentials.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/identity/identity.h"
@@ -70,7 +71,6 @@ Result<imaged::WebFetchOptions> WebFetchOf(const Settings& settings) {
   web.allowed_hosts = *settings.import_allowed_hosts;
   web.disallowed_hosts = *settings.import_disallowed_hosts;
   web.allowed_networks = *settings.import_allowed_networks;
-  web.deadline_ms = *settings.import_deadline;
   web.allowed_ports.clear();
   for (const std::string& text : *settings.import_allowed_ports) {
     uint16_t port = 0;
@@ -93,7 +93,6 @@ Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
   options.download_memory_bytes = *settings.image_download_memory;
   options.lease_ms = *settings.store_lease;
   options.import_methods = *settings.image_import_methods;
-  options.project_imports = static_cast<size_t>(*settings.import_project_limit);
   ASSIGN_OR_RETURN(options.web, WebFetchOf(settings));
   return options;
 }
@@ -153,6 +152,7 @@ class QuarryImpl : public Quarry {
   std::unique_ptr<imaged::ImageService> images_;
 
   std::unique_ptr<admin::Operations> operations_;
+  std::unique_ptr<admin::ScrubLog> scrubs_;
   std::unique_ptr<admin::AdminService> admin_;
   std::unique_ptr<admin::Schedule> schedule_;
 
@@ -241,13 +241,15 @@ Result<void> QuarryImpl::Start() {
     RETURN_IF_ERROR(data_path_->ReleasePending());
     return {};
   };
+  scrubs_ = std::make_unique<admin::ScrubLog>(*store_->meta, base::SystemClock());
   admin_ = std::make_unique<admin::AdminService>(*store_->chunks, *operations_, *verifier_,
-                                                 release_first);
+                                                 *scrubs_, release_first);
   admin::ScheduleOptions schedule;
   schedule.gc_interval_ms = *settings_.store_gc_interval;
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;
   schedule_ =
-      std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, base::SystemClock());
+      std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
+                                        base::SystemClock());
   RETURN_IF_ERROR(Serve());
   return Announce();
 }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/http/errors.h"
+#include "base/log.h"
 #include "base/uuid.h"
 #include "controlplane/admin/reports.h"
 
@@ -77,6 +78,9 @@ Result<std::string> AdminService::StartScrub(bool repair) {
   return operations_.Start("scrub",
                            [this, repair](const chunkstore::ProgressFn& progress) -> Result<Json> {
                              ASSIGN_OR_RETURN(const auto report, store_.Scrub(repair, progress));
+                             const Result<void> noted = scrubs_.Ended();
+                             if (!noted.has_value())
+                               LOG(kWarn, "admin", "{}", noted.error().ToString());
                              return ToJson(report);
                            });
 }

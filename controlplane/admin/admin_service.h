@@ -9,6 +9,7 @@
 #include "base/http/router.h"
 #include "chunkstore/chunk_store.h"
 #include "controlplane/admin/operations.h"
+#include "controlplane/admin/scrub_log.h"
 
 namespace controlplane::admin {
 
@@ -24,14 +25,16 @@ namespace controlplane::admin {
 // Thread-safe.
 class AdminService {
  public:
-  // All are borrowed and outlive it. `before_collect` (may be empty) lets the services let go of
-  // what they hold no longer, so that a collection that somebody asks for frees it at once.
+  // All are borrowed and outlive it. `scrubs` hears of each scrub that ran to its end.
+  // `before_collect` (may be empty) lets the services let go of what they hold no longer, so that a
+  // collection that somebody asks for frees it at once.
   AdminService(chunkstore::ChunkStore& store, Operations& operations,
-               base::auth::TokenVerifier& verifier,
+               base::auth::TokenVerifier& verifier, ScrubLog& scrubs,
                std::function<base::Result<void>()> before_collect = {})
       : store_(store),
         operations_(operations),
         verifier_(verifier),
+        scrubs_(scrubs),
         before_collect_(std::move(before_collect)) {}
 
   base::http::Service service();
@@ -46,6 +49,7 @@ class AdminService {
   chunkstore::ChunkStore& store_;
   Operations& operations_;
   base::auth::TokenVerifier& verifier_;
+  ScrubLog& scrubs_;
   const std::function<base::Result<void>()> before_collect_;
 };
 

@@ -20,8 +20,13 @@ int64_t Next(int64_t now_ns, int64_t interval_ms) {
 }  // namespace
 
 Schedule::Schedule(ScheduleOptions options, chunkstore::ChunkStore& store, AdminService& admin,
-                   const base::Clock& clock)
-    : options_(options), store_(store), admin_(admin), clock_(clock), thread_([this] { Run(); }) {}
+                   ScrubLog& scrubs, const base::Clock& clock)
+    : options_(options),
+      store_(store),
+      admin_(admin),
+      scrubs_(scrubs),
+      clock_(clock),
+      thread_([this] { Run(); }) {}
 
 Schedule::~Schedule() { Stop(); }
 
@@ -38,7 +43,7 @@ void Schedule::Stop() {
 void Schedule::Run() {
   const int64_t start_ns = clock_.MonotonicNs();
   int64_t next_gc_ns = Next(start_ns, options_.gc_interval_ms);
-  int64_t next_scrub_ns = Next(start_ns, options_.scrub_interval_ms);
+  int64_t next_scrub_ns = NextScrubNs();
   while (!stopping_) {
     const int64_t now_ns = clock_.MonotonicNs();
     if (now_ns >= next_gc_ns) {
@@ -47,6 +52,9 @@ void Schedule::Run() {
       continue;
     }
     if (now_ns >= next_scrub_ns) {
+      // Somebody may have asked for one in the meantime.
+      next_scrub_ns = NextScrubNs();
+      if (now_ns < next_scrub_ns) continue;
       const base::Result<std::string> started = admin_.StartScrub(false);
       if (!started.has_value()) LOG(kInfo, "admin", "no scrub: {}", started.error().ToString());
       next_scrub_ns = Next(now_ns, options_.scrub_interval_ms);
@@ -56,6 +64,14 @@ void Schedule::Run() {
     base::MutexLock lock(mutex_);
     if (!stopping_) wake_.WaitForMs(mutex_, std::min(wait_ms, kLongestWaitMs));
   }
+}
+
+int64_t Schedule::NextScrubNs() {
+  if (options_.scrub_interval_ms == 0) return kNever;
+  const base::Result<int64_t> due_in_ms = scrubs_.DueInMs(options_.scrub_interval_ms);
+  if (due_in_ms.has_value()) return clock_.MonotonicNs() + *due_in_ms * kNsPerMs;
+  LOG(kWarn, "admin", "scrubbing now: {}", due_in_ms.error().ToString());
+  return clock_.MonotonicNs();
 }
 
 void Schedule::CollectNow() {

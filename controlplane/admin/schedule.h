@@ -8,6 +8,7 @@
 #include "base/thread_annotations.h"
 #include "chunkstore/chunk_store.h"
 #include "controlplane/admin/admin_service.h"
+#include "controlplane/admin/scrub_log.h"
 
 namespace controlplane::admin {
 
@@ -16,13 +17,14 @@ struct ScheduleOptions {
   int64_t scrub_interval_ms = 0;  // 0: never
 };
 
-// Runs the collector now and then, and a scrub more rarely, on a thread of its own. The destructor
-// calls off what runs and joins.
+// Runs the collector now and then, and a scrub more rarely, on a thread of its own. Collections
+// count from the start of the service, scrubs from the last one that ran to its end, whoever asked
+// for it and whenever the service was started. The destructor calls off what runs and joins.
 class Schedule {
  public:
   // All are borrowed and outlive it.
   Schedule(ScheduleOptions options, chunkstore::ChunkStore& store, AdminService& admin,
-           const base::Clock& clock);
+           ScrubLog& scrubs, const base::Clock& clock);
   ~Schedule();
 
   // Calls off what runs and joins. Idempotent.
@@ -31,10 +33,12 @@ class Schedule {
  private:
   void Run();
   void CollectNow();
+  int64_t NextScrubNs();
 
   const ScheduleOptions options_;
   chunkstore::ChunkStore& store_;
   AdminService& admin_;
+  ScrubLog& scrubs_;
   const base::Clock& clock_;
   std::atomic<bool> stopping_ = false;
   base::Mutex mutex_;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/files.h"
+#include "controlplane/credentials.h"
 
 namespace controlplane::cli {
 namespace {
@@ -23,7 +24,7 @@ Result<std::optional<std::string>> ReadEndpoint(const std::string& data_dir) {
   const Result<std::string> text = base::ReadWholeFile(data_dir + "/endpoint", kMaxEndpointBytes);
   if (text.has_value()) return std::optional<std::string>(text->substr(0, text->find('\n')));
   if (text.error().code() == Code::kNotFound) return std::optional<std::string>();
-  return text.error();
+  return ExplainDenied(text.error(), data_dir);
 }
 
 // Who can log in there. `status` is what it answers where an identity of its own would be.

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "controlplane/admin/admin_service.h"
 #include "controlplane/admin/reports.h"
+#include "controlplane/admin/scrub_log.h"
 #include "controlplane/cli/command.h"
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/progress.h"
@@ -203,6 +204,7 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
       common.settings, "scrub", JsonObject{{"repair", *repair}},
       [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
         ASSIGN_OR_RETURN(const auto scrubbed, store.chunks->Scrub(*repair, progress));
+        RETURN_IF_ERROR(admin::ScrubLog(*store.meta, base::SystemClock()).Ended());
         return admin::ToJson(scrubbed);
       },
       bar);

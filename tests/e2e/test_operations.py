@@ -135,7 +135,7 @@ def test_what_stands_in_the_way_is_named():
         if os.geteuid() != 0:
             return  # only root can be somebody else
         os.chmod(os.path.dirname(service.data_dir), 0o755)
-        for args in (["image", "ls"], ["serve"]):
+        for args in (["image", "ls"], ["stats"], ["serve"]):
             foreign = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534",
                                       "--clear-groups", quarry.QUARRY, *args, "--data-dir",
                                       service.data_dir], capture_output=True, text=True,

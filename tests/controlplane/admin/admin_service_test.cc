@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 #include "chunkstore/memory/memory_blob_store.h"
 #include "chunkstore/memory/memory_meta_store.h"
 #include "controlplane/admin/reports.h"
+#include "controlplane/admin/schedule.h"
 #include "tests/support/results.h"
 
 namespace controlplane::admin {
@@ -36,7 +38,7 @@ class AdminServiceTest : public testing::Test {
     CHECK(opened.has_value());
     store_ = *std::move(opened);
     operations_ = std::make_unique<Operations>(base::SystemClock());
-    admin_ = std::make_unique<AdminService>(*store_, *operations_, verifier_);
+    admin_ = std::make_unique<AdminService>(*store_, *operations_, verifier_, scrubs_);
     service_ = admin_->service();
   }
 
@@ -78,6 +80,8 @@ class AdminServiceTest : public testing::Test {
   chunkstore::MemoryBlobStore blobs_;
   chunkstore::MemoryMetaStore meta_;
   NobodyVerifies verifier_;
+  base::ManualClock clock_;
+  ScrubLog scrubs_{meta_, clock_};
   std::unique_ptr<chunkstore::ChunkStore> store_;
   std::unique_ptr<Operations> operations_;
   std::unique_ptr<AdminService> admin_;
@@ -105,6 +109,44 @@ TEST_F(AdminServiceTest, ScrubFindsNothingWrongWithAGoodStore) {
   EXPECT_EQ(report.at("finding_count").to_number<int>(), 0);
   EXPECT_GT(report.at("checked_blobs").to_number<int>(), 0);
   EXPECT_NE(DescribeScrub(report).find("0 problems"), std::string::npos);
+}
+
+constexpr int64_t kDayMs = 24 * 3600 * 1000;
+constexpr int64_t kDayUs = kDayMs * 1000;
+
+TEST_F(AdminServiceTest, AScrubIsDueAnIntervalAfterTheLastOneThatEnded) {
+  ASSERT_OK_AND_ASSIGN(int64_t due, scrubs_.DueInMs(7 * kDayMs));
+  EXPECT_EQ(due, 7 * kDayMs) << "counted from when it was first asked";
+  clock_.AdvanceUs(5 * kDayUs);
+  ASSERT_OK_AND_ASSIGN(due, ScrubLog(meta_, clock_).DueInMs(7 * kDayMs));
+  EXPECT_EQ(due, 2 * kDayMs) << "by another process too";
+  clock_.AdvanceUs(9 * kDayUs);
+  ASSERT_OK_AND_ASSIGN(due, scrubs_.DueInMs(7 * kDayMs));
+  EXPECT_EQ(due, 0);
+  Report("scrub", "");
+  ASSERT_OK_AND_ASSIGN(due, scrubs_.DueInMs(7 * kDayMs));
+  EXPECT_EQ(due, 7 * kDayMs);
+  clock_.AdvanceUs(-1000 * kDayUs);
+  ASSERT_OK_AND_ASSIGN(due, scrubs_.DueInMs(7 * kDayMs));
+  EXPECT_EQ(due, 7 * kDayMs) << "a clock that was set back";
+}
+
+TEST_F(AdminServiceTest, AServiceThatIsRestartedDailyStillScrubsWeekly) {
+  const auto scrubs = [this] { return operations_->DescribeAll().as_array().size(); };
+  ASSERT_OK(scrubs_.Ended());
+  for (int day = 1; day <= 8; ++day) {
+    clock_.AdvanceUs(kDayUs);
+    Schedule schedule({.gc_interval_ms = 0, .scrub_interval_ms = 7 * kDayMs}, *store_, *admin_,
+                      scrubs_, clock_);
+    if (day < 7) {
+      EXPECT_EQ(scrubs(), 0u) << day;
+      continue;
+    }
+    while (scrubs() == 0) std::this_thread::yield();
+    while (*base::FindString(operations_->DescribeAll().at(0), "state") == "running")
+      std::this_thread::yield();
+    EXPECT_EQ(scrubs(), 1u) << day;
+  }
 }
 
 TEST_F(AdminServiceTest, RefusesABodyThatItDoesNotUnderstand) {
