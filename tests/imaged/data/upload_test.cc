@@ -340,6 +340,44 @@ TEST(Upload, HoldsTheQuotaUnderRaces) {
   EXPECT_EQ(usage.uploads, 0u);
 }
 
+// At the speed of memory: what an upload does beside it (the socket, the digest of the whole image)
+// would take a minute here.
+TEST(Upload, Of100GiBOfZerosStoresAFewKiB) {
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || !defined(__OPTIMIZE__)
+  constexpr uint64_t kSizeBytes = 4 * base::kGiB;
+#else
+  constexpr uint64_t kSizeBytes = 100 * base::kGiB;
+#endif
+  constexpr uint64_t kThreads = 2;
+  Service service;
+  const std::string holder = NewHolder(service.CreateImage());
+  ASSERT_OK_AND_ASSIGN(auto ingest, service.store().NewIngest(holder, ""));
+  const std::vector<uint8_t> zeros(kChunk);
+  std::vector<std::thread> threads;
+  for (uint64_t first = 0; first < kThreads; ++first) {
+    threads.emplace_back([&, first] {
+      for (uint64_t i = first; i < kSizeBytes / kChunk; i += kThreads) {
+        auto put = ingest->Put(i, zeros);
+        ASSERT_OK(put);
+        ASSERT_TRUE(put->hole);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_OK_AND_ASSIGN(const chunkstore::Root root, ingest->Finish(kSizeBytes));
+  EXPECT_EQ(root.size_bytes, kSizeBytes);
+  uint64_t stored_bytes = 0;
+  ASSERT_OK(service.blobs().List([&](std::string_view, uint64_t size) {
+    stored_bytes += size;
+    return true;
+  }));
+  EXPECT_LT(stored_bytes, 16 * base::kKiB);
+  ASSERT_OK_AND_ASSIGN(const auto content, service.store().Open(root));
+  std::vector<uint8_t> end(100, 1);
+  ASSERT_OK(content->ReadAt(kSizeBytes - end.size(), end));
+  EXPECT_EQ(end, std::vector<uint8_t>(end.size(), 0));
+}
+
 TEST(Upload, OfZerosCostsNothing) {
   Service service;
   std::string id = service.CreateImage();
