@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,6 +31,7 @@ using chunkstore::jobs::Outcome;
 
 namespace {
 
+constexpr int64_t kAdmissionPollMs = 50;
 constexpr std::string_view kDirect = "glance-direct";
 constexpr std::string_view kWeb = "web-download";
 constexpr std::string_view kCopy = "copy-image";
@@ -200,10 +203,16 @@ class WebIngest {
         reserve_(std::move(reserve)),
         inspector_(image.disk_format.value_or(""), image.container_format.value_or("")) {}
 
-  Result<void> Open() {
+  // Waits for memory as an upload does.
+  Result<void> Open(const std::function<bool()>& cancelled) {
     std::shared_ptr<BufferLane> lane = BufferLane::TryAdmit(path_.upload_buffers());
-    if (lane == nullptr) {
-      return Error(Code::kUnavailable, "the service has no memory for another upload now");
+    for (int64_t waited_ms = 0; lane == nullptr; waited_ms += kAdmissionPollMs) {
+      if (cancelled()) return Error(Code::kCancelled, "the import was called off");
+      if (waited_ms >= path_.options().admission_ms) {
+        return Error(Code::kUnavailable, "the service has no memory for another upload now");
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(kAdmissionPollMs));
+      lane = BufferLane::TryAdmit(path_.upload_buffers());
     }
     chunk_ = lane->TryTake();
     for (const std::string& algorithm : path_.NeededDigests()) {
@@ -277,7 +286,7 @@ Result<Imported> Download(DataPath& path, const ImportPayload& payload, const Im
     return path.catalog().RenewUpload(image.id, payload.holder, path.options().lease_ms, bytes);
   };
   WebIngest web(path, image, std::move(ingest), reserve);
-  RETURN_IF_ERROR(web.Open());
+  RETURN_IF_ERROR(web.Open(cancelled));
   // A server that drips would hold one of the few import threads for as long as the deadline is.
   const int64_t began_ns = path.clock().MonotonicNs();
   uint64_t received_bytes = 0;

@@ -291,6 +291,29 @@ TEST(Import, ThatTakesTooLongIsGivenUp) {
   web.go_on.count_down();
 }
 
+TEST(Import, WaitsForTheMemoryThatUploadsHold) {
+  Service::Options options = Local();
+  options.data.upload_memory_bytes = kChunk;
+  options.data.admission_ms = 60'000;
+  Service service(options);
+  Web web;
+  web.disk = RandomBytes(100);
+  std::string held = service.CreateImage();
+  RawClient upload(service.address());
+  upload.Send(Service::Head("p1", "PUT", "/v2/images/" + held + "/file",
+                            "Content-Type: application/octet-stream\r\nContent-Length: 10\r\n"));
+  ASSERT_TRUE(service.Eventually([&] { return service.path().upload_buffers()->in_use() == 1; }));
+  std::string id = service.CreateImage();
+  EXPECT_EQ(ImportWeb(service, id, web.url("/disk")).status, 202);
+  ASSERT_TRUE(service.Eventually([&] {
+    const auto task = service.path().tasks().OfImage(id);
+    return task.has_value() && task->front().status != "pending";
+  }));
+  EXPECT_EQ(service.ImageOf(id).status, Status::kImporting);
+  upload.Close();
+  EXPECT_EQ(EndOf(service, id), "success: ");
+}
+
 // A project's imports beyond its limit wait, and nobody else for them.
 TEST(Import, OfOneProjectLeaveTurnsToOthers) {
   Service::Options options = Local();
