@@ -138,14 +138,14 @@ Result<FileChunks> HashChunks(const ImageSource& source,
 }
 
 ChunkStreamBody::ChunkStreamBody(const ImageSource& source, const FileChunks& chunks,
-                                 const std::vector<bool>& sent)
+                                 std::vector<bool> sent)
     : source_(source),
       chunks_(chunks),
-      sent_(sent),
+      sent_(std::move(sent)),
       text_(imaged::EncodeChunkStreamHeader(chunks.size_bytes)),
       chunk_(kChunkBytes) {
-  CHECK(sent.size() == chunks.ids.size());
-  size_bytes_ = text_.size() + imaged::kChunkEntryBytes * sent.size() + BytesOf(chunks, sent);
+  CHECK(sent_.size() == chunks.ids.size());
+  size_bytes_ = text_.size() + imaged::kChunkEntryBytes * sent_.size() + BytesOf(chunks, sent_);
   piece_ = base::AsBytes(text_);
 }
 

@@ -34,11 +34,11 @@ base::Result<FileChunks> HashChunks(const ImageSource& source,
                                     const std::function<void(uint64_t done)>& progress);
 
 // The body of PUT .../file that names all chunks but those in `sent`. Checks that what it sends is
-// what was hashed, and at its end that the file is as it was: kCancelled. One thread; borrows all.
+// what was hashed, and at its end that the file is as it was: kCancelled. One thread; borrows file
+// and chunks.
 class ChunkStreamBody {
  public:
-  ChunkStreamBody(const ImageSource& source, const FileChunks& chunks,
-                  const std::vector<bool>& sent);
+  ChunkStreamBody(const ImageSource& source, const FileChunks& chunks, std::vector<bool> sent);
 
   uint64_t size_bytes() const { return size_bytes_; }
   uint64_t file_bytes() const { return file_bytes_; }  // of the file, in what came out so far
@@ -52,7 +52,7 @@ class ChunkStreamBody {
 
   const ImageSource& source_;
   const FileChunks& chunks_;
-  const std::vector<bool>& sent_;
+  const std::vector<bool> sent_;
   uint64_t size_bytes_ = 0;
   uint64_t out_bytes_ = 0;
   uint64_t file_bytes_ = 0;

@@ -26,7 +26,11 @@ class Between:
             protocol_version = "HTTP/1.1"
 
             def forward(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length)
+                if len(body) < length:  # the client broke off: nothing to forward
+                    self.close_connection = True
+                    return
                 answer = between.on(self.command, self.path, body)
                 if answer is None:
                     reply = quarry.call(self.command, between.target + self.path, body or None,

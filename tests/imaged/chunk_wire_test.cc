@@ -25,7 +25,7 @@ Digest256 Id(uint8_t byte) {
 
 // The bytes that API.md shows.
 TEST(ChunkWireTest, AListByteByByte) {
-  const ChunkList list{.size_bytes = 2 * kChunk + 5, .first = 1, .ids = {Id(0xab), Digest256{}}};
+  const ChunkList list{.size_bytes = 2 * kChunk + 5, .first = 1, .ids = {Digest256{}, Id(0xab)}};
   const std::string body = EncodeChunkList(list);
   EXPECT_EQ(base::ToHex(body),
             "5143484c"
@@ -35,7 +35,7 @@ TEST(ChunkWireTest, AListByteByByte) {
             "0100000000000000"
             "02000000"
             "00000000" +
-                Id(0xab).hex() + std::string(64, '0'));
+                std::string(64, '0') + Id(0xab).hex());
   ASSERT_OK_AND_ASSIGN(const ChunkList decoded, DecodeChunkList(body));
   EXPECT_EQ(decoded, list);
 }

@@ -1,0 +1,159 @@
+#include "controlplane/cli/image_chunks.h"
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/files.h"
+#include "chunkstore/blob_format.h"
+#include "controlplane/cli/image_transfer.h"
+#include "imaged/chunk_wire.h"
+#include "tests/support/results.h"
+#include "tests/support/temp_dir.h"
+
+namespace controlplane::cli {
+namespace {
+
+using base::Code;
+using Flags = std::vector<bool>;
+
+constexpr size_t kChunk = chunkstore::kChunkBytes;
+
+class ImageChunksTest : public testing::Test {
+ protected:
+  ImageChunksTest() { Write(std::string(kChunk, 'a') + std::string(kChunk, '\0') + "tail"); }
+
+  void Write(const std::string& bytes) {
+    bytes_ = bytes;
+    EXPECT_OK(base::WriteFileDurably(path_, bytes));
+  }
+  // In place, as a guest that still runs would. `later` makes the change visible by its time.
+  void Overwrite(size_t at, const std::string& bytes, bool later = true) {
+    const int file = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    struct stat state{};
+    ::fstat(file, &state);
+    EXPECT_EQ(::pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(at)),
+              static_cast<ssize_t>(bytes.size()));
+    timespec times[2] = {state.st_atim, state.st_mtim};
+    if (later) times[1].tv_sec += 10;
+    ::futimens(file, times);
+    ::close(file);
+  }
+  static base::Result<FileChunks> Hash(const ImageSource& source) {
+    return HashChunks(source, [](uint64_t) {});
+  }
+  // All of the body, in pieces of this size.
+  static base::Result<std::string> Drain(ChunkStreamBody& body, size_t piece) {
+    std::string all;
+    std::vector<uint8_t> buffer(piece);
+    while (true) {
+      ASSIGN_OR_RETURN(const size_t count, body.Fill(buffer));
+      if (count == 0) return all;
+      all.append(reinterpret_cast<const char*>(buffer.data()), count);
+    }
+  }
+
+  support::TempDir dir_;
+  const std::string path_ = dir_ / "disk.raw";
+  std::string bytes_;
+};
+
+TEST_F(ImageChunksTest, HashesWhatIsNotZero) {
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  EXPECT_EQ(chunks.size_bytes, bytes_.size());
+  EXPECT_EQ(chunks.zero_bytes, kChunk);
+  ASSERT_EQ(chunks.ids.size(), 3u);
+  EXPECT_EQ(chunks.ids[0], base::Sha256(base::AsBytes(bytes_).first(kChunk)));
+  EXPECT_TRUE(imaged::IsHole(chunks.ids[1]));
+  EXPECT_EQ(chunks.ids[2], base::Sha256(base::AsBytes("tail")));
+}
+
+TEST_F(ImageChunksTest, HolesOfTheFileAreZeros) {
+  ASSERT_EQ(::truncate(path_.c_str(), 0), 0);
+  ASSERT_EQ(::truncate(path_.c_str(), 20 * kChunk + 1), 0);
+  Overwrite(7 * kChunk + 5, "x");
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  ASSERT_EQ(chunks.ids.size(), 21u);
+  EXPECT_EQ(chunks.zero_bytes, 19 * kChunk + 1);
+  for (size_t i = 0; i < 21; ++i) EXPECT_EQ(imaged::IsHole(chunks.ids[i]), i != 7) << i;
+}
+
+TEST_F(ImageChunksTest, TheBodyNamesAllButWhatIsSent) {
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  std::string expected = imaged::EncodeChunkStreamHeader(bytes_.size());
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kNamed, chunks.ids[0]});
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kHole, {}});
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[2]});
+  expected += "tail";
+  for (const size_t piece : {size_t{1}, size_t{50}, size_t{1} << 20}) {
+    ChunkStreamBody body(*source, chunks, {false, false, true});
+    EXPECT_EQ(body.size_bytes(), expected.size());
+    ASSERT_OK_AND_ASSIGN(const std::string sent, Drain(body, piece));
+    EXPECT_EQ(sent, expected);
+    EXPECT_EQ(body.file_bytes(), 4u);
+  }
+}
+
+TEST_F(ImageChunksTest, AChangeIsSeenBeforeTheLastByteLeaves) {
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  ChunkStreamBody body(*source, chunks, {false, false, false});
+  Overwrite(0, "b");  // in a chunk that is only named
+  std::vector<uint8_t> buffer(1);
+  for (size_t out = 0; out + 1 < body.size_bytes(); ++out) ASSERT_OK(body.Fill(buffer));
+  EXPECT_ERROR(body.Fill(buffer), Code::kCancelled);
+}
+
+TEST_F(ImageChunksTest, SentBytesAreThoseThatWereHashed) {
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  Overwrite(2 * kChunk, "T", /*later=*/false);
+  ChunkStreamBody body(*source, chunks, {false, false, true});
+  const auto sent = Drain(body, 1000);
+  ASSERT_FALSE(sent.has_value());
+  EXPECT_EQ(sent.error().code(), Code::kCancelled);
+  EXPECT_NE(sent.error().message().find("changed while it was pushed"), std::string::npos);
+}
+
+TEST_F(ImageChunksTest, AFileThatGetsShorterChanged) {
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  ASSERT_EQ(::truncate(path_.c_str(), kChunk), 0);
+  ChunkStreamBody body(*source, chunks, {false, false, true});
+  EXPECT_ERROR(Drain(body, 1000), Code::kCancelled);
+  EXPECT_ERROR(source->CheckUnchanged(), Code::kCancelled);
+  std::vector<uint8_t> buffer(3 * kChunk);
+  EXPECT_ERROR(source->Next(buffer), Code::kCancelled);
+}
+
+TEST_F(ImageChunksTest, APlainReadSeesAChangeToo) {
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  std::vector<uint8_t> buffer(2 * kChunk);
+  ASSERT_OK(source->Next(buffer));
+  Overwrite(0, "b");
+  EXPECT_ERROR(source->Next(buffer), Code::kCancelled);
+}
+
+TEST(PushSummaryTest, CountsWhatIsNotZero) {
+  const auto summary = [](uint64_t total, uint64_t zero, uint64_t there, uint64_t sent) {
+    return PushSummary(base::JsonObject{{"bytes_total", total},
+                                        {"bytes_zero", zero},
+                                        {"bytes_already_there", there},
+                                        {"bytes_sent", sent}});
+  };
+  EXPECT_EQ(summary(2000, 1000, 830, 170), "already there: 83 %, 170 B sent");
+  EXPECT_EQ(summary(1000, 0, 1000, 0), "already there: 100 %, nothing sent");
+  EXPECT_EQ(summary(1000, 0, 0, 1000), "already there: 0 %, 1000 B sent");
+  EXPECT_EQ(summary(1000, 1000, 0, 60), "nothing but zeros");
+}
+
+}  // namespace
+}  // namespace controlplane::cli
