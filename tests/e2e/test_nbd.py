@@ -183,6 +183,17 @@ def test_fio_verifies_what_it_wrote(tmp_path):
             assert "err= 0" in done.stdout, done.stdout
 
 
+def test_limits_hold_for_a_real_client(tmp_path):
+    need("fio")
+    with Server(tmp_path, "--iops", "500") as server:
+        done = run("fio", "--name=job", "--ioengine=nbd", f"--uri={server.uri()}", "--rw=randread",
+                   "--bs=4k", "--iodepth=32", f"--size={SIZE}", "--time_based", "--runtime=3",
+                   "--output-format=json", cwd=tmp_path)
+        # How closely is for the simulation to say; here, that a real client meets the limit.
+        rate = json.loads(done.stdout)["jobs"][0]["read"]["iops"]
+        assert 250 < rate < 600, rate
+
+
 def test_nbdfuse_shows_the_volume_as_a_file(tmp_path):
     need("nbdfuse", "fusermount3")
     if not os.path.exists("/dev/fuse"):

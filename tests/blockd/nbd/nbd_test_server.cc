@@ -18,6 +18,7 @@
 #include "blockd/memory/memory_volume.h"
 #include "blockd/nbd/attachments.h"
 #include "blockd/nbd/server.h"
+#include "blockd/qos/timer.h"
 #include "tests/blockd/nbd/file_volume.h"
 
 namespace blockd::nbd {
@@ -124,8 +125,16 @@ int Main(const Options& options) {
   }
   auto volume = MakeVolume(options);
   if (!volume.has_value()) return Fail(volume.error());
-  auto exports = std::make_shared<Exports>(*volume, nullptr, options.contains("list"));
   base::Metrics metrics;
+  auto timer = qos::Timer::Create();
+  if (!timer.has_value()) return Fail(timer.error());
+  auto limits = qos::ParseSpec({{"total_iops_sec", Of(options, "iops", "0")},
+                                {"total_bytes_sec", Of(options, "bytes-sec", "0")}},
+                               1);
+  if (!limits.has_value()) return Fail(limits.error());
+  const auto project = qos::Project::Create(base::SystemClock(), timer->get());
+  auto exports = std::make_shared<Exports>(*volume, project->AddVolume("disk", *limits, &metrics),
+                                           options.contains("list"));
   auto server = Server::Create(settings, exports, metrics);
   if (!server.has_value()) return Fail(server.error());
   const base::Result<void> listening = Listen(options, **server);
