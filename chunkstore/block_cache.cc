@@ -15,6 +15,7 @@ constexpr uint64_t kEntryBytes = 256;  // what an entry costs beside its value
 constexpr uint64_t kSmallShare = 10;   // the small queue is a tenth
 constexpr size_t kMaxGhosts = 4096;    // a shard
 constexpr uint8_t kMaxUses = 3;
+constexpr uint64_t kHitsTogether = 64;  // counted at once: all threads would meet at the counter
 
 }  // namespace
 
@@ -33,15 +34,18 @@ BlockCache::Shard& BlockCache::ShardOf(const Key& key) {
   return *shards_[(KeyHash()(key) >> 48) % shards_.size()];
 }
 
-std::shared_ptr<const void> BlockCache::FindAny(const Key& key) {
+std::shared_ptr<const void> BlockCache::FindAny(const Key& key, Miss miss) {
   Shard& shard = ShardOf(key);
   MutexLock lock(shard.mutex);
   auto it = shard.index.find(key);
   if (it == shard.index.end()) {
-    misses_.Add();
+    if (miss == Miss::kCounted) misses_.Add();
     return nullptr;
   }
-  hits_.Add();
+  if (++shard.hits == kHitsTogether) {
+    hits_.Add(kHitsTogether);
+    shard.hits = 0;
+  }
   Entry& entry = *it->second;
   if (entry.uses < kMaxUses) ++entry.uses;
   return entry.value;

@@ -31,10 +31,12 @@ class BlockCache {
 
   BlockCache(uint64_t limit_bytes, base::Metrics& metrics);
 
-  // The caller knows the type by the part. Null: not here.
+  // The caller knows the type by the part. Null: not here. A miss after which nobody goes to the
+  // store is not to be counted.
+  enum class Miss { kCounted, kUncounted };
   template <typename T>
-  std::shared_ptr<const T> Find(const Key& key) {
-    return std::static_pointer_cast<const T>(FindAny(key));
+  std::shared_ptr<const T> Find(const Key& key, Miss miss = Miss::kCounted) {
+    return std::static_pointer_cast<const T>(FindAny(key, miss));
   }
   // `bytes` is what the value takes. A value larger than a shard is not kept. Replaces.
   void Insert(const Key& key, std::shared_ptr<const void> value, uint64_t bytes);
@@ -66,9 +68,10 @@ class BlockCache {
     std::unordered_map<size_t, std::list<size_t>::iterator> ghost_index GUARDED_BY(mutex);
     uint64_t small_bytes GUARDED_BY(mutex) = 0;
     uint64_t main_bytes GUARDED_BY(mutex) = 0;
+    uint64_t hits GUARDED_BY(mutex) = 0;  // that the counter was not told yet
   };
 
-  std::shared_ptr<const void> FindAny(const Key& key);
+  std::shared_ptr<const void> FindAny(const Key& key, Miss miss);
   Shard& ShardOf(const Key& key);
   void MakeRoom(Shard& shard, uint64_t bytes) REQUIRES(shard.mutex);
   void EvictSmall(Shard& shard) REQUIRES(shard.mutex);

@@ -116,6 +116,10 @@ class Content {
   // end; kCorruption (the chunk's id in the message), kIo.
   virtual base::Result<void> ReadAt(uint64_t offset, base::MutableByteView into) = 0;
 
+  // The same if the cache has all that is needed (holes need nothing): no disk, no decoding, no
+  // waiting. False, with `into` as it may be, where it has not. For a thread that must not wait.
+  virtual base::Result<bool> TryReadAt(uint64_t offset, base::MutableByteView into) = 0;
+
   // The piece that begins at `offset`: up to `limit` bytes, never across the end of a chunk. A
   // chunk that lies raw in a file is verified and given as a run of that file. For downloads in
   // order.

@@ -121,15 +121,19 @@ class ChunkStoreImpl : public ChunkStore {
   // Reads and verifies a run of a chunk's plain bytes. `keep`: cache what was decoded.
   base::Result<void> ReadChunk(const base::Digest256& id, uint32_t expected_length, uint32_t offset,
                                base::MutableByteView into, bool keep);
+  // The same from the cache alone; false if it has not all of it.
+  bool TryReadChunk(const base::Digest256& id, uint32_t expected_length, uint32_t offset,
+                    base::MutableByteView into);
   base::Result<ContentPiece> PieceOfChunk(const base::Digest256& id, uint32_t expected_length,
                                           uint32_t offset, uint32_t length);
   // Reads a blob wholly and verifies it against its table, its id and what the record says.
   // kCorruption.
   base::Result<std::shared_ptr<const Bytes>> LoadBlob(const BlobRef& ref, uint64_t stored_length,
                                                       BlobTable* table);
-  // The chunk's id under this index in the map below `page`.
-  base::Result<std::optional<base::Digest256>> LookUp(std::shared_ptr<const MapPage> page,
-                                                      uint64_t index);
+  // The chunk's id under this index in the map below `root`.
+  base::Result<std::optional<base::Digest256>> LookUp(const MapPage& root, uint64_t index);
+  // The same from the cache alone: false if it has not all pages on the way.
+  bool TryLookUp(const MapPage& root, uint64_t index, std::optional<base::Digest256>* id);
   // Ascending; false if `visit` stopped it. `base_index` is the first chunk number under the page.
   base::Result<bool> VisitMap(const MapPage& page, uint64_t base_index, uint64_t from, uint64_t to,
                               const Content::ChunkVisitor& visit);

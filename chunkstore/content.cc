@@ -23,6 +23,10 @@ constexpr uint64_t kKeepBytes = 1 * base::kMiB;  // a larger read does not fill 
 constexpr uint32_t kVerifyRunBytes =
     256 * base::kKiB;  // of a file are hashed while they are in the core's cache
 
+uint32_t SlotOf(uint8_t level, uint64_t index) {
+  return static_cast<uint32_t>(index / SlotSpan(level) % kFanOut);
+}
+
 class ContentImpl : public Content {
  public:
   ContentImpl(ChunkStoreImpl& store, const Root& root, std::shared_ptr<const MapPage> page)
@@ -38,7 +42,7 @@ class ContentImpl : public Content {
       const uint32_t length = ChunkLength(index, root_.size_bytes);
       const uint32_t begin = static_cast<uint32_t>(offset % kChunkBytes);
       const size_t count = std::min<size_t>(into.size(), length - begin);
-      ASSIGN_OR_RETURN(const std::optional<Digest256> id, store_.LookUp(page_, index));
+      ASSIGN_OR_RETURN(const std::optional<Digest256> id, store_.LookUp(*page_, index));
       if (id) {
         RETURN_IF_ERROR(store_.ReadChunk(*id, length, begin, into.first(count), keep));
       } else {
@@ -50,6 +54,26 @@ class ContentImpl : public Content {
     return {};
   }
 
+  Result<bool> TryReadAt(uint64_t offset, MutableByteView into) override {
+    RETURN_IF_ERROR(CheckRange(offset, into.size()));
+    while (!into.empty()) {
+      const uint64_t index = offset / kChunkBytes;
+      const uint32_t length = ChunkLength(index, root_.size_bytes);
+      const uint32_t begin = static_cast<uint32_t>(offset % kChunkBytes);
+      const size_t count = std::min<size_t>(into.size(), length - begin);
+      std::optional<Digest256> id;
+      if (!store_.TryLookUp(*page_, index, &id)) return false;
+      if (!id) {
+        std::memset(into.data(), 0, count);
+      } else if (!store_.TryReadChunk(*id, length, begin, into.first(count))) {
+        return false;
+      }
+      into = into.subspan(count);
+      offset += count;
+    }
+    return true;
+  }
+
   Result<ContentPiece> PieceAt(uint64_t offset, uint64_t limit) override {
     if (limit == 0) return Error(Code::kInvalidArgument, "a piece of no bytes");
     RETURN_IF_ERROR(CheckRange(offset, 1));
@@ -57,7 +81,7 @@ class ContentImpl : public Content {
     const uint32_t length = ChunkLength(index, root_.size_bytes);
     const uint32_t begin = static_cast<uint32_t>(offset % kChunkBytes);
     const uint32_t count = static_cast<uint32_t>(std::min<uint64_t>(limit, length - begin));
-    ASSIGN_OR_RETURN(const std::optional<Digest256> id, store_.LookUp(page_, index));
+    ASSIGN_OR_RETURN(const std::optional<Digest256> id, store_.LookUp(*page_, index));
     if (id) return store_.PieceOfChunk(*id, length, begin, count);
     ContentPiece piece;
     piece.length = count;
@@ -185,17 +209,37 @@ Result<std::shared_ptr<const MapPage>> ChunkStoreImpl::ReadPage(const Digest256&
   return page;
 }
 
-Result<std::optional<Digest256>> ChunkStoreImpl::LookUp(std::shared_ptr<const MapPage> page,
-                                                        uint64_t index) {
+Result<std::optional<Digest256>> ChunkStoreImpl::LookUp(const MapPage& root, uint64_t index) {
+  const MapPage* page = &root;
+  std::shared_ptr<const MapPage> kept;
   while (true) {
     const uint8_t level = page->level;
-    const Digest256* id = page->Find(static_cast<uint32_t>(index / SlotSpan(level) % kFanOut));
+    const Digest256* id = page->Find(SlotOf(level, index));
     if (!id) return std::optional<Digest256>();
     if (level == 0) return std::optional(*id);
     ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> child, ReadPage(*id));
     if (child->level + 1 != level)
       return Error(Code::kCorruption, "page " + id->hex() + " is of the wrong level");
-    page = std::move(child);
+    kept = std::move(child);
+    page = kept.get();
+  }
+}
+
+bool ChunkStoreImpl::TryLookUp(const MapPage& root, uint64_t index, std::optional<Digest256>* id) {
+  const MapPage* page = &root;
+  std::shared_ptr<const MapPage> kept;
+  while (true) {
+    const Digest256* found = page->Find(SlotOf(page->level, index));
+    if (!found || page->level == 0) {
+      if (found) *id = *found;
+      return true;
+    }
+    std::shared_ptr<const MapPage> child =
+        cache_.Find<MapPage>({*found, BlockCache::kPage}, BlockCache::Miss::kUncounted);
+    // What is wrong with it ReadAt will say.
+    if (!child || child->level + 1 != page->level) return false;
+    kept = std::move(child);
+    page = kept.get();
   }
 }
 
@@ -326,11 +370,31 @@ Result<std::shared_ptr<const Bytes>> ChunkStoreImpl::ReadWhole(const Digest256& 
 
 Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, uint32_t expected_length,
                                        uint32_t offset, MutableByteView into, bool keep) {
-  return WithBlob(id, [&](const OpenBlob& blob) -> Result<void> {
+  const auto read = [&](const OpenBlob& blob) -> Result<void> {
     if (blob.table.plain_length != expected_length)
       return Error(Code::kCorruption, "the chunk is not as long as the map says");
     return ReadBlocks(blob, offset, into, keep);
-  });
+  };
+  return WithBlob(id, std::cref(read));  // a reference: no memory is taken for each read
+}
+
+bool ChunkStoreImpl::TryReadChunk(const Digest256& id, uint32_t expected_length, uint32_t offset,
+                                  MutableByteView into) {
+  const auto blob = cache_.Find<OpenBlob>({id, BlockCache::kTable}, BlockCache::Miss::kUncounted);
+  if (!blob || blob->table.plain_length != expected_length) return false;
+  const std::vector<Block>& blocks = blob->table.blocks;
+  for (size_t number = blob->table.BlockAt(offset); !into.empty(); ++number) {
+    const Block& block = blocks[number];
+    const auto cached =
+        cache_.Find<Bytes>({id, static_cast<uint32_t>(number)}, BlockCache::Miss::kUncounted);
+    if (!cached || cached->size_bytes != block.plain_length) return false;
+    const uint32_t from = offset - block.plain_offset;
+    const size_t count = std::min<size_t>(into.size(), block.plain_length - from);
+    std::memcpy(into.data(), cached->data.get() + from, count);
+    into = into.subspan(count);
+    offset += static_cast<uint32_t>(count);
+  }
+  return true;
 }
 
 // Blocks that the cache has are copied; runs of others are read in one piece each.

@@ -185,8 +185,8 @@ Result<void> IngestImpl::CheckKept(uint64_t size_bytes) {
       store.meta().Get(ScratchPartition(claim_->token()), ScratchKey(index));
   if (put.has_value()) return {};
   if (put.error().code() != Code::kNotFound) return put.error();
-  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> root, store.ReadPage(base_->root.id));
-  ASSIGN_OR_RETURN(const std::optional<Digest256> kept, store.LookUp(std::move(root), index));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MapPage> root, store.ReadPage(base_->root.id));
+  ASSIGN_OR_RETURN(const std::optional<Digest256> kept, store.LookUp(*root, index));
   if (!kept) return {};
   return Error(Code::kInvalidArgument,
                "chunk " + std::to_string(index) + " of the base is the last and has not the " +

@@ -69,11 +69,16 @@ Result<void> CheckRoot(const MapPage& page) {
 }  // namespace
 
 const Digest256* MapPage::Find(uint32_t slot) const {
-  // Mostly dense: the slot's own position or close below it.
-  auto it =
-      std::lower_bound(entries.begin(), entries.end(), slot,
-                       [](const Entry& entry, uint32_t wanted) { return entry.slot < wanted; });
-  return it != entries.end() && it->slot == slot ? &it->id : nullptr;
+  // Of a slot's entry, as many lie before it as slots do at most, and the same behind it: a page
+  // without gaps leaves one place.
+  if (entries.empty() || slot >= kFanOut) return nullptr;
+  const size_t behind = kFanOut - 1 - slot;
+  const size_t count = entries.size();
+  const auto first = entries.begin() + static_cast<ptrdiff_t>(count - std::min(count, behind + 1));
+  const auto last = entries.begin() + static_cast<ptrdiff_t>(std::min<size_t>(count, slot + 1));
+  const auto it = std::lower_bound(
+      first, last, slot, [](const Entry& entry, uint32_t wanted) { return entry.slot < wanted; });
+  return it != last && it->slot == slot ? &it->id : nullptr;
 }
 
 std::vector<Digest256> MapPage::Children() const {

@@ -36,6 +36,7 @@ class LocalWorld {
     chunkstore::ChunkStoreOptions options;
     options.compression_level = compression_level;
     options.background_bytes_per_s = 0;
+    options.cache_bytes = 256 * base::kMiB;
     store_ = *chunkstore::ChunkStore::Open(options, *blobs_, *meta_, base::SystemClock(), metrics_);
   }
   chunkstore::ChunkStore& store() { return *store_; }
@@ -118,21 +119,62 @@ void BM_Pieces(benchmark::State& state) {
 }
 BENCHMARK(BM_Pieces)->ArgName("seed")->Arg(1)->Arg(2)->MinTime(0.3);
 
-// 4 KiB anywhere; range(0): what the cache holds of 128 MiB.
-void BM_ReadRandom4K(benchmark::State& state) {
-  LocalWorld world(1);
-  constexpr uint64_t kChunks = 32;
-  const auto root = Fill(world.store(), static_cast<uint32_t>(state.range(0)), kChunks);
-  auto content = *world.store().Open(root);
-  std::mt19937_64 random(1);
+// 32 chunks that the cache holds, and the pages above them: each under a leaf of its own, as in a
+// volume of 1 TiB.
+class WarmContent {
+ public:
+  static constexpr uint64_t kChunks = 32;
+  static constexpr uint64_t kStride = 8 * 1024;
+
+  explicit WarmContent(uint32_t seed) : world_(1) {
+    auto ingest = *world_.store().NewIngest("warm", "");
+    std::string chunk = MakeBytes(seed, kChunkBytes);
+    for (uint64_t i = 0; i < kChunks; ++i) {
+      Renew(&chunk, i);
+      (void)ingest->Put(i * kStride, base::AsBytes(chunk)).has_value();
+    }
+    content_ = *world_.store().Open(*ingest->Finish(base::kTiB));
+    std::vector<uint8_t> bytes(4096);
+    for (uint64_t i = 0; i < kChunks * 1024; ++i)
+      (void)content_->ReadAt(Place(i), bytes).has_value();
+  }
+  static uint64_t Place(uint64_t number) {
+    return number / 1024 % kChunks * kStride * kChunkBytes + number % 1024 * 4096;
+  }
+  chunkstore::Content& content() { return *content_; }
+
+ private:
+  LocalWorld world_;
+  std::shared_ptr<chunkstore::Content> content_;
+};
+
+// 4 KiB anywhere in it.
+template <typename Read>
+void ReadWarm4K(benchmark::State& state, const Read& read) {
+  static WarmContent compressed(1);
+  static WarmContent raw(2);
+  chunkstore::Content& content = state.range(0) == 1 ? compressed.content() : raw.content();
+  std::mt19937_64 random(static_cast<uint64_t>(state.thread_index()));
   std::vector<uint8_t> bytes(4096);
   for (auto _ : state) {
-    const uint64_t offset = random() % (kChunks * 1024) * 4096;
-    if (!content->ReadAt(offset, bytes).has_value()) state.SkipWithError("read");
+    if (!read(content, WarmContent::Place(random() % (WarmContent::kChunks * 1024)), bytes))
+      state.SkipWithError("read");
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(BM_ReadRandom4K)->ArgName("seed")->Arg(1)->Arg(2)->MinTime(0.3);
+void BM_ReadWarm4K(benchmark::State& state) {
+  ReadWarm4K(state, [](chunkstore::Content& content, uint64_t offset, base::MutableByteView into) {
+    return content.ReadAt(offset, into).has_value();
+  });
+}
+void BM_TryReadWarm4K(benchmark::State& state) {
+  ReadWarm4K(state, [](chunkstore::Content& content, uint64_t offset, base::MutableByteView into) {
+    const base::Result<bool> read = content.TryReadAt(offset, into);
+    return read.has_value() && *read;
+  });
+}
+BENCHMARK(BM_ReadWarm4K)->ArgName("seed")->Arg(1)->Arg(2)->MinTime(0.3)->ThreadRange(1, 2);
+BENCHMARK(BM_TryReadWarm4K)->ArgName("seed")->Arg(1)->Arg(2)->MinTime(0.3)->ThreadRange(1, 2);
 
 // A map over chunks that are known: what Finish costs for so many chunks.
 void BM_MapInsert(benchmark::State& state) {

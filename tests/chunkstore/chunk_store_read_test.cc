@@ -224,6 +224,64 @@ TEST(ChunkStoreRead, TheCacheAnswersTheSecondReadAndKeepsItsLimit) {
   EXPECT_EQ(world.Count("quarry_chunkstore_cache_misses_total"), misses);
 }
 
+TEST(ChunkStoreRead, TryReadAtAnswersFromMemoryAlone) {
+  World world;
+  const Spec spec{{1, 0, 2, 3}, 70'000};
+  ASSERT_OK_AND_ASSIGN(const Root root, Upload(world.store(), "a", spec));
+  world.Reopen();
+  ASSERT_OK_AND_ASSIGN(const auto content, world.store().Open(root));
+  const std::string expected = spec.Bytes();
+  const auto try_read = [&](uint64_t offset, size_t length) -> base::Result<bool> {
+    std::string bytes(length, '?');
+    ASSIGN_OR_RETURN(
+        const bool read,
+        content->TryReadAt(offset, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+    if (read) EXPECT_TRUE(bytes == expected.substr(offset, length)) << offset;
+    return read;
+  };
+  const auto expect = [&](bool read, uint64_t offset, size_t length) {
+    ASSERT_OK_AND_ASSIGN(const bool was_read, try_read(offset, length));
+    EXPECT_EQ(was_read, read) << length << " bytes at " << offset;
+  };
+  expect(false, 0, 512);
+  expect(false, kChunkBytes - 512, 1024);  // the hole alone would do
+  expect(true, kChunkBytes + 5, 10'000);   // a hole
+  EXPECT_ERROR(try_read(root.size_bytes - 10, 11), base::Code::kInvalidArgument);
+
+  std::vector<uint8_t> bytes(300'000);  // many blocks, at the end of a chunk
+  ASSERT_OK(content->ReadAt(kChunkBytes - bytes.size(), bytes));
+  ASSERT_OK(content->ReadAt(2ull * kChunkBytes, bytes));
+  for (const std::string& name : BlobNames(world.blobs())) ASSERT_OK(world.blobs().Remove(name));
+  expect(true, kChunkBytes - bytes.size(), bytes.size());
+  expect(true, kChunkBytes - 100'001, 90'000);
+  expect(true, kChunkBytes - 4096, kChunkBytes + 8192);  // chunk, hole, chunk
+  expect(false, kChunkBytes - 600'000, 600'000);         // begins before what was read
+  expect(false, 2ull * kChunkBytes, 600'000);
+  expect(false, 3ull * kChunkBytes, 512);
+}
+
+TEST(ChunkStoreRead, TryReadAtWantsThePagesOnTheWayAsWell) {
+  World world;
+  const uint64_t index = 5000;
+  ASSERT_OK_AND_ASSIGN(const auto ingest, world.store().NewIngest("a", ""));
+  ASSERT_OK(ingest->Put(index, base::AsBytes(MakeBytes(1, kChunkBytes))));
+  ASSERT_OK_AND_ASSIGN(const Root root, ingest->Finish(6000ull * kChunkBytes));
+  world.Reopen();
+  ASSERT_OK_AND_ASSIGN(const auto content, world.store().Open(root));
+  std::vector<uint8_t> bytes(4096);
+  const auto expect = [&](bool read, uint64_t chunk) {
+    ASSERT_OK_AND_ASSIGN(const bool was_read, content->TryReadAt(chunk * kChunkBytes, bytes));
+    EXPECT_EQ(was_read, read) << chunk;
+  };
+  expect(true, 0);           // nothing lies under that page
+  expect(false, index - 1);  // a hole, but who knows
+  ASSERT_OK(content->ReadAt((index + 1) * kChunkBytes, bytes));
+  expect(true, index - 1);
+  expect(false, index);
+  ASSERT_OK(content->ReadAt(index * kChunkBytes, bytes));
+  expect(true, index);
+}
+
 TEST(BlockCache, KeepsItsLimitAndSurvivesAScan) {
   base::Metrics metrics;
   constexpr uint64_t kLimit = 1 * base::kMiB;
