@@ -9,14 +9,7 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
 using base::http::Request;
-using base::http::Response;
 
 std::string_view Call::base_url() const {
   return api.options.public_url.empty() ? std::string_view(request.base_url)
@@ -74,6 +67,13 @@ Response RenderError(const Request& request, int status, const Error& error) {
 Error NotFound(std::string_view what, std::string_view id) {
   return Error(Code::kNotFound,
                "Could not find " + std::string(what) + ": " + std::string(id) + ".");
+}
+
+base::Result<RecordPtr> Existing(const Snapshot& now, Kind kind, std::string_view what,
+                                 std::string_view id) {
+  RecordPtr record = now.Get(kind, id);
+  if (record == nullptr) return NotFound(what, id);
+  return record;
 }
 
 Error Forbidden(std::string_view why) {
@@ -143,6 +143,11 @@ Response Created(std::string_view member, JsonObject object) {
 
 Response Shown(std::string_view member, JsonObject object) {
   return OfMember(200, member, std::move(object));
+}
+
+Result Written(Call& call, const Store::Body& work) {
+  RETURN_IF_ERROR(call.api.store.Transact(work));
+  return NoContent();
 }
 
 Response NoContent() { return Response::Empty(204); }

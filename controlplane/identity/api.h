@@ -42,7 +42,15 @@ struct Call {
   std::string Url(std::string_view path) const;
 };
 
-using Result = base::Result<base::http::Response>;
+// What every handler speaks of.
+using base::Code;
+using base::Error;
+using base::Json;
+using base::JsonArray;
+using base::JsonObject;
+using base::http::Access;
+using base::http::Response;
+using Result = base::Result<Response>;
 using CallHandler = std::function<Result(Call&)>;
 
 // Gathers the service's routes. Patterns are below /v3: "/users/{user_id}". One thread.
@@ -64,6 +72,9 @@ base::http::Response RenderError(const base::http::Request& request, int status,
 
 // --- Errors that several handlers give ---
 base::Error NotFound(std::string_view what, std::string_view id);  // "Could not find user: ID."
+// The record; or NotFound, as a `what`.
+base::Result<RecordPtr> Existing(const Snapshot& now, Kind kind, std::string_view what,
+                                 std::string_view id);
 base::Error Forbidden(std::string_view why = {});
 base::Error Invalid(std::string message);
 base::Error Unauthorized();  // says no more than that, on purpose
@@ -84,6 +95,8 @@ base::http::Response ListResponse(const Call& call, std::string_view collection,
 base::http::Response Created(std::string_view member, base::JsonObject object);
 base::http::Response Shown(std::string_view member, base::JsonObject object);
 base::http::Response NoContent();
+// Runs a transaction whose success is NoContent.
+Result Written(Call& call, const Store::Body& work);
 // The members of a record without our own, with id and links.self = Url(path + "/" + id).
 base::JsonObject View(const Call& call, const Record& record, std::string_view path);
 // {"id": ..., "name": ...}

@@ -14,14 +14,6 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 constexpr size_t kMaxName = 255;
@@ -272,13 +264,12 @@ Result ShowOne(Call& call) {
 Result Delete(Call& call) {
   RETURN_IF_ERROR(CheckOwner(call, IsAdmin(call)));
   if (!call.by->may_delegate()) return Forbidden();
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     ASSIGN_OR_RETURN(RecordPtr credential,
                      Find(call, tx.now(), Kind::kApplicationCredential, "Application Credential"));
     tx.Remove(Kind::kApplicationCredential, credential->id);
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 Result ListRules(Call& call) {
@@ -297,7 +288,7 @@ Result ShowRule(Call& call) {
 
 Result DeleteRule(Call& call) {
   RETURN_IF_ERROR(CheckOwner(call, IsAdmin(call)));
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     ASSIGN_OR_RETURN(RecordPtr rule, Find(call, tx.now(), Kind::kAccessRule, "Access Rule"));
     for (const RecordPtr& credential :
          tx.now().Where(Index::kApplicationCredentialUser, {call.Param("user_id")}))
@@ -305,8 +296,7 @@ Result DeleteRule(Call& call) {
         return Forbidden("May not delete access rule in use");
     tx.Remove(Kind::kAccessRule, rule->id);
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 }  // namespace

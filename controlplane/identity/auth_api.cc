@@ -11,14 +11,6 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 // ---- Who is it? ----

@@ -9,9 +9,6 @@
 
 namespace controlplane::identity {
 
-using base::Json;
-using base::JsonObject;
-
 namespace {
 
 constexpr size_t kMaxName = 255;

@@ -8,13 +8,6 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 // With the values that hold where a domain says nothing.
@@ -166,7 +159,7 @@ Result Update(Call& call) {
 
 Result Remove(Call& call) {
   const std::string& id = call.Param("domain_id");
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     RETURN_IF_ERROR(CheckDomain(tx.now(), id));
     RecordPtr before = tx.now().Get(Kind::kDomainConfig, id);
     if (before == nullptr) return NoConfig(call);
@@ -185,8 +178,7 @@ Result Remove(Call& call) {
     else
       tx.Put(Kind::kDomainConfig, id, std::move(config));
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 }  // namespace

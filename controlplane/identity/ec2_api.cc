@@ -8,11 +8,6 @@
 
 namespace controlplane::identity {
 
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 std::string IdOf(std::string_view access) { return base::Sha256(base::AsBytes(access)).hex(); }
@@ -83,8 +78,7 @@ Result Create(Call& call) {
   RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
     RETURN_IF_ERROR(CheckOwner(call, tx.now(), true));
     RETURN_IF_ERROR(CheckRoomFor(tx.now(), Index::kCredentialUser, user_id));
-    RecordPtr project = tx.now().Get(Kind::kProject, project_id);
-    if (project == nullptr) return NotFound("project", project_id);
+    ASSIGN_OR_RETURN(RecordPtr project, Existing(tx.now(), Kind::kProject, "project", project_id));
     // A key is of use only where its user has a role; one for somewhere else is a mistake.
     if (!IsAdmin(call) &&
         AssignedRoleIds(tx.now(), user_id, {ScopeKind::kProject, project_id}).empty())
@@ -98,12 +92,11 @@ Result Create(Call& call) {
 
 Result Delete(Call& call) {
   RETURN_IF_ERROR(CheckOwner(call, *call.now, MayChange(call)));
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     ASSIGN_OR_RETURN(RecordPtr credential, Find(call, tx.now()));
     tx.Remove(Kind::kCredential, credential->id);
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 }  // namespace

@@ -10,10 +10,6 @@
 
 namespace controlplane::identity {
 
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-
 namespace {
 
 // One combination. The path's parameters are target_id (but for the system), actor_id and role_id.
@@ -84,7 +80,7 @@ Result CheckGrant(Call& call, const Shape& shape) {
 }
 
 Result AddGrant(Call& call, const Shape& shape) {
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     RETURN_IF_ERROR(CheckGrantees(call, tx.now(), shape));
     const std::string& actor_id = call.Param("actor_id");
     const std::string& role_id = call.Param("role_id");
@@ -100,12 +96,11 @@ Result AddGrant(Call& call, const Shape& shape) {
             {"role_id", role_id},
             {"inherited", shape.inherited}});
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 Result RemoveGrant(Call& call, const Shape& shape) {
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     RETURN_IF_ERROR(CheckGrantees(call, tx.now(), shape));
     const std::string& role_id = call.Param("role_id");
     std::string id = GrantId(call.Param("actor_id"), shape, TargetIdOf(call, shape), role_id);
@@ -113,8 +108,7 @@ Result RemoveGrant(Call& call, const Shape& shape) {
       return NotFound("role assignment with role", role_id);
     tx.Remove(Kind::kAssignment, id);
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 void AddShape(Routes& routes, const Shape& shape) {

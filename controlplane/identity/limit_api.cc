@@ -5,11 +5,6 @@
 
 namespace controlplane::identity {
 
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 void AddLimitApi(Routes& routes) {
   for (std::string_view collection : {"limits", "registered_limits"})
     routes.Add(

@@ -7,10 +7,6 @@
 
 namespace controlplane::identity {
 
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-
 namespace {
 
 constexpr size_t kMaxDomainName = 64;  // Keystone's limits, which its clients' tests know
@@ -78,8 +74,7 @@ base::Result<void> PlaceProject(Change& change) {
     return {};
   }
   const Snapshot& now = change.tx.now();
-  RecordPtr parent = now.Get(Kind::kProject, parent_id);
-  if (parent == nullptr) return NotFound("project", parent_id);
+  ASSIGN_OR_RETURN(RecordPtr parent, Existing(now, Kind::kProject, "project", parent_id));
   std::string domain_id(Flag(*parent, "is_domain") ? parent->id : Text(*parent, "domain_id"));
   std::string_view wanted = Text(body, "domain_id");
   if (!wanted.empty() && wanted != domain_id)

@@ -7,19 +7,11 @@
 
 namespace controlplane::identity {
 
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 base::Result<RecordPtr> FindProject(const Call& call, const Snapshot& now) {
   const std::string& id = call.Param("project_id");
-  RecordPtr project = now.Get(Kind::kProject, id);
-  if (project == nullptr) return NotFound("project", id);
-  return project;
+  return Existing(now, Kind::kProject, "project", id);
 }
 
 base::Result<RecordPtr> VisibleProject(const Call& call) {

@@ -8,13 +8,6 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Response;
-
 namespace {
 
 Error BadField(const Field& field, std::string_view problem) {
@@ -222,7 +215,7 @@ Result Update(Call& call, const Resource& resource) {
 
 Result Delete(Call& call, const Resource& resource) {
   const std::string& id = call.Param("id");
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     ASSIGN_OR_RETURN(RecordPtr before, FindRecord(resource, tx.now(), id));
     RETURN_IF_ERROR(CheckWrite(call, resource, *before));
     if (IsImmutable(*before))
@@ -231,8 +224,7 @@ Result Delete(Call& call, const Resource& resource) {
     if (resource.on_delete) RETURN_IF_ERROR(resource.on_delete(call, tx, *before));
     tx.Remove(resource.kind, id);
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 Result Show(Call& call, const Resource& resource) {

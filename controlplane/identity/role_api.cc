@@ -9,14 +9,6 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 // ---- Implied roles ----
@@ -32,9 +24,7 @@ std::string RuleId(std::string_view prior, std::string_view implied) {
 }
 
 base::Result<RecordPtr> FindRole(const Snapshot& now, const std::string& id) {
-  RecordPtr role = now.Get(Kind::kRole, id);
-  if (role == nullptr) return NotFound("role", id);
-  return role;
+  return Existing(now, Kind::kRole, "role", id);
 }
 
 Error DoesNotImply(const std::string& prior, const std::string& implied) {
@@ -113,13 +103,12 @@ Result AddRule(Call& call) {
 Result RemoveRule(Call& call) {
   const std::string& prior = call.Param("prior_id");
   const std::string& implied = call.Param("implied_id");
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     if (tx.now().Get(Kind::kImpliedRole, RuleId(prior, implied)) == nullptr)
       return DoesNotImply(prior, implied);
     tx.Remove(Kind::kImpliedRole, RuleId(prior, implied));
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 // ---- Role assignments ----

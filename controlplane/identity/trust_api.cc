@@ -11,12 +11,6 @@
 
 namespace controlplane::identity {
 
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 constexpr char kPath[] = "/OS-TRUST/trusts";
@@ -166,15 +160,14 @@ Result ShowOne(Call& call) {
 }
 
 Result Delete(Call& call) {
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     ASSIGN_OR_RETURN(RecordPtr trust, Find(call, tx.now()));
     bool may =
         IsAdmin(call) || (IsSelf(call, Text(*trust, "trustor_user_id")) && call.by->may_delegate());
     if (!may) return Forbidden();
     tx.Remove(Kind::kTrust, trust->id);
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 Result ListRoles(Call& call) {

@@ -8,14 +8,6 @@
 
 namespace controlplane::identity {
 
-using base::Code;
-using base::Error;
-using base::Json;
-using base::JsonArray;
-using base::JsonObject;
-using base::http::Access;
-using base::http::Response;
-
 namespace {
 
 // ---- A user's own password ----
@@ -127,9 +119,7 @@ std::string MembershipId(const Call& call) {
 
 base::Result<RecordPtr> FindGroup(const Call& call, const Snapshot& now) {
   const std::string& id = call.Param("group_id");
-  RecordPtr group = now.Get(Kind::kGroup, id);
-  if (group == nullptr) return NotFound("group", id);
-  return group;
+  return Existing(now, Kind::kGroup, "group", id);
 }
 
 Result ListGroupUsers(Call& call) {
@@ -155,27 +145,25 @@ Result CheckMembership(Call& call) {
 }
 
 Result AddMember(Call& call) {
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     RETURN_IF_ERROR(FindGroup(call, tx.now()));
     const std::string& user_id = call.Param("user_id");
     if (tx.now().Get(Kind::kUser, user_id) == nullptr) return NotFound("user", user_id);
     tx.Put(Kind::kMembership, MembershipId(call),
            {{"user_id", user_id}, {"group_id", call.Param("group_id")}});
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 Result RemoveMember(Call& call) {
-  RETURN_IF_ERROR(call.api.store.Transact([&](Transaction& tx) -> base::Result<void> {
+  return Written(call, [&](Transaction& tx) -> base::Result<void> {
     ASSIGN_OR_RETURN(RecordPtr group, FindGroup(call, tx.now()));
     if (tx.now().Get(Kind::kMembership, MembershipId(call)) == nullptr)
       return Error(Code::kNotFound,
                    "User " + call.Param("user_id") + " is not found in group " + group->id + ".");
     tx.Remove(Kind::kMembership, MembershipId(call));
     return {};
-  }));
-  return NoContent();
+  });
 }
 
 }  // namespace
