@@ -72,11 +72,8 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 }
 
 std::string_view SectionOf(std::string_view name) {
-  const size_t dot = name.find('.');
-  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+  return name.substr(0, name.find('.') == std::string_view::npos ? 0 : name.find('.'));
 }
-
-std::string_view WithoutSection(std::string_view name) { return name.substr(name.find('.') + 1); }
 
 // The file's own syntax is read here because Boost's reader cuts a value at '#' without a word, and
 // a password may well hold one.
@@ -318,9 +315,8 @@ struct ConfigBuilder::Impl {
     // In the form in which it stands there.
     const bool flag = source == "command line";
     const auto form = [flag](const std::string& name) { return flag ? FlagName(name) : name; };
-    const std::string shown = form(key);
     return Error(Code::kInvalidArgument, fmt::format("unknown option '{}' ({}){} --help lists all",
-                                                     shown, source, Guess(shown, form)));
+                                                     form(key), source, Guess(form(key), form)));
   }
 
   Result<void> Apply(const RawValue& raw) {
@@ -549,7 +545,8 @@ std::optional<std::string> ClosestTo(std::string_view word,
   const std::string_view bare = word.starts_with("--") ? word.substr(2) : word;
   for (const std::string& candidate : candidates) {
     const size_t distance =
-        std::min(EditDistance(word, candidate), EditDistance(bare, WithoutSection(candidate)));
+        std::min(EditDistance(word, candidate),
+                 EditDistance(bare, std::string_view(candidate).substr(candidate.find('.') + 1)));
     if (distance < least) {
       least = distance;
       closest = candidate;

@@ -7,6 +7,9 @@
 set(QUARRY_FUZZ_MANIFEST ${CMAKE_BINARY_DIR}/fuzz/targets)
 file(REMOVE_RECURSE ${QUARRY_FUZZ_MANIFEST})
 
+# All of them, and nothing else: what `./dev fuzz` builds.
+add_custom_target(fuzzers)
+
 if(QUARRY_FUZZ)
   # Every room is instrumented, so that the fuzzer sees which inputs reach new code.
   add_compile_options(-fsanitize=fuzzer-no-link)
@@ -17,6 +20,7 @@ function(quarry_fuzz name)
   get_filename_component(corpus ${ARG_CORPUS} ABSOLUTE)
   add_executable(fuzz_${name} ${ARG_SOURCE})
   target_link_libraries(fuzz_${name} PRIVATE ${ARG_LIBS})
+  add_dependencies(fuzzers fuzz_${name})
   if(QUARRY_FUZZ)
     target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
     set(dict "")

@@ -14,7 +14,8 @@ namespace base::auth {
 class TokenVerifier {
  public:
   virtual ~TokenVerifier() = default;
-  // The Caller may be limited by access rules: whoever serves him asks Allows (auth/access_rules.h).
+  // The Caller may be limited by access rules: whoever serves him asks Allows
+  // (auth/access_rules.h).
   // kUnauthenticated: unknown, expired, revoked or malformed. kUnavailable: the identity service
   // does not answer.
   virtual Result<std::shared_ptr<const Caller>> Verify(std::string_view token) = 0;

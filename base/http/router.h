@@ -54,7 +54,7 @@ struct Service {
   std::vector<Route> routes;
   ErrorRenderer render_error;
   auth::TokenVerifier* verifier = nullptr;  // borrowed; may be null if all routes are public
-  // As the catalog has it ("image"): what access rules name. Empty: who has access rules is refused.
+  // As the catalog has it ("image"): what access rules name. Empty: who has such is refused.
   std::string type;
 };
 

@@ -13,7 +13,8 @@
 
 namespace controlplane::admin {
 
-// The store's maintenance over HTTP, under /admin; every route wants the role admin (API.md).
+// The store's maintenance over HTTP, under /admin; every route wants the role admin
+// (controlplane/README.md).
 //
 //   POST   /admin/v1/gc      {"orphans": bool}   202 {"id"}
 //   POST   /admin/v1/scrub   {"repair": bool}    202 {"id"}

@@ -20,8 +20,8 @@ struct Running {
 // can't be asked is an Error, so that nobody goes on as if none ran: kUnavailable when it is busy,
 // kUnauthenticated, or kNotFound when there is nothing to log in with.
 //
-// Logs in with the directory's clouds.yaml; at a service beside a Keystone with what FindCloud finds
-// in the environment (OS_CLOUD, OS_AUTH_URL, ...).
+// Logs in with the directory's clouds.yaml; at a service beside a Keystone with what FindCloud
+// finds in the environment (OS_CLOUD, OS_AUTH_URL, ...).
 base::Result<std::optional<Running>> FindRunning(const std::string& data_dir);
 
 }  // namespace controlplane::cli

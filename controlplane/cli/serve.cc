@@ -103,7 +103,9 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const Settings settings(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0, &exit_code)) return exit_code;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0,
+                    &exit_code))
+    return exit_code;
   base::SetLogLevel(*settings.log_level);
   const sigset_t stop_signals = BlockStopSignals();
   RaiseDescriptorLimit();

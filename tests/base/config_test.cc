@@ -181,7 +181,8 @@ TEST_F(ConfigTest, BadValuesAreNamedWithWhatWouldBeRight) {
   EXPECT_THAT(ErrorOf({"--cache.memory=lots"}),
               HasSubstr("option 'cache.memory' (command line): 'lots' is no size"));
   EXPECT_THAT(ErrorOf({"--chunkstore.zstd-level=20"}), HasSubstr("whole number from -5 to 19"));
-  EXPECT_THAT(ErrorOf({"--chunkstore.zstd-level="}), HasSubstr("chunkstore.zstd-level needs a value"));
+  EXPECT_THAT(ErrorOf({"--chunkstore.zstd-level="}),
+              HasSubstr("chunkstore.zstd-level needs a value"));
   EXPECT_THAT(ErrorOf({"--log.level=loud"}), HasSubstr("none of debug, info, warn"));
   EXPECT_THAT(ErrorOf({"--json=maybe"}), HasSubstr("neither true nor false"));
   EXPECT_THAT(ErrorOf({}, {{"QUARRY_IDENTITY_TOKEN_LIFETIME", "soon"}}),
