@@ -13,6 +13,7 @@
 #include "chunkstore/map.h"
 #include "imaged/chunk_wire.h"
 #include "imaged/errors.h"
+#include "imaged/holder.h"
 #include "imaged/policy.h"
 
 namespace imaged {
@@ -167,6 +168,7 @@ class ChunkStreamReader : public BodyReader {
   Task<Result<void>> TakeNamed(Digest256 id, MutableByteView chunk) {
     auto read = [&path = path_, id, chunk, number = next_]() -> Result<void> {
       Result<void> done = path.store().ReadChunk(id, chunk);
+      if (done.has_value()) path.CountNamed(chunk.size());
       if (done.has_value()) return done;
       const Code code = done.error().code();
       // The client has the bytes: it sends what was lost meanwhile, and heals what is damaged.

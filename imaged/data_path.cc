@@ -87,10 +87,13 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
           [this](const Job& job, const JobControl& control) { return RunChecksum(job, control); }),
       uploads_(UploadCounter(metrics, "success")),
       failed_uploads_(UploadCounter(metrics, "failure")),
-      uploaded_bytes_(
-          metrics.GetCounter("quarry_imaged_uploaded_bytes_total", "bytes received in uploads")),
+      uploaded_bytes_(metrics.GetCounter("quarry_imaged_uploaded_bytes_total",
+                                         "bytes of images in uploads, sent or named")),
       known_bytes_(metrics.GetCounter("quarry_imaged_uploaded_known_bytes_total",
-                                      "bytes received that were stored already, or zeros")),
+                                      "those of them that were stored already, or zeros")),
+      named_bytes_(metrics.GetCounter("quarry_imaged_uploaded_named_bytes_total",
+                                      "those of them that clients named by their chunk's id and "
+                                      "did not send")),
       downloaded_bytes_(metrics.GetCounter("quarry_imaged_downloaded_bytes_total",
                                            "bytes handed out in downloads")),
       uploads_in_flight_(

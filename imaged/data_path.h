@@ -127,6 +127,8 @@ class DataPath {
                                         const std::function<bool()>& cancelled);
 
   void CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded);
+  // A chunk of an upload that the client named instead of sending it.
+  void CountNamed(uint64_t bytes) { named_bytes_.Add(static_cast<double>(bytes)); }
   void CountDownload(uint64_t bytes) { downloaded_bytes_.Add(static_cast<double>(bytes)); }
   void CountDownloadBegun() { downloads_in_flight_.Add(1); }
   void CountDownloadEnded() { downloads_in_flight_.Add(-1); }
@@ -174,6 +176,7 @@ class DataPath {
   base::Counter& failed_uploads_;
   base::Counter& uploaded_bytes_;
   base::Counter& known_bytes_;
+  base::Counter& named_bytes_;
   base::Counter& downloaded_bytes_;
   base::Gauge& uploads_in_flight_;
   base::Gauge& downloads_in_flight_;

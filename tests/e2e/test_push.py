@@ -104,10 +104,9 @@ def run(service, path, *options, environment=None, **kwargs):
                           **kwargs)
 
 
-def received(service):
+def received(service, metric="quarry_http_received_bytes_total"):
     text = quarry.call("GET", service.base + "/metrics").body.decode()
-    return sum(float(line.split()[-1]) for line in text.splitlines()
-               if line.startswith("quarry_http_received_bytes_total"))
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(metric))
 
 
 def write(path, data):
@@ -143,8 +142,11 @@ def test_a_changed_copy_sends_what_changed(world, tmp_path):
     changed[10 * CHUNK] ^= 1
     copy = write(tmp_path / "copy.raw", changed)
     before = received(world)
+    named = received(world, "quarry_imaged_uploaded_named_bytes_total")
     second = push(world, copy)
     wire = received(world) - before
+    named = received(world, "quarry_imaged_uploaded_named_bytes_total") - named
+    assert named == second["bytes_already_there"]
     assert second["bytes_already_there"] == len(data) - 5 * CHUNK
     assert 2 * CHUNK < second["bytes_sent"] < 2 * CHUNK + 2000
     # The rest of it: logging in, creating the image.
