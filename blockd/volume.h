@@ -6,8 +6,8 @@
 #include "base/bytes.h"
 #include "base/result.h"
 
-// The data path of a volume: what an NBD connection, a converter or a test reads and writes. A seam:
-// volumes on the chunk store (blockd/chunk) and, at scale, on Ceph RBD.
+// The data path of a volume: what an NBD connection, a converter or a test reads and writes. A
+// seam: volumes on the chunk store (blockd/chunk) and, at scale, on Ceph RBD.
 
 namespace blockd {
 
@@ -46,13 +46,13 @@ class Volume {
   virtual uint64_t size_bytes() const = 0;
 
   virtual base::Result<void> Read(uint64_t offset, base::MutableByteView into) = 0;
-  // The same if it needs no disk; false, with `into` as it may be, where it would. For a thread that
-  // must not wait.
+  // The same if it needs no disk; false, with `into` as it may be, where it would. For a thread
+  // that must not wait.
   virtual base::Result<bool> TryRead(uint64_t offset, base::MutableByteView into) = 0;
   virtual base::Result<void> Write(uint64_t offset, base::ByteView data) = 0;
 
-  // The range reads as zeros afterwards. With `free_space` it takes no space either, as far as whole
-  // blocks go.
+  // The range reads as zeros afterwards. With `free_space` it takes no space either, as far as
+  // whole blocks go.
   virtual base::Result<void> Zero(uint64_t offset, uint64_t length, bool free_space) = 0;
 
   virtual base::Result<void> Flush() = 0;
