@@ -1,0 +1,191 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "blockd/quota.h"
+#include "blockd/records.h"
+#include "chunkstore/jobs/journal.h"
+#include "chunkstore/meta_store.h"
+
+namespace blockd {
+
+// Everything that the Block Storage API keeps lies in this one partition, so that a record, its
+// index entries, the project's usage and the job that will act on it commit together:
+//   v/<id>  s/<id>  a/<id>      volumes, snapshots, attachments
+//   i/v/<scope>/<created><id>   volumes by creation; scopes: "a" (all) and "p:<project>"; i/s/ the
+//                               same of snapshots, i/t/ of attachments
+//   i/o/<volume>/<snapshot>     the snapshots of a volume
+//   U/<project>                 usage; Q/<project>: limits that were set; C/default: of the class
+//   j/<job>                     the journal (jobs.h)
+//   t/ q/ b/ x/ m/              types, qos-specs, backups, transfers, messages: of their own
+//   folders
+constexpr std::string_view kPartition = "blockd";
+
+class Catalog;
+
+// One change in the making: reads what it needs, writes what shall be, and all of it is committed
+// at once if nothing that was read has changed meanwhile. Made by Catalog::Transact. One thread.
+class Transaction {
+ public:
+  // kNotFound in Cinder's words ("Volume <id> could not be found."). What was written in this
+  // transaction is read back.
+  base::Result<Volume> GetVolume(std::string_view id);
+  base::Result<Snapshot> GetSnapshot(std::string_view id);
+  base::Result<Attachment> GetAttachment(std::string_view id);
+
+  // Added or replaced, with index entries and the usage of the project that they count for; to move
+  // a volume to another project is to Put it with that project_id. Records that were not read
+  // before must be new: kAlreadyExists. Sets updated_at_us, or created_at_us of a new one, unless
+  // nothing changed. A snapshot's volume must be put too where Volume::snapshots changes: Put and
+  // Remove of a snapshot see to that, and those of an attachment to Volume::attachment_ids; fine if
+  // that volume is gone.
+  base::Result<void> Put(const Volume& volume);
+  base::Result<void> Put(const Snapshot& snapshot);
+  base::Result<void> Put(const Attachment& attachment);
+  base::Result<void> Remove(const Volume& volume);
+  base::Result<void> Remove(const Snapshot& snapshot);
+  base::Result<void> Remove(const Attachment& attachment);
+
+  // Any other key of the partition. Nothing: it is absent (and must still be at the commit).
+  base::Result<std::optional<std::string>> GetKey(const std::string& key);
+  void PutKey(const std::string& key, std::string value);
+  void RemoveKey(const std::string& key);
+  // What else a project takes, or gives back: backups. Limits are checked as for volumes.
+  void ChangeUsage(const std::string& project_id, const Amounts& change);
+
+  // A job that is due once this is committed. kTooLarge.
+  base::Result<void> AddJob(std::string_view kind, std::string payload);
+
+ private:
+  friend class Catalog;
+  explicit Transaction(Catalog& catalog) : catalog_(catalog) {}
+
+  struct Entry {
+    std::optional<std::string> before;  // as read; nothing: absent
+    std::optional<std::string> after;
+    bool changed = false;
+  };
+  base::Result<Entry*> Load(const std::string& key);
+  template <typename Record>
+  base::Result<Record> GetRecord(std::string_view id);
+  template <typename Record>
+  base::Result<void> PutRecord(Record record);
+  template <typename Record>
+  base::Result<void> RemoveRecord(const Record& record);
+  void Index(const std::vector<std::string>& before, const std::vector<std::string>& after);
+  // Adds usage and its expectations.
+  base::Result<void> Settle(chunkstore::MetaBatch* batch);
+
+  Catalog& catalog_;
+  std::map<std::string, Entry, std::less<>> entries_;
+  std::map<std::string, bool, std::less<>> index_;     // key: put, or delete
+  std::map<std::string, Amounts, std::less<>> usage_;  // by project: what is added
+  chunkstore::MetaBatch jobs_;
+};
+
+// One page of volumes or snapshots.
+struct ListQuery {
+  // Nothing: of all projects.
+  std::optional<std::string> project_id;
+  enum class Key : uint8_t {
+    kCreated,
+    kUpdated,
+    kName,
+    kId,
+    kStatus,
+    kSize,
+    kZone,
+    kBootable,
+    kSourceId,
+    kType,
+    kVolumeId  // snapshots; as kSourceId where there is none
+  };
+  // In order of weight; ties by id, as the last direction says. Empty: newest first.
+  std::vector<std::pair<Key, bool>> sort;  // true: descending
+  // The page begins after this one. kInvalidArgument if it isn't there.
+  std::string marker;
+  uint64_t offset = 0;
+  uint64_t limit = 1000;
+};
+
+// Records and their rules, over one partition of a MetaStore. Knows nothing of HTTP and of who may
+// do what. Thread-safe; several processes may share the store.
+class Catalog {
+ public:
+  // Borrowed; they outlive the catalog.
+  Catalog(chunkstore::MetaStore& meta, const base::Clock& clock, chunkstore::jobs::Journal& journal)
+      : meta_(meta), clock_(clock), journal_(journal) {}
+
+  // Runs `body` and commits what it wrote: all or nothing, durable when this returns. A lost race
+  // runs it again on fresh records, so it must do nothing but read, decide and write through the
+  // transaction. Its error is returned as it is, and nothing was written. kQuotaExceeded; kConflict
+  // under endless contention.
+  using Body = std::function<base::Result<void>(Transaction&)>;
+  base::Result<void> Transact(const Body& body);
+
+  base::Result<Volume> GetVolume(std::string_view id);
+  base::Result<Snapshot> GetSnapshot(std::string_view id);
+  base::Result<Attachment> GetAttachment(std::string_view id);
+  // Of a volume, by id.
+  base::Result<std::vector<Snapshot>> SnapshotsOf(std::string_view volume_id);
+
+  // A page of what `accept` passes (null: all).
+  base::Result<std::vector<Volume>> ListVolumes(
+      const ListQuery& query, const std::function<bool(const Volume&)>& accept = nullptr);
+  base::Result<std::vector<Snapshot>> ListSnapshots(
+      const ListQuery& query, const std::function<bool(const Snapshot&)>& accept = nullptr);
+  base::Result<std::vector<Attachment>> ListAttachments(
+      const ListQuery& query, const std::function<bool(const Attachment&)>& accept = nullptr);
+
+  // Any other key; nothing: absent. And those below a prefix, in order.
+  base::Result<std::optional<std::string>> GetKey(std::string_view key);
+  base::Result<void> ScanKeys(std::string_view prefix, const chunkstore::MetaStore::Visitor& visit);
+
+  // --- quotas ---
+  base::Result<Amounts> UsageOf(std::string_view project_id);
+  // What was set for the project, or for the class "default".
+  base::Result<Amounts> LimitsSetFor(std::string_view project_id);
+  base::Result<Amounts> ClassLimits();
+  // The one that counts: the project's, else the class's, else the built-in one.
+  base::Result<int64_t> LimitOf(std::string_view project_id, std::string_view resource);
+  // Nothing as amount: back to the class's. Durable.
+  using LimitChanges = std::map<std::string, std::optional<int64_t>, std::less<>>;
+  base::Result<void> SetLimits(std::string_view project_id, const LimitChanges& changes);
+  base::Result<void> SetClassLimits(const LimitChanges& changes);
+  base::Result<void> ForgetLimits(std::string_view project_id);
+
+  int64_t NowUs() const { return clock_.NowUs(); }
+  const base::Clock& clock() const { return clock_; }
+  chunkstore::jobs::Journal& journal() { return journal_; }
+
+ private:
+  friend class Transaction;
+  static constexpr size_t kStripes = 64;
+  static constexpr int kMaxAttempts = 200;
+
+  base::Result<Amounts> AmountsAt(const std::string& key);
+  base::Result<void> ChangeLimits(const std::string& key, const LimitChanges& changes);
+  template <typename Record>
+  base::Result<std::vector<Record>> List(const ListQuery& query,
+                                         const std::function<bool(const Record&)>& accept);
+
+  chunkstore::MetaStore& meta_;
+  const base::Clock& clock_;
+  chunkstore::jobs::Journal& journal_;
+  // A transaction that lost a race takes turns with others like it, so that they don't starve each
+  // other; the expectations alone decide.
+  base::Mutex turn_;
+};
+
+}  // namespace blockd

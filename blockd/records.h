@@ -1,0 +1,136 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+// What the Block Storage API knows of volumes, snapshots and attachments: values, kept by the
+// catalog (catalog.h). The bytes of a volume are VolumeStore's, under the same ids.
+
+namespace blockd {
+
+using Metadata = std::map<std::string, std::string, std::less<>>;
+
+// Cinder's statuses. The transitional ones always have something behind them that ends them: a job
+// of the journal, or a lease (Volume::lease_until_us); reconcile.h.
+enum class VolumeStatus : uint8_t {
+  kCreating,  // job
+  kAvailable,
+  kReserved,   // for an attachment without a connector yet
+  kAttaching,  // lease
+  kInUse,
+  kDetaching,    // job, or a lease (begin_detaching)
+  kExtending,    // job
+  kReverting,    // job
+  kUploading,    // job: to an image
+  kDownloading,  // job: reimage
+  kRetyping,
+  kBackingUp,        // job
+  kRestoringBackup,  // job
+  kAwaitingTransfer,
+  kMaintenance,
+  kDeleting,  // job
+  kError,
+  kErrorDeleting,
+  kErrorExtending,
+  kErrorRestoring,
+};
+std::string_view VolumeStatusName(VolumeStatus status);  // "in-use", "backing-up", ...
+std::optional<VolumeStatus> ParseVolumeStatus(std::string_view name);
+
+enum class SnapshotStatus : uint8_t { kCreating, kAvailable, kDeleting, kError, kErrorDeleting };
+std::string_view SnapshotStatusName(SnapshotStatus status);  // "available", ...
+std::optional<SnapshotStatus> ParseSnapshotStatus(std::string_view name);
+
+// What a volume began as; more than one never.
+enum class SourceKind : uint8_t { kNothing, kImage, kSnapshot, kVolume, kBackup };
+
+struct Volume {
+  std::string id;  // UUID with dashes, lower case
+  std::string project_id;
+  std::string user_id;
+  std::optional<std::string> name;
+  std::optional<std::string> description;
+  uint64_t size_gb = 0;
+  // Of an extend on its way: counted against the quota already. 0: none.
+  uint64_t reserved_size_gb = 0;
+  VolumeStatus status = VolumeStatus::kCreating;
+  // What a job that fails or ends goes back to.
+  VolumeStatus previous_status = VolumeStatus::kAvailable;
+  // Of kAttaching and of kDetaching without a job: past it, the reconciler takes it back. 0: none.
+  int64_t lease_until_us = 0;
+  std::string type_id;  // of a volume type (type_directory.h)
+  std::string availability_zone;
+  SourceKind source_kind = SourceKind::kNothing;
+  std::string source_id;  // of what it was made of
+  bool bootable = false;
+  bool read_only = false;  // set by os-update_readonly_flag
+  bool multi_attach = false;
+  bool thick = false;
+  Metadata metadata;
+  Metadata image_metadata;  // volume_image_metadata
+  int64_t created_at_us = 0;
+  int64_t updated_at_us = 0;  // 0: never
+  // What stands on it; changed in the same commit as those records.
+  std::vector<std::string> attachment_ids;
+  uint64_t snapshots = 0;
+
+  bool operator==(const Volume&) const = default;
+};
+
+struct Snapshot {
+  std::string id;
+  std::string volume_id;
+  std::string project_id;
+  std::string user_id;
+  std::optional<std::string> name;
+  std::optional<std::string> description;
+  uint64_t size_gb = 0;  // the volume's, when it was taken
+  std::string type_id;   // the volume's
+  SnapshotStatus status = SnapshotStatus::kCreating;
+  int32_t progress_percent = 0;
+  Metadata metadata;
+  int64_t created_at_us = 0;
+  int64_t updated_at_us = 0;  // 0: never
+
+  bool operator==(const Snapshot&) const = default;
+};
+
+enum class AttachStatus : uint8_t { kReserved, kAttaching, kAttached, kDetaching, kErrorAttaching };
+std::string_view AttachStatusName(AttachStatus status);  // "reserved", ...
+
+struct Attachment {
+  std::string id;
+  std::string volume_id;
+  std::string project_id;
+  std::string instance_id;  // may be empty
+  std::string host_name;    // from the connector
+  std::string mount_point;  // "/dev/vdb"
+  AttachStatus status = AttachStatus::kReserved;
+  bool read_only = false;  // attach_mode "ro"
+  // Made by os-initialize_connection, not by the attachments API.
+  bool legacy = false;
+  // The secret part of the export's name. Empty: no connector yet, or the export was withdrawn.
+  std::string secret;
+  int64_t lease_until_us = 0;  // of kAttaching
+  int64_t created_at_us = 0;
+  int64_t attached_at_us = 0;  // 0: never
+
+  bool operator==(const Attachment&) const = default;
+};
+
+// The forms in the store: one JSON object with a version. Equal records give equal bytes, so that a
+// compare-and-set by bytes is one by value. Decode: kCorruption.
+std::string Encode(const Volume& volume);
+std::string Encode(const Snapshot& snapshot);
+std::string Encode(const Attachment& attachment);
+base::Result<Volume> DecodeVolume(std::string_view bytes);
+base::Result<Snapshot> DecodeSnapshot(std::string_view bytes);
+base::Result<Attachment> DecodeAttachment(std::string_view bytes);
+
+}  // namespace blockd

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/auth/caller.h"
+#include "base/result.h"
+
+namespace blockd {
+
+// What volumes need to know of a volume type.
+struct TypeFacts {
+  std::string id;
+  std::string name;
+  bool multi_attach = false;  // extra spec multiattach "<is> True"
+  bool thick = false;         // extra spec quarry:provisioning "thick"
+  // Keys of the associated qos-spec, if its consumer is the back end or both (qos::ParseSpec).
+  std::map<std::string, std::string> qos;
+};
+
+// The volume types, as the volumes' handlers and jobs see them. blockd/types implements it.
+// Thread-safe.
+class TypeDirectory {
+ public:
+  virtual ~TypeDirectory() = default;
+  // By id or name; empty: the default type of the caller's project. kNotFound in Cinder's words
+  // also for a private one that the caller's project has no access to.
+  virtual base::Result<TypeFacts> Resolve(const base::auth::Caller& caller,
+                                          std::string_view id_or_name) = 0;
+  // By id, whoever asks. kNotFound.
+  virtual base::Result<TypeFacts> Find(std::string_view id) = 0;
+};
+
+}  // namespace blockd
