@@ -61,23 +61,23 @@ bool Connection::Register(std::string_view name) {
 }
 
 void Connection::Serve() {
-  shared_->metrics.connections.Add(1);
+  shared_->Count([&] { shared_->metrics.connections.Add(1); });
   shared_->handshakes.fetch_add(1);
   const bool agreed = Shake();
   shared_->handshakes.fetch_sub(1);
-  if (agreed) {
+  if (agreed && OpenVolume()) {
     LOG(kInfo, "nbd", "{} opened volume {}", peer_, session_.exported->volume_id);
     Transmit();
     LOG(kInfo, "nbd", "{} left volume {}", peer_, session_.exported->volume_id);
   } else {
-    shared_->metrics.handshakes_failed.Add();
+    shared_->Count([&] { shared_->metrics.handshakes_failed.Add(); });
     channel_.Finish();
   }
   Cut();
   // A write that still runs keeps this connection on the list, where a revocation finds it.
   while (!fence_.WaitEmpty(kFenceLookMs)) {
   }
-  shared_->metrics.connections.Add(-1);
+  shared_->Count([&] { shared_->metrics.connections.Add(-1); });
 }
 
 bool Connection::Shake() {
@@ -115,10 +115,15 @@ bool Connection::Shake() {
   }
 }
 
-void Connection::Transmit() {
+// False when the server has stopped.
+bool Connection::OpenVolume() {
   volume_ = session_.exported->volume.get();
-  per_volume_ = shared_->Of(session_.exported->volume_id);
+  shared_->Count([&] { per_volume_ = shared_->Of(session_.exported->volume_id); });
   volume_watched_.store(true);
+  return per_volume_ != nullptr;
+}
+
+void Connection::Transmit() {
   while (TakeRequest()) {
   }
   SendBatch();
@@ -187,7 +192,7 @@ bool Connection::ReceiveInto(base::MutableByteView into, size_t* count, int64_t 
     if (event == Channel::Event::kBytes) return true;
     if (event == Channel::Event::kWoken && !draining_.load()) continue;
     if (event == Channel::Event::kStalled) {
-      shared_->metrics.stalled_connections.Add();
+      shared_->Count([&] { shared_->metrics.stalled_connections.Add(); });
       LOG(kWarn, "nbd", "{}: does not take its answers; cut off", peer_);
     }
     // One that is gone, or hangs, hears no answers: what waits for it is dropped.

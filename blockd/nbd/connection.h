@@ -41,13 +41,20 @@ struct Shared {
 
   std::shared_ptr<PerVolume> Of(const std::string& volume_id);
 
+  // Runs it unless the server has stopped: then the instruments may be gone, and who is left behind
+  // has nobody to count for.
+  template <typename Counting>
+  void Count(const Counting& counting) {
+    if (const base::async::Gate::Pass pass = counted.Enter()) counting();
+  }
+
   const ServerSettings settings;
   const std::shared_ptr<ExportProvider> provider;
   ServerMetrics metrics;
   Workers workers;
-  std::atomic<bool> stopping{false};
   std::atomic<int64_t> handshakes{0};
   base::async::Gate threads;  // of connections
+  base::async::Gate counted;  // uses of the instruments
 
   base::Mutex mutex;
   std::list<std::shared_ptr<Connection>> connections GUARDED_BY(mutex);
@@ -85,6 +92,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // connection.cc: the handshake, and taking requests off the stream
   bool Shake();
   bool Register(std::string_view name);
+  bool OpenVolume();
   void Transmit();
   bool TakeRequest();
   bool TakePayload(const Request& request);

@@ -136,7 +136,7 @@ void Connection::SendBatch() {
   if (batch_bytes_ == 0) return;
   channel_.PostBatch(batch_.view().first(batch_bytes_));
   batch_bytes_ = 0;
-  if (per_volume_ != nullptr) tally_.MoveTo(per_volume_->metrics);
+  shared_->Count([&] { tally_.MoveTo(per_volume_->metrics); });
 }
 
 // Its room has been taken.
@@ -254,14 +254,15 @@ void Connection::Finish(Job& job, Reply reply, WireError error) {
     if (!in_time) --abandoned_;
   }
   if (!in_time) {
-    // After a stop nobody may be there to count any more.
-    if (!shared_->stopping.load()) shared_->metrics.late.Add();
+    shared_->Count([&] { shared_->metrics.late.Add(); });
     return;
   }
-  Tally tally;
-  tally.Count(job.request.command, job.request.length, error);
-  tally.MoveTo(per_volume_->metrics);
-  per_volume_->metrics.waited_seconds.Observe(static_cast<double>(took_ns) * 1e-9);
+  shared_->Count([&] {
+    Tally tally;
+    tally.Count(job.request.command, job.request.length, error);
+    tally.MoveTo(per_volume_->metrics);
+    per_volume_->metrics.waited_seconds.Observe(static_cast<double>(took_ns) * 1e-9);
+  });
   reply.charge_requests = 1;
   reply.charge_bytes = ChargeOf(job.request);
   channel_.Post(std::move(reply));

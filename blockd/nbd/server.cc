@@ -243,7 +243,6 @@ bool Server::Stop(int64_t timeout_ms) {
   // What is not at the back end ends now.
   constexpr int64_t kLastMs = 1000;
   const bool gone = drained || shared.threads.WaitEmpty(kLastMs);
-  shared.stopping.store(true);
   {
     base::MutexLock lock(impl_->mutex);
     impl_->over = true;
@@ -253,6 +252,9 @@ bool Server::Stop(int64_t timeout_ms) {
   impl_->accepting.join();
   impl_->watching.join();
   const bool idle = shared.workers.Stop(std::max<int64_t>(left_ms(), gone ? kLastMs : 0));
+  shared.counted.Close();
+  constexpr int64_t kMomentMs = 60'000;  // a count takes no time
+  shared.counted.WaitEmpty(kMomentMs);
   if (!gone || !idle) LOG(kError, "nbd", "stopped, but requests hang at the back end; left behind");
   return gone && idle;
 }

@@ -1,0 +1,500 @@
+// The server over a unix socket, with a client that is free to misbehave and a back end that hangs
+// when told to.
+
+#include "blockd/nbd/server.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "blockd/memory/memory_volume.h"
+#include "blockd/nbd/attachments.h"
+#include "blockd/nbd/workers.h"
+#include "blockd/qos/project.h"
+#include "tests/blockd/nbd/client.h"
+#include "tests/support/results.h"
+#include "tests/support/temp_dir.h"
+
+namespace blockd::nbd {
+namespace {
+
+constexpr uint64_t kSizeBytes = 64 * base::kMiB;
+constexpr int64_t kLongMs = 60'000;
+
+// A memory volume whose calls can be made to wait, or to fail.
+class MoodyVolume : public memory::MemoryVolume {
+ public:
+  MoodyVolume() : MemoryVolume(kSizeBytes) {}
+  ~MoodyVolume() override { Release(); }
+
+  void Hold() { Set(true); }
+  void Release() { Set(false); }
+  // Waits until `count` calls hang.
+  void AwaitHeld(int count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return waiting_ >= count; });
+  }
+
+  base::Result<void> Read(uint64_t offset, base::MutableByteView into) override {
+    RETURN_IF_ERROR(Pass());
+    return MemoryVolume::Read(offset, into);
+  }
+  base::Result<bool> TryRead(uint64_t offset, base::MutableByteView into) override {
+    if (cold) return false;
+    RETURN_IF_ERROR(MemoryVolume::Read(offset, into));
+    return true;
+  }
+  base::Result<void> Write(uint64_t offset, base::ByteView data) override {
+    RETURN_IF_ERROR(Pass());
+    writes.fetch_add(1);
+    return MemoryVolume::Write(offset, data);
+  }
+  base::Result<void> Flush() override {
+    RETURN_IF_ERROR(Pass());
+    return MemoryVolume::Flush();
+  }
+
+  std::atomic<bool> cold{false};  // nothing is cached
+  std::atomic<int> writes{0};
+  std::atomic<base::Code> failure{base::Code::kNotFound};  // kNotFound: none
+
+ private:
+  void Set(bool held) {
+    std::lock_guard lock(mutex_);
+    held_ = held;
+    changed_.notify_all();
+  }
+  base::Result<void> Pass() {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !held_; });
+    --waiting_;
+    if (failure.load() != base::Code::kNotFound) return base::Error(failure, "in a mood");
+    return {};
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool held_ = false;
+  int waiting_ = 0;
+};
+
+class ServerTest : public testing::Test {
+ protected:
+  void Start(ServerSettings settings = {}) {
+    ASSERT_OK_AND_ASSIGN(server_, Server::Create(settings, exports_, metrics_));
+    ASSERT_OK(server_->ListenUnix(socket_));
+    name_ = Attach("one", {}).value();
+  }
+  void TearDown() override {
+    volume_->Release();
+    if (server_ != nullptr) EXPECT_TRUE(server_->Stop(kLongMs));
+  }
+
+  base::Result<std::string> Attach(const std::string& id, Attachments::Spec spec) {
+    spec.volume_id = "volume";
+    spec.open = [volume = volume_, limiter = limiter_]() -> base::Result<Export> {
+      Export made;
+      made.volume = volume;
+      made.limiter = limiter;
+      return made;
+    };
+    return exports_->Add(id, std::move(spec));
+  }
+
+  double Metric(const std::string& line) const {
+    const std::string text = metrics_.Render();
+    const size_t at = text.find("\n" + line + " ");
+    return at == std::string::npos ? -1 : std::atof(text.c_str() + at + line.size() + 2);
+  }
+
+  static Request Read(uint64_t cookie, uint64_t offset, uint32_t length) {
+    return {Command::kRead, 0, cookie, offset, length};
+  }
+  static Request Write(uint64_t cookie, uint64_t offset, uint32_t length, uint16_t flags = 0) {
+    return {Command::kWrite, flags, cookie, offset, length};
+  }
+  static Request Flush(uint64_t cookie) { return {Command::kFlush, 0, cookie, 0, 0}; }
+
+  support::TempDir dir_;
+  const std::string socket_ = dir_ / "s";
+  base::Metrics metrics_;
+  std::shared_ptr<MoodyVolume> volume_ = std::make_shared<MoodyVolume>();
+  std::shared_ptr<qos::Limiter> limiter_;
+  std::shared_ptr<Attachments> exports_ = std::make_shared<Attachments>();
+  std::unique_ptr<Server> server_;
+  std::string name_;
+};
+
+TEST_F(ServerTest, ReadsWhatWasWritten) {
+  Start();
+  for (const bool structured : {false, true}) {
+    for (const bool cold : {false, true}) {
+      volume_->cold = cold;
+      Client client(socket_);
+      ASSERT_TRUE(client.Go(name_, structured));
+      EXPECT_EQ(client.size_bytes, kSizeBytes);
+      uint64_t cookie = 1;
+      for (const uint32_t length :
+           {512u, 4096u, 5 * 512u, 65536u, 65536u + 512u, 1u << 20, kMaxIoBytes}) {
+        const std::string data(length, static_cast<char>('a' + cookie % 26));
+        const uint64_t offset = cookie * 512;
+        EXPECT_EQ(client.Call(Write(cookie, offset, length), data).error, WireError::kOk);
+        const Client::Answer answer = client.Call(Read(++cookie, offset, length));
+        EXPECT_EQ(answer.cookie, cookie);
+        EXPECT_TRUE(answer.data == data) << length;
+      }
+    }
+  }
+}
+
+TEST_F(ServerTest, LongZerosNeedNotBeSent) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_, true));
+  EXPECT_EQ(client.Call(Read(1, 0, 1 << 20)).type, kChunkOffsetHole);
+  // Unless the client wants one piece.
+  Request whole = Read(2, 0, 1 << 20);
+  whole.flags = kCommandDf;
+  EXPECT_EQ(client.Call(whole).data, std::string(1 << 20, '\0'));
+}
+
+TEST_F(ServerTest, AnswersBadRequestsAndGoesOn) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_, true));
+  EXPECT_EQ(client.Call(Read(1, 1, 512)).error, WireError::kInval);
+  EXPECT_EQ(client.Call(Read(2, kSizeBytes, 512)).error, WireError::kInval);
+  // The payload of a write that is refused is not taken for requests.
+  const std::string requests = Client::Encode(Read(66, 0, 512));
+  std::string payload;
+  while (payload.size() < 1 << 20) payload += requests;
+  payload.resize(1 << 20);
+  EXPECT_EQ(client.Call(Write(3, kSizeBytes, 1 << 20), payload).error, WireError::kNoSpc);
+  EXPECT_EQ(client.Call({static_cast<Command>(77), 0, 4, 0, 0}).error, WireError::kInval);
+  volume_->failure = base::Code::kCorruption;
+  EXPECT_EQ(client.Call(Write(5, 0, 4096), std::string(4096, 'x')).error, WireError::kIo);
+  volume_->failure = base::Code::kOutOfSpace;
+  EXPECT_EQ(client.Call(Write(6, 0, 512), std::string(512, 'x')).error, WireError::kNoSpc);
+  volume_->failure = base::Code::kNotFound;
+  EXPECT_EQ(client.Call(Read(7, 0, 512)).error, WireError::kOk);
+  // A stream that is lost is cut off.
+  client.Send(std::string(kRequestBytes, 'x'));
+  EXPECT_TRUE(client.Ended());
+}
+
+TEST_F(ServerTest, ManyInFlightAreAllAnsweredOnce) {
+  ServerSettings settings;
+  settings.max_in_flight_requests = 8;
+  Start(settings);
+  volume_->cold = true;
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_, true));
+  // Far more than may be in flight, from a thread of its own as the server stops reading.
+  constexpr uint64_t kCount = 2000;
+  std::thread sender([&] {
+    for (uint64_t i = 0; i < kCount; ++i) client.Send(Client::Encode(Read(i, 0, 4096)));
+  });
+  std::set<uint64_t> cookies;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    const Client::Answer answer = client.ReceiveAnswer();
+    EXPECT_EQ(answer.error, WireError::kOk);
+    cookies.insert(answer.cookie);
+  }
+  sender.join();
+  EXPECT_EQ(cookies.size(), kCount);
+}
+
+TEST_F(ServerTest, ASlowRequestHoldsUpNoOther) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  volume_->Hold();
+  client.Send(Client::Encode(Flush(1)));
+  volume_->AwaitHeld(1);
+  EXPECT_EQ(client.Call(Read(2, 0, 4096)).cookie, 2u);
+  volume_->Release();
+  EXPECT_EQ(client.ReceiveAnswer().cookie, 1u);
+}
+
+TEST_F(ServerTest, FuaIsDurableBeforeItIsAnswered) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  client.Call(Write(1, 0, 4096), std::string(4096, 'x'));
+  EXPECT_EQ(volume_->flushes(), 0u);
+  client.Call(Write(2, 0, 4096, kCommandFua), std::string(4096, 'x'));
+  EXPECT_EQ(volume_->flushes(), 1u);
+  client.Call({Command::kTrim, kCommandFua, 3, 0, 4096});
+  EXPECT_EQ(volume_->flushes(), 2u);
+  client.Call(Flush(4));
+  EXPECT_EQ(volume_->flushes(), 3u);
+}
+
+TEST_F(ServerTest, ADisconnectWaitsForWhatWasAsked) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  volume_->Hold();
+  client.Send(Client::Encode(Flush(1)) + Client::Encode({Command::kDisconnect, 0, 2, 0, 0}));
+  volume_->AwaitHeld(1);
+  volume_->Release();
+  EXPECT_EQ(client.ReceiveAnswer().cookie, 1u);
+  EXPECT_TRUE(client.Ended());
+}
+
+TEST_F(ServerTest, WhatHangsIsAnsweredByTheDeadlineAndItsEndThrownAway) {
+  ServerSettings settings;
+  settings.request_deadline_ms = 50;
+  Start(settings);
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_, true));
+  volume_->cold = true;
+  volume_->Hold();
+  client.Send(Client::Encode(Read(1, 0, 4096)) + Client::Encode(Flush(2)));
+  std::set<uint64_t> cookies;
+  for (int i = 0; i < 2; ++i) {
+    const Client::Answer answer = client.ReceiveAnswer();
+    EXPECT_EQ(answer.error, WireError::kIo);
+    cookies.insert(answer.cookie);
+  }
+  EXPECT_EQ(cookies, (std::set<uint64_t>{1, 2}));
+  volume_->Release();
+  // The late ends of both said nothing: the next answer is the next request's.
+  EXPECT_EQ(client.Call(Read(3, 0, 4096)).cookie, 3u);
+  EXPECT_EQ(Metric("quarry_nbd_requests_timed_out_total"), 2);
+}
+
+TEST_F(ServerTest, AReaderThatHangsIsCutOff) {
+  ServerSettings settings;
+  settings.request_deadline_ms = 50;
+  Start(settings);
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  volume_->Hold();
+  client.Send(Client::Encode(Write(1, 0, 4096), std::string(4096, 'x')));
+  EXPECT_TRUE(client.Ended());
+}
+
+TEST_F(ServerTest, AStopDoesNotWaitForWhatHangs) {
+  Start();
+  {
+    Client client(socket_);
+    ASSERT_TRUE(client.Go(name_));
+    volume_->Hold();
+    client.Send(Client::Encode(Flush(1)));
+    volume_->AwaitHeld(1);
+    EXPECT_FALSE(server_->Stop(0));
+    EXPECT_TRUE(client.Ended());
+  }
+  server_.reset();
+  volume_->Release();
+}
+
+TEST_F(ServerTest, AStopAnswersWhatCameIn) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  volume_->Hold();
+  client.Send(Client::Encode(Flush(1)));
+  volume_->AwaitHeld(1);
+  std::thread stop([&] { EXPECT_TRUE(server_->Stop(kLongMs)); });
+  volume_->Release();
+  EXPECT_EQ(client.ReceiveAnswer().cookie, 1u);
+  EXPECT_TRUE(client.Ended());
+  stop.join();
+}
+
+TEST_F(ServerTest, NoWriteGoesThroughAfterARevocation) {
+  Start();
+  constexpr int kRounds = 20;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string id = "writer" + std::to_string(round);
+    exports_->Remove("one").has_value();
+    const std::string name = Attach(id, {}).value();
+    Client client(socket_);
+    ASSERT_TRUE(client.Go(name));
+    std::atomic<bool> over{false};
+    std::thread writer([&] {
+      // Some are run by the reader, some by others.
+      while (!over) {
+        client.Send(Client::Encode(Write(1, 0, 4096), std::string(4096, 'x')) +
+                    Client::Encode(Write(2, 512, 512), std::string(512, 'y')));
+      }
+    });
+    std::thread taker([&] {
+      while (client.ReceiveAnswer().error == WireError::kOk) {
+      }
+    });
+    while (volume_->writes < 20) std::this_thread::yield();
+    ASSERT_OK_AND_ASSIGN(const std::string removed, exports_->Remove(id));
+    ASSERT_OK(server_->Revoke(removed, kLongMs));
+    const int writes = volume_->writes;
+    over = true;
+    writer.join();
+    taker.join();
+    Client again(socket_);
+    EXPECT_FALSE(again.Go(name));
+    EXPECT_EQ(volume_->writes, writes);
+    volume_->writes = 0;
+  }
+}
+
+TEST_F(ServerTest, ARevocationSaysWhenAWriteIsStillUnderWay) {
+  Start();
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  volume_->Hold();
+  client.Send(Client::Encode(Write(1, 0, 512), std::string(512, 'x')));
+  volume_->AwaitHeld(1);
+  ASSERT_OK_AND_ASSIGN(const std::string removed, exports_->Remove("one"));
+  EXPECT_ERROR(server_->Revoke(removed, 0), base::Code::kUnavailable);
+  EXPECT_TRUE(client.Ended());
+  volume_->Release();
+  EXPECT_OK(server_->Revoke(removed, kLongMs));
+}
+
+TEST_F(ServerTest, AClientThatTakesNoAnswersIsCutOffAndHarmsNobody) {
+  ServerSettings settings;
+  settings.send_stall_ms = 50;
+  Start(settings);
+  Client deaf(socket_);
+  ASSERT_TRUE(deaf.Go(name_));
+  std::thread sender([&] {
+    uint64_t cookie = 0;
+    while (deaf.Send(Client::Encode(Read(++cookie, 0, 65536)))) {
+    }
+  });
+  Client other(socket_);
+  ASSERT_TRUE(other.Go(name_));
+  for (uint64_t i = 0; i < 100; ++i) EXPECT_EQ(other.Call(Read(i, 0, 4096)).cookie, i);
+  sender.join();  // only a cut ends it
+}
+
+TEST_F(ServerTest, ConnectionsAreBounded) {
+  ServerSettings settings;
+  settings.max_connections = 2;
+  Start(settings);
+  Client first(socket_);
+  ASSERT_TRUE(first.Go(name_));
+  auto second = std::make_unique<Client>(socket_);
+  ASSERT_TRUE(second->Go(name_));
+  EXPECT_EQ(server_->connections(), 2u);
+  second.reset();
+  while (server_->connections() > 1) std::this_thread::yield();
+  Client third(socket_);
+  EXPECT_TRUE(third.Go(name_));
+}
+
+TEST_F(ServerTest, AHandshakeThatDoesNotEndIsEnded) {
+  ServerSettings settings;
+  settings.handshake_timeout_ms = 50;
+  Start(settings);
+  Client client(socket_);
+  client.SendFlags();
+  EXPECT_TRUE(client.Ended());
+}
+
+TEST_F(ServerTest, AttachmentsShareAVolumeOnlyIfAllSaySo) {
+  Start();
+  EXPECT_ERROR(Attach("two", {}), base::Code::kConflict);
+  EXPECT_ERROR(
+      Attach("two", {.volume_id = "", .read_only = true, .multi_attach = false, .open = {}}),
+      base::Code::kConflict);
+  EXPECT_ERROR(Attach("one", {}), base::Code::kAlreadyExists);
+  ASSERT_OK(exports_->Remove("one"));
+  Attachments::Spec shared;
+  shared.multi_attach = true;
+  ASSERT_OK_AND_ASSIGN(const std::string first, Attach("one", shared));
+  ASSERT_OK_AND_ASSIGN(const std::string second, Attach("two", shared));
+  Client a(socket_);
+  Client b(socket_);
+  ASSERT_TRUE(a.Go(first));
+  ASSERT_TRUE(b.Go(second));
+  a.Call(Write(1, 0, 512), std::string(512, 'z'));
+  EXPECT_EQ(b.Call(Read(2, 0, 512)).data, std::string(512, 'z'));
+}
+
+TEST_F(ServerTest, LimitsHoldForAllConnectionsTogether) {
+  // A clock that stands still: what the slack lets through is all there is.
+  base::ManualClock clock;
+  const auto project = qos::Project::Create(clock, nullptr);
+  qos::Limits limits;
+  limits.iops[2].per_second = 1000;  // a slack of 20 ms: 20 requests, and the one that takes it
+  limiter_ = project->AddVolume("volume", limits, nullptr);
+  Start();
+  Client a(socket_);
+  Client b(socket_);
+  ASSERT_TRUE(a.Go(name_));
+  ASSERT_TRUE(b.Go(name_));
+  for (uint64_t i = 0; i < 21; ++i) {
+    EXPECT_EQ((i % 2 == 0 ? a : b).Call(Read(i, 0, 512)).error, WireError::kOk);
+  }
+  a.Send(Client::Encode(Read(100, 0, 512)));
+  EXPECT_EQ(a.Call(Flush(101)).cookie, 101u);  // not limited, and not held up
+  clock.AdvanceUs(1000);
+  project->Pump();
+  EXPECT_EQ(a.ReceiveAnswer(512).cookie, 100u);
+}
+
+TEST_F(ServerTest, CountsWhatItDoes) {
+  Start();
+  {
+    Client client(socket_);
+    ASSERT_TRUE(client.Go(name_));
+    client.Call(Write(1, 0, 4096), std::string(4096, 'x'));
+    client.Call(Read(2, 0, 8192));
+    client.Call(Read(3, 1, 512));
+    client.Send(Client::Encode({Command::kDisconnect, 0, 4, 0, 0}));
+    EXPECT_TRUE(client.Ended());
+  }
+  EXPECT_EQ(Metric("quarry_nbd_requests_total{kind=\"write\",volume=\"volume\"}"), 1);
+  EXPECT_EQ(Metric("quarry_nbd_requests_total{kind=\"read\",volume=\"volume\"}"), 2);
+  EXPECT_EQ(Metric("quarry_nbd_read_bytes_total{volume=\"volume\"}"), 8192);
+  EXPECT_EQ(Metric("quarry_nbd_request_errors_total{volume=\"volume\"}"), 1);
+  EXPECT_EQ(Metric("quarry_nbd_connections_total"), 1);
+}
+
+TEST(Workers, AHungLaneLeavesRoomForOthers) {
+  Workers workers(8, 2);
+  const auto hung = workers.NewLane();
+  const auto lively = workers.NewLane();
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool released = false;
+  int running = 0;
+  int done = 0;
+  const auto hang = [&] {
+    std::unique_lock lock(mutex);
+    ++running;
+    changed.notify_all();
+    changed.wait(lock, [&] { return released; });
+    --running;
+    ++done;
+    changed.notify_all();
+  };
+  for (int i = 0; i < 100; ++i) workers.Submit(hung, hang);
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return running == 2; });
+  int lively_done = 0;
+  for (int i = 0; i < 100; ++i) {
+    workers.Submit(lively, [&] {
+      std::lock_guard inner(mutex);
+      ++lively_done;
+      changed.notify_all();
+    });
+  }
+  changed.wait(lock, [&] { return lively_done == 100; });
+  EXPECT_EQ(running, 2);
+  released = true;
+  changed.notify_all();
+  changed.wait(lock, [&] { return done == 100; });
+}
+
+}  // namespace
+}  // namespace blockd::nbd
