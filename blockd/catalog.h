@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -40,22 +39,21 @@ class Transaction {
  public:
   // kNotFound in Cinder's words ("Volume <id> could not be found."). What was written in this
   // transaction is read back.
-  base::Result<Volume> GetVolume(std::string_view id);
-  base::Result<Snapshot> GetSnapshot(std::string_view id);
-  base::Result<Attachment> GetAttachment(std::string_view id);
+  base::Result<VolumeRecord> GetVolume(std::string_view id);
+  base::Result<SnapshotRecord> GetSnapshot(std::string_view id);
+  base::Result<AttachmentRecord> GetAttachment(std::string_view id);
 
-  // Added or replaced, with index entries and the usage of the project that they count for; to move
-  // a volume to another project is to Put it with that project_id. Records that were not read
-  // before must be new: kAlreadyExists. Sets updated_at_us, or created_at_us of a new one, unless
-  // nothing changed. A snapshot's volume must be put too where Volume::snapshots changes: Put and
-  // Remove of a snapshot see to that, and those of an attachment to Volume::attachment_ids; fine if
-  // that volume is gone.
-  base::Result<void> Put(const Volume& volume);
-  base::Result<void> Put(const Snapshot& snapshot);
-  base::Result<void> Put(const Attachment& attachment);
-  base::Result<void> Remove(const Volume& volume);
-  base::Result<void> Remove(const Snapshot& snapshot);
-  base::Result<void> Remove(const Attachment& attachment);
+  // Added or replaced, with index entries and the usage of the project that they count for (to move
+  // a volume is to Put it with another project_id). Sets created_at_us of a new one, updated_at_us
+  // of another. kAlreadyExists for what was not read before and is there. `snapshots` and
+  // `attachment_ids` of a volume are kept by Put and Remove of those: whatever a Put of the volume
+  // says of them is passed over.
+  base::Result<void> Put(const VolumeRecord& volume);
+  base::Result<void> Put(const SnapshotRecord& snapshot);
+  base::Result<void> Put(const AttachmentRecord& attachment);
+  base::Result<void> Remove(const VolumeRecord& volume);
+  base::Result<void> Remove(const SnapshotRecord& snapshot);
+  base::Result<void> Remove(const AttachmentRecord& attachment);
 
   // Any other key of the partition. Nothing: it is absent (and must still be at the commit).
   base::Result<std::optional<std::string>> GetKey(const std::string& key);
@@ -134,19 +132,19 @@ class Catalog {
   using Body = std::function<base::Result<void>(Transaction&)>;
   base::Result<void> Transact(const Body& body);
 
-  base::Result<Volume> GetVolume(std::string_view id);
-  base::Result<Snapshot> GetSnapshot(std::string_view id);
-  base::Result<Attachment> GetAttachment(std::string_view id);
+  base::Result<VolumeRecord> GetVolume(std::string_view id);
+  base::Result<SnapshotRecord> GetSnapshot(std::string_view id);
+  base::Result<AttachmentRecord> GetAttachment(std::string_view id);
   // Of a volume, by id.
-  base::Result<std::vector<Snapshot>> SnapshotsOf(std::string_view volume_id);
+  base::Result<std::vector<SnapshotRecord>> SnapshotsOf(std::string_view volume_id);
 
   // A page of what `accept` passes (null: all).
-  base::Result<std::vector<Volume>> ListVolumes(
-      const ListQuery& query, const std::function<bool(const Volume&)>& accept = nullptr);
-  base::Result<std::vector<Snapshot>> ListSnapshots(
-      const ListQuery& query, const std::function<bool(const Snapshot&)>& accept = nullptr);
-  base::Result<std::vector<Attachment>> ListAttachments(
-      const ListQuery& query, const std::function<bool(const Attachment&)>& accept = nullptr);
+  base::Result<std::vector<VolumeRecord>> ListVolumes(
+      const ListQuery& query, const std::function<bool(const VolumeRecord&)>& accept = nullptr);
+  base::Result<std::vector<SnapshotRecord>> ListSnapshots(
+      const ListQuery& query, const std::function<bool(const SnapshotRecord&)>& accept = nullptr);
+  base::Result<std::vector<AttachmentRecord>> ListAttachments(
+      const ListQuery& query, const std::function<bool(const AttachmentRecord&)>& accept = nullptr);
 
   // Any other key; nothing: absent. And those below a prefix, in order.
   base::Result<std::optional<std::string>> GetKey(std::string_view key);
@@ -171,7 +169,6 @@ class Catalog {
 
  private:
   friend class Transaction;
-  static constexpr size_t kStripes = 64;
   static constexpr int kMaxAttempts = 200;
 
   base::Result<Amounts> AmountsAt(const std::string& key);

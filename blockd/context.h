@@ -1,12 +1,11 @@
 #pragma once
 
-#include <functional>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "base/auth/caller.h"
 #include "base/http/router.h"
+#include "blockd/api/route.h"
 #include "blockd/catalog.h"
 #include "blockd/exports.h"
 #include "blockd/image_source.h"
@@ -38,21 +37,20 @@ struct Context {
   ImageSource& images;
 };
 
-// One request under /v3, checked: the microversion is negotiated, the project in the path (if any)
-// is the caller's.
-struct Call {
-  const base::http::Request& request;
-  const base::auth::Caller& caller;
-  int version;  // the microversion's minor number: 0 to api::kMaxVersion
-};
+// A handler with its context bound.
+using ContextHandler = base::Result<base::http::Response> (*)(const Context&, const api::Call&);
+using Routes = std::vector<api::Route>;
 
-using Handler = base::Result<base::http::Response> (*)(const Context&, const Call&);
-using Routes = std::vector<base::http::Route>;
-
-// Adds "/v3/{project_id}<path>" and, from 3.67 on, "/v3<path>". A request below `min_version` finds
-// nothing: 404. Every answer carries OpenStack-API-Version and Vary.
-void AddRoute(const Context& context, std::string method, const std::string& path, Handler handler,
-              Routes* routes, base::http::Access access = base::http::Access::kToken,
-              int min_version = 0);
+inline api::Route MakeRoute(const Context& context, std::string method, std::string pattern,
+                            ContextHandler handler,
+                            base::http::Access access = base::http::Access::kToken, int since = 0) {
+  api::Route route;
+  route.method = std::move(method);
+  route.pattern = std::move(pattern);
+  route.access = access;
+  route.since = since;
+  route.handler = [context, handler](const api::Call& call) { return handler(context, call); };
+  return route;
+}
 
 }  // namespace blockd

@@ -38,8 +38,8 @@ int64_t BuiltInLimit(std::string_view resource);
 constexpr int64_t kUnlimited = -1;
 
 // What one record takes.
-Amounts AmountsOf(const Volume& volume);
-Amounts AmountsOf(const Snapshot& snapshot);
+Amounts AmountsOf(const VolumeRecord& volume);
+Amounts AmountsOf(const SnapshotRecord& snapshot);
 
 // a += b * factor; what becomes 0 goes.
 void AddAmounts(const Amounts& b, int64_t factor, Amounts* a);

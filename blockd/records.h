@@ -17,7 +17,7 @@ namespace blockd {
 using Metadata = std::map<std::string, std::string, std::less<>>;
 
 // Cinder's statuses. The transitional ones always have something behind them that ends them: a job
-// of the journal, or a lease (Volume::lease_until_us); reconcile.h.
+// of the journal, or a lease (VolumeRecord::lease_until_us); reconcile.h.
 enum class VolumeStatus : uint8_t {
   kCreating,  // job
   kAvailable,
@@ -50,7 +50,7 @@ std::optional<SnapshotStatus> ParseSnapshotStatus(std::string_view name);
 // What a volume began as; more than one never.
 enum class SourceKind : uint8_t { kNothing, kImage, kSnapshot, kVolume, kBackup };
 
-struct Volume {
+struct VolumeRecord {
   std::string id;  // UUID with dashes, lower case
   std::string project_id;
   std::string user_id;
@@ -80,10 +80,10 @@ struct Volume {
   std::vector<std::string> attachment_ids;
   uint64_t snapshots = 0;
 
-  bool operator==(const Volume&) const = default;
+  bool operator==(const VolumeRecord&) const = default;
 };
 
-struct Snapshot {
+struct SnapshotRecord {
   std::string id;
   std::string volume_id;
   std::string project_id;
@@ -98,13 +98,13 @@ struct Snapshot {
   int64_t created_at_us = 0;
   int64_t updated_at_us = 0;  // 0: never
 
-  bool operator==(const Snapshot&) const = default;
+  bool operator==(const SnapshotRecord&) const = default;
 };
 
 enum class AttachStatus : uint8_t { kReserved, kAttaching, kAttached, kDetaching, kErrorAttaching };
 std::string_view AttachStatusName(AttachStatus status);  // "reserved", ...
 
-struct Attachment {
+struct AttachmentRecord {
   std::string id;
   std::string volume_id;
   std::string project_id;
@@ -121,16 +121,16 @@ struct Attachment {
   int64_t created_at_us = 0;
   int64_t attached_at_us = 0;  // 0: never
 
-  bool operator==(const Attachment&) const = default;
+  bool operator==(const AttachmentRecord&) const = default;
 };
 
 // The forms in the store: one JSON object with a version. Equal records give equal bytes, so that a
 // compare-and-set by bytes is one by value. Decode: kCorruption.
-std::string Encode(const Volume& volume);
-std::string Encode(const Snapshot& snapshot);
-std::string Encode(const Attachment& attachment);
-base::Result<Volume> DecodeVolume(std::string_view bytes);
-base::Result<Snapshot> DecodeSnapshot(std::string_view bytes);
-base::Result<Attachment> DecodeAttachment(std::string_view bytes);
+std::string Encode(const VolumeRecord& volume);
+std::string Encode(const SnapshotRecord& snapshot);
+std::string Encode(const AttachmentRecord& attachment);
+base::Result<VolumeRecord> DecodeVolume(std::string_view bytes);
+base::Result<SnapshotRecord> DecodeSnapshot(std::string_view bytes);
+base::Result<AttachmentRecord> DecodeAttachment(std::string_view bytes);
 
 }  // namespace blockd
