@@ -207,14 +207,17 @@ Result<Root> IngestImpl::Finish(uint64_t size_bytes) {
     MutexLock lock(mutex_);
     finished_ = true;
   }
-  uint64_t nonzero_bytes = 0;
-  Result<Digest256> root_id = BuildMap(size_bytes, &nonzero_bytes);
-  if (!root_id.has_value()) {
-    // What we miss is not there any more because we were given up: that is to be said then.
+  Result<Root> root = BuildAndHold(size_bytes);
+  // Nothing we refer to goes while we hold our tags: if something did, we were given up.
+  if (!root.has_value() && root.error().code() == Code::kNotFound)
     RETURN_IF_ERROR(claim_->KeepAlive());
-    return root_id.error();
-  }
-  const Root root{*root_id, size_bytes};
+  return root;
+}
+
+Result<Root> IngestImpl::BuildAndHold(uint64_t size_bytes) {
+  uint64_t nonzero_bytes = 0;
+  ASSIGN_OR_RETURN(const Digest256 root_id, BuildMap(size_bytes, &nonzero_bytes));
+  const Root root{root_id, size_bytes};
   RETURN_IF_ERROR(claim_->Hold(root, nonzero_bytes));
   return root;
 }

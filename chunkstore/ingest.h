@@ -49,6 +49,7 @@ class IngestImpl : public Ingest {
   base::Result<void> Spill(std::vector<MapEditor::Change> changes);
   base::Result<void> CheckSize(uint64_t size_bytes) EXCLUDES(mutex_);
   base::Result<void> CheckKept(uint64_t size_bytes);
+  base::Result<Root> BuildAndHold(uint64_t size_bytes);
   base::Result<base::Digest256> BuildMap(uint64_t size_bytes, uint64_t* nonzero_bytes);
   base::Result<void> StorePages(std::vector<NewPage>* pages);
 
