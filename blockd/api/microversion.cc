@@ -1,0 +1,83 @@
+#include "blockd/api/microversion.h"
+
+#include <charconv>
+#include <optional>
+
+namespace blockd::api {
+namespace {
+
+using Outcome = Negotiation::Outcome;
+
+constexpr std::string_view kServiceName = "volume";
+constexpr int kMajor = 3;
+constexpr size_t kMaxEchoBytes = 32;
+
+std::string_view Trim(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// "0", or digits without a zero in front.
+std::optional<int> ParseNumber(std::string_view text) {
+  if (text.empty() || (text.size() > 1 && text.front() == '0')) return std::nullopt;
+  int value = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
+  return value;
+}
+
+Negotiation Judge(std::string_view asked) {
+  Negotiation negotiation;
+  negotiation.asked = std::string(asked.substr(0, kMaxEchoBytes));
+  if (asked == "latest") {
+    negotiation.version.minor = kNewestMinor;
+    return negotiation;
+  }
+  const size_t dot = asked.find('.');
+  std::optional<int> major;
+  std::optional<int> minor;
+  if (dot != std::string_view::npos) {
+    major = ParseNumber(asked.substr(0, dot));
+    minor = ParseNumber(asked.substr(dot + 1));
+  }
+  if (!major.has_value() || !minor.has_value() || *major == 0) {
+    negotiation.outcome = Outcome::kMalformed;
+  } else if (*major != kMajor || *minor > kNewestMinor) {
+    negotiation.outcome = Outcome::kUnsupported;
+  } else {
+    negotiation.version.minor = *minor;
+  }
+  return negotiation;
+}
+
+}  // namespace
+
+Negotiation Negotiate(const base::http::Request& request) {
+  std::string_view rest = request.headers.Get(kVersionHeader);
+  while (!rest.empty()) {
+    const size_t comma = rest.find(',');
+    const std::string_view part = Trim(rest.substr(0, comma));
+    if (part.starts_with(kServiceName)) {
+      const std::string_view version = part.substr(kServiceName.size());
+      if (version.empty() || version.front() == ' ' || version.front() == '\t')
+        return Judge(Trim(version));
+    }
+    if (comma == std::string_view::npos) break;
+    rest.remove_prefix(comma + 1);
+  }
+  return {};
+}
+
+void AddVersionHeaders(const base::http::Request& request, const Negotiation& negotiation,
+                       base::http::Response* response) {
+  response->headers.Set("x-compute-request-id", request.request_id);
+  if (negotiation.outcome == Outcome::kMalformed) return;
+  const std::string version = negotiation.outcome == Outcome::kUnsupported
+                                  ? negotiation.asked
+                                  : negotiation.version.ToString();
+  response->headers.Set(kVersionHeader, std::string(kServiceName) + " " + version);
+  response->headers.Set("Vary", kVersionHeader);
+}
+
+}  // namespace blockd::api
