@@ -11,12 +11,10 @@
 #include "base/bytes.h"
 #include "base/result.h"
 
-// The two hashes of Quarry and what each is for.
-//  - SHA-256 names content (chunks, map pages). Whoever takes bytes across a trust boundary checks
-//  it.
-//  - XXH3-128 checks each stored block on each read, and proposes blocks to share. It is fast and
-//  not
-//    collision-resistant: it never names anything for a client.
+// The two hashes of Quarry and what each is for. SHA-256 names content (chunks, map pages); whoever
+// takes bytes across a trust boundary checks it. XXH3-128 checks each stored block on each read,
+// and proposes blocks to share. It is fast and not collision-resistant: it never names anything for
+// a client.
 
 namespace base {
 

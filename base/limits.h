@@ -18,8 +18,9 @@ constexpr int64_t kHeaderTimeoutMs =
     20'000;  // from the first byte of a request to the end of its headers
 constexpr int64_t kIdleTimeoutMs = 75'000;       // keep-alive
 constexpr int64_t kBodyStallTimeoutMs = 60'000;  // no byte of a body moved, either way
-// How fast a body must come on average, counted over the time that we wait for it, once that is
-// longer than the stall timeout: a client that sends a byte now and then holds memory for ever.
+// How fast a body must move on average, either way, counted over the time that we wait for the
+// client, once that is longer than the stall timeout: a client that sends, or reads, a byte now and
+// then holds memory for ever.
 constexpr int64_t kMinBodyBytesPerSecond = 1024;
 constexpr int64_t kDrainTimeoutMs = 30'000;  // how long a stop waits for requests in flight
 constexpr size_t kMaxQueuedJobs = 1024;      // waiting for a thread of the pool; beyond it: 503

@@ -125,7 +125,9 @@ Connection::Connection(boost::asio::ip::tcp::socket socket, ServerContext* conte
                        ConnectionSet* siblings, async::Gate::Pass pass)
     : context_(*context), siblings_(*siblings), pass_(std::move(pass)), stream_([&] {
         boost::system::error_code ignored;  // a peer that is gone already has no name
-        remote_ = EndpointText(socket.remote_endpoint(ignored));
+        const auto peer = socket.remote_endpoint(ignored);
+        behind_proxy_ = context->trusted_proxies.Contains(peer.address());
+        remote_ = EndpointText(peer);
         local_ = EndpointText(socket.local_endpoint(ignored));
         return std::move(socket);
       }()) {
@@ -205,9 +207,10 @@ async::Task<void> Connection::Refuse(int status, std::string why) {
 }
 
 std::string Connection::BaseUrl(const Headers& headers) const {
+  if (!context_.options.public_url.empty()) return context_.options.public_url;
   std::string_view scheme = "http";
   std::string_view host = headers.Get("Host");  // checked by the parser
-  if (context_.options.trust_forwarded) {
+  if (behind_proxy_) {
     const std::string_view forwarded_host = headers.Get("X-Forwarded-Host");
     if (IsHost(forwarded_host)) host = forwarded_host;
     if (EqualsNoCase(headers.Get("X-Forwarded-Proto"), "https")) scheme = "https";
@@ -236,12 +239,13 @@ Result<void> Connection::Prepare(MessageHead* head, Exchange* exchange) {
 
 async::Task<bool> Connection::Serve(MessageParser* parser) {
   MessageHead& head = parser->head();
-  RequestBody body(&stream_, parser, context_.options.body_stall_timeout_ms);
+  RequestBody body(&stream_, parser, context_.options.body_stall_timeout_ms,
+                   context_.options.min_bytes_per_second);
   Exchange exchange;
   exchange.started_ns = SystemClock().MonotonicNs();
   Result<void> prepared = Prepare(&head, &exchange);
-  Gauge* const in_flight = context_.metrics.Of(exchange.match).in_flight;
-  in_flight->Add(1);
+  Gauge& in_flight = context_.metrics.Of(exchange.match).in_flight;
+  in_flight.Add(1);
 
   Response response;
   if (prepared.has_value()) {
@@ -251,12 +255,13 @@ async::Task<bool> Connection::Serve(MessageParser* parser) {
   }
   const bool drained = co_await body.Drain();
   exchange.received_bytes = body.received_bytes();
+  if (body.too_slow()) context_.metrics.slow_senders.Add();
   exchange.to.version = head.version;
   exchange.to.head_only = exchange.request->method == "HEAD";
   exchange.to.keep_alive = drained && head.keep_alive && !context_.stopping.load();
   const bool sent = co_await Send(&exchange, &response);
   response.source.reset();
-  in_flight->Add(-1);
+  in_flight.Add(-1);
   Record(exchange);
   // Closing on bytes that nobody read would reset the connection and may take the answer with it.
   const bool unread = !drained || !stream_.buffered().empty();
@@ -338,12 +343,14 @@ async::Task<bool> Connection::Send(Exchange* exchange, Response* response) {
   const std::string request_id = exchange->request != nullptr ? exchange->request->request_id : "";
   if (!request_id.empty()) response->headers.Set(kRequestIdField, request_id);
 
+  stream_.BeginPacedWrites(context_.options.min_bytes_per_second);
   ResponseWriter writer(&stream_, response, exchange->to, context_.options.body_stall_timeout_ms);
   Result<void> sent = co_await writer.Send(std::move(first));
   exchange->status = response->status;
   exchange->sent_bytes = writer.sent_bytes();
   exchange->to.keep_alive = writer.keep_alive();
   if (!sent.has_value()) {
+    if (stream_.too_slow()) context_.metrics.slow_readers.Add();
     const ScopedLogContext context(request_id);
     LOG(kWarn, "http", "an answer to {} was broken off: {}", remote_, sent.error().ToString());
     co_return false;
@@ -366,11 +373,9 @@ async::Task<void> Connection::Linger() {
 }
 
 void Connection::Record(const Exchange& exchange) const {
-  const RouteMetrics& metrics = context_.metrics.Of(exchange.match);
+  RouteMetrics& metrics = context_.metrics.Of(exchange.match);
   const int64_t duration_ns = SystemClock().MonotonicNs() - exchange.started_ns;
-  const size_t status_class = std::clamp(exchange.status / 100, 1, 5);
-  metrics.by_class[status_class]->Add();
-  metrics.duration_seconds->Observe(static_cast<double>(duration_ns) / 1e9);
+  metrics.Record(exchange.status, static_cast<double>(duration_ns) / 1e9);
   context_.metrics.received_bytes.Add(static_cast<double>(exchange.received_bytes));
   context_.metrics.sent_bytes.Add(static_cast<double>(exchange.sent_bytes));
 

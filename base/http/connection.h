@@ -17,6 +17,7 @@
 #include "base/http/server.h"
 #include "base/http/server_metrics.h"
 #include "base/http/stream.h"
+#include "base/http/trusted_peers.h"
 #include "base/http/wire.h"
 
 // One client's connection, from its first byte to its close: head, route, body, handler, answer,
@@ -30,6 +31,7 @@ struct ServerContext {
       : options(std::move(opts)), router(routes), pool(jobs), metrics(routes, registry) {}
 
   const ServerOptions options;
+  TrustedPeers trusted_proxies;  // set before the first connection
   const Router& router;
   async::Pool& pool;
   ServerMetrics metrics;
@@ -97,6 +99,7 @@ class Connection {
   ServerContext& context_;
   ConnectionSet& siblings_;
   const async::Gate::Pass pass_;
+  bool behind_proxy_ = false;  // the peer is one whose X-Forwarded fields count
   std::string remote_;
   std::string local_;
   Stream stream_;

@@ -18,11 +18,13 @@ Error EndedEarly() {
 
 }  // namespace
 
-RequestBody::RequestBody(Stream* stream, MessageParser* parser, int64_t stall_timeout_ms)
+RequestBody::RequestBody(Stream* stream, MessageParser* parser, int64_t stall_timeout_ms,
+                         int64_t min_bytes_per_second)
     : stream_(stream),
       parser_(parser),
       head_(&parser->head()),
-      stall_timeout_ms_(stall_timeout_ms) {
+      stall_timeout_ms_(stall_timeout_ms),
+      min_bytes_per_second_(min_bytes_per_second) {
   ended_ = !head_->chunked && head_->content_length.value_or(0) == 0;
   wants_continue_ =
       !ended_ && head_->version == 11 && EqualsNoCase(head_->headers.Get("Expect"), "100-continue");
@@ -58,6 +60,7 @@ async::Task<Result<size_t>> RequestBody::Read(MutableByteView into) {
     co_return count;
   }
   broken_ = true;
+  too_slow_ = count.error().code() == Code::kUnavailable;
   if (count.error().code() == Code::kCancelled) co_return EndedEarly();
   co_return count;
 }
@@ -65,10 +68,10 @@ async::Task<Result<size_t>> RequestBody::Read(MutableByteView into) {
 Result<void> RequestBody::CountWait(int64_t began_ms, size_t bytes) {
   waited_ms_ += CoarseNowMs() - began_ms;
   waited_bytes_ += bytes;
-  const auto due_bytes = static_cast<uint64_t>(waited_ms_ * kMinBodyBytesPerSecond / 1000);
+  const auto due_bytes = static_cast<uint64_t>(waited_ms_ * min_bytes_per_second_ / 1000);
   if (waited_ms_ <= stall_timeout_ms_ || waited_bytes_ >= due_bytes) return {};
   return Error(Code::kUnavailable, "the request's body comes too slowly: fewer than " +
-                                       std::to_string(kMinBodyBytesPerSecond) + " bytes a second");
+                                       std::to_string(min_bytes_per_second_) + " bytes a second");
 }
 
 async::Task<Result<size_t>> RequestBody::ReadSized(MutableByteView into) {

@@ -15,7 +15,8 @@ namespace base::http {
 // borrows both.
 class RequestBody final : public BodyReader {
  public:
-  RequestBody(Stream* stream, MessageParser* parser, int64_t stall_timeout_ms);
+  RequestBody(Stream* stream, MessageParser* parser, int64_t stall_timeout_ms,
+              int64_t min_bytes_per_second);
 
   std::optional<uint64_t> content_length() const override { return head_->content_length; }
   async::Task<Result<size_t>> Read(MutableByteView into) override;
@@ -29,6 +30,8 @@ class RequestBody final : public BodyReader {
   // Nothing of it is left on the wire.
   bool ended() const { return ended_; }
   uint64_t received_bytes() const { return received_bytes_; }
+  // It was given up since the client sent nothing, or too little, for too long.
+  bool too_slow() const { return too_slow_; }
 
  private:
   async::Task<Result<void>> SendContinue();
@@ -41,9 +44,11 @@ class RequestBody final : public BodyReader {
   MessageParser* const parser_;
   const MessageHead* const head_;
   const int64_t stall_timeout_ms_;
+  const int64_t min_bytes_per_second_;
   bool wants_continue_ = false;
   bool ended_ = false;
   bool broken_ = false;
+  bool too_slow_ = false;
   uint64_t received_bytes_ = 0;
   int64_t waited_ms_ = 0;  // for the client, not for whoever takes the body
   uint64_t waited_bytes_ = 0;

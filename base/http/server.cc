@@ -118,6 +118,7 @@ class ServerImpl final : public Server {
 
 Result<void> ServerImpl::Listen() {
   ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseListen(context_.options.listen));
+  ASSIGN_OR_RETURN(context_.trusted_proxies, TrustedPeers::Parse(context_.options.trusted_proxies));
   boost::system::error_code error;
   acceptor_->open(endpoint.protocol(), error);
   if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/async/pool.h"
 #include "base/clock.h"
@@ -24,9 +25,15 @@ struct ServerOptions {
   // The identity service that a 401 names in WWW-Authenticate; empty: the one beside us, at
   // /identity/v3.
   std::string identity_url;
-  // Believe X-Forwarded-Proto and X-Forwarded-Host for links: only behind a proxy that sets them
-  // itself.
-  bool trust_forwarded = false;
+  // Of bodies, both ways, counted while we wait for the client; 0: however slow. Beyond
+  // body_stall_timeout_ms of waiting, whoever is below is cut off.
+  int64_t min_bytes_per_second = kMinBodyBytesPerSecond;
+  // What links begin with (Request::base_url): "https://cloud.example". Empty: as the client
+  // addressed us.
+  std::string public_url;
+  // Networks ("10.1.0.0/16") of the proxies that set X-Forwarded-Proto and X-Forwarded-Host
+  // themselves: only from these peers they count for links.
+  std::vector<std::string> trusted_proxies;
 };
 
 // What a client may still be sending of a body that nobody wants, so that it reads the answer: more
@@ -46,8 +53,9 @@ constexpr size_t kMaxUnverifiedBodyBytes = 64 * kKiB;
 // its own jobs.
 //
 // Hostile clients: headers over kMaxHeaderBytes 431, bodies over the route's limit 413, a
-// connection too many 503 with Retry-After, slow headers 408, a stalled body cut off,
-// Content-Length together with Transfer-Encoding 400.
+// connection too many 503 with Retry-After, slow headers 408, a stalled or dripping body cut off,
+// and so is a reader who takes an answer so slowly, Content-Length together with Transfer-Encoding
+// 400.
 class Server {
  public:
   // `router`, `pool` and `metrics` are borrowed and outlive the server.

@@ -1,27 +1,54 @@
 #include "base/http/server_metrics.h"
 
+#include <algorithm>
+#include <string>
+
 namespace base::http {
 namespace {
 
-RouteMetrics Make(const std::string& service, const std::string& method, const std::string& pattern,
-                  Metrics& metrics) {
-  RouteMetrics made;
-  const Labels labels = {{"service", service}, {"method", method}, {"route", pattern}};
-  for (size_t i = 1; i < made.by_class.size(); ++i) {
-    Labels with_class = labels;
-    with_class["status"] = std::to_string(i) + "xx";
-    made.by_class[i] =
-        &metrics.GetCounter("quarry_http_requests_total", "Requests answered", with_class);
-  }
-  made.duration_seconds = &metrics.GetHistogram(
-      "quarry_http_request_duration_seconds",
-      "From the end of a request's head to the end of its answer", DurationBuckets(), labels);
-  made.in_flight = &metrics.GetGauge("quarry_http_requests_in_flight", "Requests being served",
-                                     {{"service", service}});
-  return made;
+Counter& SlowClients(Metrics& metrics, const char* direction) {
+  return metrics.GetCounter("quarry_http_slow_clients_total",
+                            "Clients cut off for sending or reading a body too slowly",
+                            {{"direction", direction}});
 }
 
 }  // namespace
+
+RouteMetrics::RouteMetrics(Metrics& metrics, const std::string& service, const std::string& method,
+                           const std::string& pattern)
+    : in_flight(metrics.GetGauge("quarry_http_requests_in_flight", "Requests being served",
+                                 {{"service", service}})),
+      metrics_(metrics),
+      labels_({{"service", service}, {"method", method}, {"route", pattern}}) {}
+
+// Two threads that make the same series get the same one: Metrics sees to that.
+Counter& RouteMetrics::OfClass(size_t status_class) {
+  std::atomic<Counter*>& slot = by_class_[status_class];
+  Counter* counter = slot.load(std::memory_order_acquire);
+  if (counter == nullptr) {
+    Labels labels = labels_;
+    labels["status"] = std::to_string(status_class) + "xx";
+    counter = &metrics_.GetCounter("quarry_http_requests_total", "Requests answered", labels);
+    slot.store(counter, std::memory_order_release);
+  }
+  return *counter;
+}
+
+Histogram& RouteMetrics::Durations() {
+  Histogram* histogram = durations_.load(std::memory_order_acquire);
+  if (histogram == nullptr) {
+    histogram = &metrics_.GetHistogram("quarry_http_request_duration_seconds",
+                                       "From the end of a request's head to the end of its answer",
+                                       DurationBuckets(), labels_);
+    durations_.store(histogram, std::memory_order_release);
+  }
+  return *histogram;
+}
+
+void RouteMetrics::Record(int status, double duration_seconds) {
+  OfClass(static_cast<size_t>(std::clamp(status / 100, 1, 5))).Add();
+  Durations().Observe(duration_seconds);
+}
 
 ServerMetrics::ServerMetrics(const Router& router, Metrics& metrics)
     : connections(metrics.GetGauge("quarry_http_connections", "Connections that are open")),
@@ -29,16 +56,18 @@ ServerMetrics::ServerMetrics(const Router& router, Metrics& metrics)
                                              "Connections turned away with 503")),
       received_bytes(
           metrics.GetCounter("quarry_http_received_bytes_total", "Bytes of request bodies")),
-      sent_bytes(metrics.GetCounter("quarry_http_sent_bytes_total", "Bytes of response bodies")) {
-  nowhere_ = Make("none", "other", "other", metrics);
+      sent_bytes(metrics.GetCounter("quarry_http_sent_bytes_total", "Bytes of response bodies")),
+      slow_senders(SlowClients(metrics, "in")),
+      slow_readers(SlowClients(metrics, "out")),
+      nowhere_(metrics, "none", "other", "other") {
   for (const auto& service : router.services()) {
-    unmatched_[service.get()] = Make(service->name, "other", "other", metrics);
+    unmatched_.try_emplace(service.get(), metrics, service->name, "other", "other");
     for (const Route& route : service->routes)
-      by_route_[&route] = Make(service->name, route.method, route.pattern, metrics);
+      by_route_.try_emplace(&route, metrics, service->name, route.method, route.pattern);
   }
 }
 
-const RouteMetrics& ServerMetrics::Of(const Match& match) const {
+RouteMetrics& ServerMetrics::Of(const Match& match) {
   if (match.route != nullptr) return by_route_.at(match.route);
   if (match.service != nullptr) return unmatched_.at(match.service);
   return nowhere_;

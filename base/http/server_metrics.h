@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <string>
 #include <unordered_map>
 
@@ -9,23 +10,43 @@
 
 namespace base::http {
 
-// What is counted for one route, or for all requests that found none. Thread-safe.
-struct RouteMetrics {
-  std::array<Counter*, 6> by_class{};  // [2] counts 2xx
-  Histogram* duration_seconds = nullptr;
-  Gauge* in_flight = nullptr;  // of the service
+// What is counted for one route, or for all requests that found none. A series is made when it
+// first has something to say, so that /metrics names what was used and not all that could be; after
+// that, counting takes one load and no lock. Thread-safe.
+class RouteMetrics {
+ public:
+  // `metrics` is borrowed and outlives it.
+  RouteMetrics(Metrics& metrics, const std::string& service, const std::string& method,
+               const std::string& pattern);
+
+  // One request answered with `status`.
+  void Record(int status, double duration_seconds);
+
+  Gauge& in_flight;  // of the service
+
+ private:
+  Counter& OfClass(size_t status_class);
+  Histogram& Durations();
+
+  Metrics& metrics_;
+  const Labels labels_;
+  std::array<std::atomic<Counter*>, 6> by_class_{};  // [2] counts 2xx; null: not made yet
+  std::atomic<Histogram*> durations_ = nullptr;
 };
 
-// A server's instruments, all made at its start. Internal to base/http. Thread-safe.
+// A server's instruments. Internal to base/http. Thread-safe.
 class ServerMetrics {
  public:
+  // Both are borrowed and outlive it.
   ServerMetrics(const Router& router, Metrics& metrics);
-  const RouteMetrics& Of(const Match& match) const;
+  RouteMetrics& Of(const Match& match);
 
   Gauge& connections;
   Counter& refused_connections;
   Counter& received_bytes;
   Counter& sent_bytes;
+  Counter& slow_senders;
+  Counter& slow_readers;
 
  private:
   std::unordered_map<const Route*, RouteMetrics> by_route_;

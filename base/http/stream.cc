@@ -11,6 +11,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -111,14 +113,39 @@ async::Task<Result<size_t>> Stream::ReadSome(MutableByteView into, int64_t timeo
   co_return count;
 }
 
+void Stream::BeginPacedWrites(int64_t min_bytes_per_second) {
+  min_bytes_per_second_ = min_bytes_per_second;
+  write_waited_ms_ = 0;
+  taken_bytes_ = 0;
+  too_slow_ = false;
+}
+
+int64_t Stream::QueuedBytes() {
+  int queued = 0;
+  return ::ioctl(socket_.native_handle(), SIOCOUTQ, &queued) == 0 ? queued : 0;
+}
+
+// A full buffer counts as writable again only when a third of it is free: that alone can take a
+// slow client, who moves, longer than the timeout. So the queue tells who moves.
 async::Task<Result<void>> Stream::WaitWritable(int64_t timeout_ms) {
-  expired_ = false;
-  deadline_ms_ = CoarseNowMs() + timeout_ms;
-  auto [error] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write,
-                                             asio::as_tuple(asio::use_awaitable));
-  deadline_ms_ = kNever;
-  if (error) co_return Broken();
-  co_return Result<void>();
+  while (true) {
+    const int64_t began_ms = CoarseNowMs();
+    const int64_t queued = QueuedBytes();
+    expired_ = false;
+    deadline_ms_ = began_ms + timeout_ms;
+    auto [error] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write,
+                                               asio::as_tuple(asio::use_awaitable));
+    deadline_ms_ = kNever;
+    if (error && !expired_) co_return Broken();
+    const int64_t taken = std::max<int64_t>(queued - QueuedBytes(), 0);
+    taken_bytes_ += taken;
+    write_waited_ms_ += CoarseNowMs() - began_ms;
+    too_slow_ =
+        (error && taken == 0) || (write_waited_ms_ > timeout_ms &&
+                                  taken_bytes_ < write_waited_ms_ * min_bytes_per_second_ / 1000);
+    if (too_slow_) co_return Error(Code::kUnavailable, "the client reads too slowly");
+    if (!error) co_return Result<void>();
+  }
 }
 
 async::Task<Result<void>> Stream::Write(Gather pieces, bool more, int64_t timeout_ms) {

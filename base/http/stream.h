@@ -44,6 +44,14 @@ class Stream {
   // sends.
   async::Task<Result<size_t>> ReadSome(MutableByteView into, int64_t timeout_ms);
 
+  // From here on, writes end with kUnavailable when the client takes fewer bytes a second than that
+  // (0: any number will do), counted over the time that we wait for it, once that is longer than
+  // the timeout. What counts is what the client's side took, not what fits into the socket's
+  // buffer.
+  void BeginPacedWrites(int64_t min_bytes_per_second);
+  // A write ended so, or with nothing taken at all for the timeout.
+  bool too_slow() const { return too_slow_; }
+
   using Gather = std::array<ByteView, 3>;
   // All of the pieces. `more`: something follows at once, so that the last packet may wait for it.
   async::Task<Result<void>> Write(Gather pieces, bool more, int64_t timeout_ms);
@@ -64,6 +72,8 @@ class Stream {
   std::optional<Result<size_t>> TryReceive(MutableByteView into);
   async::Task<Result<size_t>> Receive(MutableByteView into, int64_t timeout_ms);
   async::Task<Result<void>> WaitWritable(int64_t timeout_ms);
+  // Bytes that were written and not yet taken by the peer's side.
+  int64_t QueuedBytes();
   Error Broken() const;
 
   boost::asio::ip::tcp::socket socket_;
@@ -72,6 +82,10 @@ class Stream {
   size_t end_ = 0;
   int64_t deadline_ms_ = kNever;
   bool expired_ = false;
+  int64_t min_bytes_per_second_ = 0;
+  int64_t write_waited_ms_ = 0;
+  int64_t taken_bytes_ = 0;  // while we waited
+  bool too_slow_ = false;
 };
 
 }  // namespace base::http

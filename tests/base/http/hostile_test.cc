@@ -9,7 +9,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/http/server.h"
@@ -180,6 +182,50 @@ TEST(HostileTest, AnAnswerThatNobodyReadsIsCutOff) {
   while (server.metrics().Render().find("quarry_http_connections 0") == std::string::npos)
     std::this_thread::yield();
   ExpectAlive(server);
+}
+
+// Takes an answer of 3 MB a few KB at a time, with a small buffer of its own, for `reads` reads
+// (every 50 ms; 2 KB: 40 KB/s), then as fast as it comes. How many bytes came.
+uint64_t ReadSlowly(const std::string& address, int reads) {
+  const int descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int small = 4096;
+  ::setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.find(':') + 1))));
+  EXPECT_EQ(::connect(descriptor, reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0);
+  const std::string request =
+      "GET /t/file/3000000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  EXPECT_EQ(::send(descriptor, request.data(), request.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(request.size()));
+  uint64_t came = 0;
+  std::string into(2000, 0);
+  for (int i = 0;; ++i) {
+    if (i < reads) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (i == reads) into.resize(1 << 20);
+    const ssize_t count = ::recv(descriptor, into.data(), into.size(), 0);
+    if (count <= 0) break;
+    came += static_cast<uint64_t>(count);
+  }
+  ::close(descriptor);
+  return came;
+}
+
+TEST(HostileTest, AReaderWhoDripsIsCutOff) {
+  TestServer server({.body_stall_timeout_ms = 1000, .min_bytes_per_second = 1'000'000});
+  std::thread reader([&] { EXPECT_LT(ReadSlowly(server.address(), 200), 3'000'000u); });
+  while (server.metrics().Render().find("slow_clients_total{direction=\"out\"} 1") ==
+         std::string::npos)
+    std::this_thread::yield();
+  reader.join();
+}
+
+TEST(HostileTest, AReaderWhoIsOnlySlowIsNotCutOff) {
+  TestServer server({.body_stall_timeout_ms = 1000, .min_bytes_per_second = 1000});
+  EXPECT_GT(ReadSlowly(server.address(), 60), 3'000'000u);  // with the head
+  EXPECT_NE(server.metrics().Render().find("slow_clients_total{direction=\"out\"} 0"),
+            std::string::npos);
 }
 
 TEST(HostileTest, ABodyShorterThanAnnouncedIsAnError) {

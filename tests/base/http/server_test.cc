@@ -17,6 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::MatchesRegex;
+using testing::Not;
 
 std::string Get(std::string_view path, std::string_view fields = "") {
   return fmt::format("GET /t{} HTTP/1.1\r\nHost: here:80\r\n{}\r\n", path, fields);
@@ -257,9 +258,31 @@ TEST(ServerTest, BelievesAProxyOnlyWhenTold) {
   TestServer careful;
   RawClient first(careful.address());
   EXPECT_THAT(first.Exchange(Get("/describe", fields)).body, HasSubstr("http://here:80|"));
-  TestServer trusting({.trust_forwarded = true});
+  TestServer elsewhere({.trusted_proxies = {"10.0.0.0/8", "::1"}});
+  RawClient stranger(elsewhere.address());
+  EXPECT_THAT(stranger.Exchange(Get("/describe", fields)).body, HasSubstr("http://here:80|"));
+  TestServer trusting({.trusted_proxies = {"127.0.0.0/8"}});
   RawClient second(trusting.address());
   EXPECT_THAT(second.Exchange(Get("/describe", fields)).body, HasSubstr("https://cloud.example|"));
+}
+
+TEST(ServerTest, AProxyThatIsNoNetworkIsRefused) {
+  for (const char* text : {"proxy.example", "10.0.0.0/33", "", "::1/x"}) {
+    Router router;
+    async::Pool pool("pool", 1, 1);
+    Metrics metrics;
+    EXPECT_ERROR(Server::Start({.trusted_proxies = {text}}, router, pool, metrics),
+                 Code::kInvalidArgument);
+  }
+}
+
+TEST(ServerTest, ThePublicUrlIsWhatLinksBeginWith) {
+  TestServer server({.public_url = "https://cloud.example", .trusted_proxies = {"127.0.0.1"}});
+  RawClient client(server.address());
+  const auto answer = client.Exchange(Get("/describe", "X-Forwarded-Host: other.example\r\n"));
+  EXPECT_THAT(answer.body, HasSubstr("https://cloud.example|"));
+  EXPECT_EQ(client.Exchange(Get("/private")).headers.at("www-authenticate"),
+            "Keystone uri=\"https://cloud.example/identity/v3\"");
 }
 
 TEST(ServerTest, AnEscapedExceptionFailsOneRequest) {
@@ -298,6 +321,7 @@ TEST(ServerTest, AFullPoolIsAnsweredWith503) {
 
 TEST(ServerTest, CountsRequestsByRouteAndClass) {
   TestServer server;
+  EXPECT_THAT(server.metrics().Render(), Not(HasSubstr("route=")));  // each with its first use
   RawClient client(server.address());
   client.Exchange(Get("/hello/a"));
   client.Exchange(Get("/hello/b"));
@@ -307,6 +331,8 @@ TEST(ServerTest, CountsRequestsByRouteAndClass) {
   EXPECT_THAT(text, HasSubstr("route=\"/hello/{name}\",service=\"test\",status=\"2xx\"} "));
   EXPECT_THAT(text, HasSubstr("route=\"other\",service=\"test\",status=\"4xx\"} 1"));
   EXPECT_THAT(text, HasSubstr("quarry_http_connections 1"));
+  EXPECT_THAT(text, Not(HasSubstr("/private")));
+  EXPECT_THAT(text, Not(HasSubstr("status=\"5xx\"")));
 }
 
 TEST(ServerTest, StopLetsARequestInFlightEndAndClosesIdleConnections) {
