@@ -71,6 +71,7 @@ Result<imaged::WebFetchOptions> WebFetchOf(const Settings& settings) {
   web.allowed_hosts = *settings.import_allowed_hosts;
   web.disallowed_hosts = *settings.import_disallowed_hosts;
   web.allowed_networks = *settings.import_allowed_networks;
+  web.deadline_ms = *settings.import_deadline;
   web.allowed_ports.clear();
   for (const std::string& text : *settings.import_allowed_ports) {
     uint16_t port = 0;
@@ -93,13 +94,23 @@ Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
   options.download_memory_bytes = *settings.image_download_memory;
   options.lease_ms = *settings.store_lease;
   options.import_methods = *settings.image_import_methods;
+  options.project_imports = static_cast<size_t>(*settings.import_project_limit);
   ASSIGN_OR_RETURN(options.web, WebFetchOf(settings));
   return options;
 }
 
+// Without a slash at the end, so that a path can follow.
+Result<std::string> PublicUrlOf(const Settings& settings) {
+  std::string url = *settings.public_url;
+  while (url.ends_with('/')) url.pop_back();
+  const size_t scheme = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
+  if (url.empty() || (scheme > 0 && url.size() > scheme)) return url;
+  return Error(Code::kInvalidArgument,
+               "public_url: '" + *settings.public_url + "' is no URL, as in https://cloud.example");
+}
+
 identity::Options IdentityOptionsOf(const Settings& settings) {
   identity::Options options;
-  options.public_url = *settings.public_url;
   options.token_lifetime_ms = *settings.identity_token_lifetime;
   options.token_key_rotation_ms = *settings.identity_token_key_rotation;
   options.password_passes = static_cast<uint64_t>(*settings.identity_password_passes);
@@ -120,7 +131,7 @@ class QuarryImpl : public Quarry {
   Result<void> Start();
   const std::string& base_url() const override { return base_url_; }
   const std::string& public_url() const override {
-    return settings_.public_url->empty() ? base_url_ : *settings_.public_url;
+    return public_url_.empty() ? base_url_ : public_url_;
   }
   bool first_start() const override { return first_start_; }
   void Stop() override;
@@ -135,6 +146,7 @@ class QuarryImpl : public Quarry {
   const Settings& settings_;
   std::string password_;
   std::string base_url_;
+  std::string public_url_;  // as configured; may be empty
   bool first_start_ = false;
   bool stopped_ = false;
 
@@ -222,6 +234,10 @@ Result<void> QuarryImpl::Serve() {
   if (identity_ == nullptr) options.identity_url = *settings_.auth_url;
   options.max_connections = static_cast<size_t>(*settings_.http_max_connections);
   options.idle_timeout_ms = *settings_.http_idle_timeout;
+  options.body_stall_timeout_ms = *settings_.http_stall_timeout;
+  options.min_bytes_per_second = static_cast<int64_t>(*settings_.http_min_rate);
+  options.public_url = public_url_;
+  options.trusted_proxies = *settings_.http_trusted_proxies;
   options.drain_timeout_ms = *settings_.http_drain_timeout;
   ASSIGN_OR_RETURN(server_, base::http::Server::Start(options, router_, *pool_, metrics_));
   base_url_ = "http://" + ReachableAddress(server_->address());
@@ -229,6 +245,7 @@ Result<void> QuarryImpl::Serve() {
 }
 
 Result<void> QuarryImpl::Start() {
+  ASSIGN_OR_RETURN(public_url_, PublicUrlOf(settings_));
   ASSIGN_OR_RETURN(store_,
                    EmbeddedStore::Open(settings_, metrics_, EmbeddedStore::Purpose::kServe));
   pool_ = std::make_unique<base::async::Pool>(

@@ -35,7 +35,7 @@ Settings::Settings(base::ConfigBuilder& options)
                             "HOST:PORT to serve on; port 0 picks a free one")),
       public_url(options.String(
           "public_url", "",
-          "base URL that clients reach the service under, if not the one they asked")),
+          "base URL that clients reach the service under, for all links; none: as they asked")),
       region(options.String("region", "RegionOne", "region in the catalog")),
       log_level(options.Choice("log.level", "info", {"debug", "info", "warn", "error"},
                                "least urgent lines that are logged")),
@@ -45,6 +45,14 @@ Settings::Settings(base::ConfigBuilder& options)
                                        "open connections; one more is answered 503")),
       http_idle_timeout(options.DurationMs("http.idle_timeout", base::kIdleTimeoutMs,
                                            "how long an idle connection is kept")),
+      http_stall_timeout(options.DurationMs("http.stall_timeout", base::kBodyStallTimeoutMs,
+                                            "how long no byte of a body may move, either way")),
+      http_min_rate(options.Bytes("http.min_rate", base::kMinBodyBytesPerSecond,
+                                  "bytes a second of a body, either way, below which a client is "
+                                  "cut off; 0: none is")),
+      http_trusted_proxies(options.List(
+          "http.trusted_proxies", {},
+          "networks (10.1.0.0/16) of proxies whose X-Forwarded-Proto and -Host links follow")),
       http_drain_timeout(options.DurationMs("http.drain_timeout", base::kDrainTimeoutMs,
                                             "how long a stop waits for requests in flight")),
       store_compression_level(options.Int("store.compression_level",

@@ -8,8 +8,8 @@
 
 namespace controlplane {
 
-// Every option of the service, declared once. `quarry serve --help` prints them; README.md tells
-// the few that most people set. Borrows the builder, which holds the values.
+// Every option of the service, declared once, in the order in which `quarry serve --help` prints
+// them. Borrows the builder, which holds the values and must outlive it.
 struct Settings {
   template <typename T>
   using Option = base::ConfigBuilder::Option<T>;
@@ -26,6 +26,9 @@ struct Settings {
   Option<int64_t>& http_workers;
   Option<int64_t>& http_max_connections;
   Option<int64_t>& http_idle_timeout;
+  Option<int64_t>& http_stall_timeout;
+  Option<uint64_t>& http_min_rate;
+  Option<std::vector<std::string>>& http_trusted_proxies;
   Option<int64_t>& http_drain_timeout;
 
   Option<int64_t>& store_compression_level;

@@ -11,10 +11,7 @@ namespace controlplane::identity {
 
 using base::http::Request;
 
-std::string_view Call::base_url() const {
-  return api.options.public_url.empty() ? std::string_view(request.base_url)
-                                        : std::string_view(api.options.public_url);
-}
+std::string_view Call::base_url() const { return request.base_url; }
 
 std::string Call::Url(std::string_view path) const {
   std::string url(base_url());

@@ -36,7 +36,7 @@ struct Call {
   SessionPtr by;  // null on public routes
 
   const std::string& Param(std::string_view name) const { return request.Param(name); }
-  // "http://host:port": the configured public one, or as the client addressed us.
+  // "http://host:port": what links begin with.
   std::string_view base_url() const;
   // "http://host:port/identity/v3/users/ID" for "/users/ID".
   std::string Url(std::string_view path) const;

@@ -22,10 +22,8 @@ struct Identity::Impl {
 
 namespace {
 
-JsonObject Version(const Request& request, const Options& options) {
-  std::string_view base_url =
-      options.public_url.empty() ? std::string_view(request.base_url) : options.public_url;
-  std::string url = std::string(base_url) + kPrefix + "/v3/";
+JsonObject Version(const Request& request) {
+  std::string url = request.base_url + kPrefix + "/v3/";
   return JsonObject{{"id", "v3.14"},
                     {"status", "stable"},
                     {"updated", "2020-04-07T00:00:00Z"},
@@ -36,13 +34,13 @@ JsonObject Version(const Request& request, const Options& options) {
 }
 
 // GET /identity and /identity/v3: where clients find the version.
-void AddVersions(const Options& options, std::vector<base::http::Route>* routes) {
+void AddVersions(std::vector<base::http::Route>* routes) {
   base::http::Route all;
   all.method = "GET";
   all.pattern = "/";
   all.access = Access::kPublic;
-  all.handler = [&options](const Request& request) -> Result {
-    JsonObject version = Version(request, options);
+  all.handler = [](const Request& request) -> Result {
+    JsonObject version = Version(request);
     std::string url(base::View(version["links"].at(0).at("href").as_string()));
     JsonObject versions{{"values", JsonArray{std::move(version)}}};
     Response response = Response::OfJson(300, JsonObject{{"versions", std::move(versions)}});
@@ -53,8 +51,8 @@ void AddVersions(const Options& options, std::vector<base::http::Route>* routes)
   v3.method = "GET";
   v3.pattern = "/v3/";
   v3.access = Access::kPublic;
-  v3.handler = [&options](const Request& request) -> Result {
-    return Response::OfJson(200, JsonObject{{"version", Version(request, options)}});
+  v3.handler = [](const Request& request) -> Result {
+    return Response::OfJson(200, JsonObject{{"version", Version(request)}});
   };
   routes->push_back(std::move(all));
   routes->push_back(std::move(v3));
@@ -108,7 +106,7 @@ base::http::Service Identity::service() {
   service.type = "identity";
   service.prefix = kPrefix;
   service.routes = routes.Take();
-  AddVersions(impl_->options, &service.routes);
+  AddVersions(&service.routes);
   service.render_error = RenderError;
   service.verifier = impl_->sessions.get();
   return service;

@@ -9,8 +9,8 @@
 
 namespace controlplane::identity {
 
-// What an operator may set. compose.cc declares each as a configuration option with the text beside
-// it.
+// What may be set. Of these, controlplane/settings.cc offers an operator what it declares under
+// "identity."; the rest is for tests.
 struct Options {
   // How long a token is good for.
   int64_t token_lifetime_ms = 3'600'000;
@@ -35,9 +35,6 @@ struct Options {
   // A user cannot set one of this many last passwords again, the current one counted; 0 or 1: any
   // is fine.
   int64_t unique_last_passwords = 0;
-
-  // The address that links and catalogs name; empty: the one that the client used.
-  std::string public_url;
 
   StoreOptions store;
 };
