@@ -1,4 +1,4 @@
-"""`quarry image push`: sends what the service lacks, says so, and manages with a service that is another."""
+"""`quarry image push`: sends what the service lacks, says so, and manages with another service."""
 
 import http.server
 import json
