@@ -25,6 +25,7 @@ class ChunkVolumeTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_OK(files_.CreateDirs("/l"));
+    ASSERT_OK(files_.SyncDir("/"));
     ASSERT_OK_AND_ASSIGN(const chunkstore::Root root,
                          chunkstore::testing::Upload(world_.store(), "base", spec_));
     auto content = world_.store().Open(root);
@@ -148,6 +149,20 @@ TEST_F(ChunkVolumeTest, IsWhatAPlainStringIs) {
   }
   EXPECT_TRUE(ReadAll(*volume_) == model_);
   for (const auto& [stack, content] : frozen) EXPECT_TRUE(ReadStack(*stack, 0, kSize) == content);
+}
+
+// What was written before a freeze is as much a flush's business as what was written after.
+TEST_F(ChunkVolumeTest, AFlushCoversFrozenLayersToo) {
+  Write(0, SectorOf(1));
+  Freeze();
+  Write(base::kMiB, SectorOf(2));
+  ASSERT_OK(volume_->Flush());
+  volume_.reset();
+  files_.Crash(1);
+  ASSERT_OK_AND_ASSIGN(const auto frozen, Layer::Open(files_, "/l", "x1"));
+  ASSERT_OK_AND_ASSIGN(const auto head, Layer::Open(files_, "/l", "x2"));
+  const Stack stack({head, frozen}, base_);
+  EXPECT_TRUE(ReadStack(stack, 0, kSize) == model_);
 }
 
 // Threads own sectors that lie in the same blocks, so each sub-block write reads and writes what is

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "tests/blockd/chunk/store_world.h"
+#include "tests/blockd/chunk/volume_model.h"
 
 // Random workloads of writes, zeros, flushes, snapshots, clones, reverts, resizes, removals and
 // sealings, with power loss at any mutating call of the layers' files or any operation of the
@@ -24,8 +25,10 @@ namespace blockd {
 namespace {
 
 using blockd::testing::SectorOf;
-using blockd::testing::StampOf;
+using blockd::testing::ExpectSectors;
+using blockd::testing::Sectors;
 using blockd::testing::StoreWorld;
+using blockd::testing::VolumeModel;
 using Kind = VolumeSource::Kind;
 
 constexpr uint64_t kBlocks = 1030;  // a little more than a chunk
@@ -35,33 +38,13 @@ constexpr std::array<uint64_t, 3> kPlaces = {0, 1018 * 8, 1026 * 8};
 constexpr uint64_t kPlaceSectors = 32;
 constexpr int kSteps = 40;
 
-// Sectors that were written to are known; all others are zeros.
-using Sectors = std::map<uint64_t, uint64_t>;  // stamp by sector
-
-struct VolumeModel {
-  Sectors now;
-  std::map<uint64_t, std::set<uint64_t>> may;  // what a sector may be after a crash, but `now`
-
-  uint64_t Now(uint64_t sector) const {
-    const auto found = now.find(sector);
-    return found == now.end() ? 0 : found->second;
-  }
-  void Write(uint64_t sector, uint64_t stamp, bool fine) {
-    may[sector].insert(Now(sector));
-    fine ? void(now[sector] = stamp) : void(may[sector].insert(stamp));
-  }
-  bool May(uint64_t sector, uint64_t stamp) const {
-    const auto found = may.find(sector);
-    return stamp == Now(sector) || (found != may.end() && found->second.contains(stamp));
-  }
-};
-
 class Workload {
  public:
   Workload(StoreWorld& world, uint64_t seed) : world_(world), random_(seed) {}
 
   // Until a call fails.
   bool Run() {
+    if (!Create()) return false;
     for (int step = 0; step < kSteps; ++step) {
       if (!Step()) return false;
     }
@@ -189,22 +172,13 @@ class Workload {
     if (!volumes_.contains(volume)) return true;
     volumes_open_.erase(volume);
     VolumeModel& model = volumes_[volume];
-    const Sectors before = model.now;
     if (!world_.store().Revert(volume, id)) {
-      // Either of the two; tell each sector that.
-      for (const auto& [sector, stamp] : before)
-        model.may[sector].insert(StampAt(snapshots_[id], sector));
-      for (const auto& [sector, stamp] : snapshots_[id]) model.may[sector].insert(stamp);
+      model.MayBe(snapshots_[id]);
       return false;
     }
     model.now = snapshots_[id];
     model.may.clear();
     return true;
-  }
-
-  static uint64_t StampAt(const Sectors& sectors, uint64_t sector) {
-    const auto found = sectors.find(sector);
-    return found == sectors.end() ? 0 : found->second;
   }
 
   bool Flush() {
@@ -259,22 +233,14 @@ class Workload {
   void CheckVolume(const std::string& id, VolumeModel& model) {
     const std::string content = world_.Content(id);
     ASSERT_GE(content.size(), kSize) << id;
-    Sectors found;
-    for (uint64_t sector = 0; sector < content.size() / kSectorBytes; ++sector) {
-      const uint64_t stamp =
-          StampOf(std::string_view(content).substr(sector * kSectorBytes, kSectorBytes));
-      ASSERT_TRUE(model.May(sector, stamp))
-          << id << ", sector " << sector << " is " << stamp << " and was " << model.Now(sector);
-    }
+    SCOPED_TRACE(id);
+    model.Settle(content);
   }
 
   void CheckSnapshot(const std::string& id, const Sectors& sectors) {
     const std::string content = world_.SnapshotContent(id);
-    for (uint64_t sector = 0; sector < content.size() / kSectorBytes; ++sector) {
-      const uint64_t stamp =
-          StampOf(std::string_view(content).substr(sector * kSectorBytes, kSectorBytes));
-      ASSERT_EQ(stamp, StampAt(sectors, sector)) << id << ", sector " << sector;
-    }
+    SCOPED_TRACE(id);
+    ExpectSectors(content, sectors);
   }
 
   // Seals all, looks again, removes all: then no holder, file or chunk is left.
@@ -283,10 +249,8 @@ class Workload {
     for (const auto& [id, sectors] : snapshots_) CheckSnapshot(id, sectors);
     ASSERT_OK_AND_ASSIGN(const auto snapshots, world_.store().Snapshots());
     ASSERT_OK_AND_ASSIGN(const auto volumes, world_.store().Volumes());
-    for (const SnapshotInfo& info : snapshots)
-      ASSERT_OK(world_.store().RemoveSnapshot(info.id));
-    for (const VolumeInfo& info : volumes)
-      ASSERT_OK(world_.store().Remove(info.id));
+    for (const SnapshotInfo& info : snapshots) ASSERT_OK(world_.store().RemoveSnapshot(info.id));
+    for (const VolumeInfo& info : volumes) ASSERT_OK(world_.store().Remove(info.id));
     world_.Settle();
     ASSERT_OK(world_.chunks().Collect(true, nullptr));
     EXPECT_EQ(chunkstore::testing::BlobNames(world_.blobs()), std::vector<std::string>());
