@@ -51,7 +51,7 @@ class Throttle {
 };
 
 // The one ChunkStore. Its parts: references.h (the index), ingest.h (what comes in), content.cc
-// (what goes out), collector.cc, scrub.cc, rebuild.cc, stats.cc. Thread-safe.
+// and blob_reader.cc (what goes out), collector.cc, scrub.cc, rebuild.cc, stats.cc. Thread-safe.
 class ChunkStoreImpl : public ChunkStore {
  public:
   ChunkStoreImpl(const ChunkStoreOptions& options, BlobStore& blobs, MetaStore& meta,
@@ -113,7 +113,7 @@ class ChunkStoreImpl : public ChunkStore {
   // Who holds a content that this chunk or page is part of; at most kMaxSharedWith.
   base::Result<std::vector<std::string>> HoldersAbove(const base::Digest256& id);
 
-  // --- reading (content.cc)
+  // --- reading (content.cc, blob_reader.cc)
 
   base::Result<std::shared_ptr<const MapPage>> ReadPage(const base::Digest256& id);
   // The whole blob, plain, with every hash checked.
