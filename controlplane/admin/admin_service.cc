@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "controlplane/admin/reports.h"
+#include "imaged/holder.h"
 
 namespace controlplane::admin {
 namespace {
@@ -50,15 +51,11 @@ Response Accepted(const std::string& id) { return Response::OfJson(202, JsonObje
 
 }  // namespace
 
-std::string ImageHolderPrefix(std::string_view image_id) {
-  return fmt::format("image/{}/", image_id);
-}
-
 Result<chunkstore::HolderStats> StatsOfImage(chunkstore::ChunkStore& store,
                                              std::string_view image_id) {
   const Error missing(Code::kNotFound, fmt::format("no image {} with data", image_id));
   if (!base::IsUuid(image_id)) return missing;
-  ASSIGN_OR_RETURN(const auto held, store.Holders(ImageHolderPrefix(image_id), "", 2));
+  ASSIGN_OR_RETURN(const auto held, store.Holders(imaged::HolderPrefix(image_id), "", 2));
   for (const auto& one : held) {
     if (one.root.has_value()) return store.StatsOf(one.holder);
   }

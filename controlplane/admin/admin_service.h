@@ -54,9 +54,6 @@ class AdminService {
   const std::function<base::Result<void>()> before_collect_;
 };
 
-// The holder under which imaged keeps the data of an image begins with this and the image's id.
-std::string ImageHolderPrefix(std::string_view image_id);
-
 // The figures of the one holder that an image has. kNotFound.
 base::Result<chunkstore::HolderStats> StatsOfImage(chunkstore::ChunkStore& store,
                                                    std::string_view image_id);

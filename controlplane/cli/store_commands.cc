@@ -20,6 +20,7 @@
 #include "controlplane/image_names.h"
 #include "controlplane/restore.h"
 #include "controlplane/settings.h"
+#include "imaged/holder.h"
 
 // The store's maintenance from the command line. A running service is asked over its admin API, so
 // that there is one hand on the store; only where none runs is the store opened here.
@@ -118,10 +119,8 @@ using NameOf = std::function<Result<std::string>(const std::string& image_id)>;
 
 // What a person calls a holder: an image's name and id.
 std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
-  constexpr std::string_view kImage = "image/";
-  if (!holder.starts_with(kImage)) return std::string(holder);
-  const std::string_view rest = holder.substr(kImage.size());
-  const std::string id(rest.substr(0, rest.find('/')));
+  const std::string id(imaged::ImageOfHolder(holder));
+  if (id.empty()) return std::string(holder);
   const Result<std::string> name = name_of(id);
   if (!name.has_value()) return fmt::format("{}  (deleted, or on its way)", id);
   return fmt::format("{}  {}", id, Printable(*name));

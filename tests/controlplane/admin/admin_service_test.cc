@@ -13,6 +13,7 @@
 #include "chunkstore/memory/memory_meta_store.h"
 #include "controlplane/admin/reports.h"
 #include "controlplane/admin/schedule.h"
+#include "imaged/holder.h"
 #include "tests/support/results.h"
 
 namespace controlplane::admin {
@@ -50,7 +51,7 @@ class AdminServiceTest : public testing::Test {
   }
 
   std::string Store(const std::string& image_id, std::string_view content) {
-    const std::string holder = ImageHolderPrefix(image_id) + "1";
+    const std::string holder = imaged::HolderPrefix(image_id) + "1";
     auto ingest = store_->NewIngest(holder, "");
     CHECK(ingest.has_value());
     CHECK((*ingest)->Put(0, base::AsBytes(content)).has_value());
