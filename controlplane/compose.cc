@@ -264,9 +264,8 @@ Result<void> QuarryImpl::Start() {
   admin::ScheduleOptions schedule;
   schedule.gc_interval_ms = *settings_.store_gc_interval;
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;
-  schedule_ =
-      std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
-                                        base::SystemClock());
+  schedule_ = std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
+                                                base::SystemClock());
   RETURN_IF_ERROR(Serve());
   return Announce();
 }

@@ -1,4 +1,4 @@
-"""An application credential with access rules, made by the stock client, opens just the calls it names."""
+"""Access rules: a credential made by the stock client opens just the calls that it names."""
 
 import json
 import os
