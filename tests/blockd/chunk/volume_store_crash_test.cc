@@ -24,8 +24,8 @@
 namespace blockd {
 namespace {
 
-using blockd::testing::SectorOf;
 using blockd::testing::ExpectSectors;
+using blockd::testing::SectorOf;
 using blockd::testing::Sectors;
 using blockd::testing::StoreWorld;
 using blockd::testing::VolumeModel;
