@@ -64,6 +64,7 @@ class Transaction {
 
   // A job that is due once this is committed. kTooLarge.
   base::Result<void> AddJob(std::string_view kind, std::string payload);
+  size_t jobs_added() const { return jobs_added_; }
 
  private:
   friend class Catalog;
@@ -72,7 +73,7 @@ class Transaction {
   struct Entry {
     std::optional<std::string> before;  // as read; nothing: absent
     std::optional<std::string> after;
-    bool changed = false;
+    bool blind = false;  // written without being read: nothing is expected of it
   };
   base::Result<Entry*> Load(const std::string& key);
   template <typename Record>
@@ -81,15 +82,18 @@ class Transaction {
   base::Result<void> PutRecord(Record record);
   template <typename Record>
   base::Result<void> RemoveRecord(const Record& record);
+  template <typename Record>
+  base::Result<void> CountInVolume(const Record& record, bool is_there);
   void Index(const std::vector<std::string>& before, const std::vector<std::string>& after);
-  // Adds usage and its expectations.
-  base::Result<void> Settle(chunkstore::MetaBatch* batch);
+  base::Result<void> SettleUsage();
+  chunkstore::MetaBatch Batch() const;
 
   Catalog& catalog_;
   std::map<std::string, Entry, std::less<>> entries_;
   std::map<std::string, bool, std::less<>> index_;     // key: put, or delete
   std::map<std::string, Amounts, std::less<>> usage_;  // by project: what is added
   chunkstore::MetaBatch jobs_;
+  size_t jobs_added_ = 0;
 };
 
 // One page of volumes or snapshots.
@@ -171,7 +175,15 @@ class Catalog {
   friend class Transaction;
   static constexpr int kMaxAttempts = 200;
 
+  // False: lost a race.
+  base::Result<bool> TryOnce(const Body& body);
+  template <typename Record>
+  base::Result<Record> GetRecord(std::string_view id);
   base::Result<Amounts> AmountsAt(const std::string& key);
+  // The records that a range of index keys names, backwards; false: `visit` had enough.
+  template <typename Record>
+  base::Result<bool> Walk(const std::string& prefix, std::string to,
+                          const std::function<bool(Record)>& visit);
   base::Result<void> ChangeLimits(const std::string& key, const LimitChanges& changes);
   template <typename Record>
   base::Result<std::vector<Record>> List(const ListQuery& query,

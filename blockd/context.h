@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 namespace blockd {
 
 class Jobs;
+enum class Lane : uint8_t;
 
 struct ServiceOptions {
   std::string prefix = "/volume";

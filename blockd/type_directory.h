@@ -9,6 +9,8 @@
 
 namespace blockd {
 
+class Transaction;
+
 // What volumes need to know of a volume type.
 struct TypeFacts {
   std::string id;
@@ -18,6 +20,11 @@ struct TypeFacts {
   // Keys of the associated qos-spec, if its consumer is the back end or both (qos::ParseSpec).
   std::map<std::string, std::string> qos;
 };
+
+// The key of a type's record in the catalog's partition. Whoever makes a volume of a type reads it
+// in the same transaction (Transaction::GetKey): then no volume is made of one that is being
+// removed.
+inline std::string TypeKey(std::string_view id) { return "t/i/" + std::string(id); }
 
 // The volume types, as the volumes' handlers and jobs see them. blockd/types implements it.
 // Thread-safe.
@@ -30,6 +37,9 @@ class TypeDirectory {
                                           std::string_view id_or_name) = 0;
   // By id, whoever asks. kNotFound.
   virtual base::Result<TypeFacts> Find(std::string_view id) = 0;
+  // Within the transaction that makes a volume of this type: kNotFound if it is gone or going, and
+  // the commit is lost if it goes meanwhile.
+  virtual base::Result<void> Use(Transaction& transaction, std::string_view id) = 0;
 };
 
 }  // namespace blockd

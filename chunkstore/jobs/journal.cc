@@ -64,6 +64,13 @@ Journal::Journal(MetaStore& meta, const base::Clock& clock, std::string partitio
     : meta_(meta), clock_(clock), partition_(std::move(partition)), owner_(std::move(owner)) {}
 
 Result<Job> Journal::Add(std::string_view kind, std::string_view payload) {
+  MetaBatch batch;
+  ASSIGN_OR_RETURN(Job job, Prepare(kind, payload, &batch));
+  RETURN_IF_ERROR(CommitDurably(meta_, partition_, batch));
+  return job;
+}
+
+Result<Job> Journal::Prepare(std::string_view kind, std::string_view payload, MetaBatch* batch) {
   if (payload.size() > kMaxPayloadBytes) {
     return Error(Code::kTooLarge, fmt::format("a job's payload of {} bytes; at most {} are allowed",
                                               payload.size(), kMaxPayloadBytes));
@@ -73,9 +80,7 @@ Result<Job> Journal::Add(std::string_view kind, std::string_view payload) {
   job.id = fmt::format("{:016x}-{}", static_cast<uint64_t>(job.created_us), base::NewUuidHex());
   job.kind = kind;
   job.payload = payload;
-  MetaBatch batch;
-  batch.ExpectAbsent(KeyOf(job)).Put(KeyOf(job), Encode(job));
-  RETURN_IF_ERROR(CommitDurably(meta_, partition_, batch));
+  batch->ExpectAbsent(KeyOf(job)).Put(KeyOf(job), Encode(job));
   return job;
 }
 

@@ -49,6 +49,10 @@ class Journal {
   // Durable when it returns. kTooLarge for a payload over the limit.
   base::Result<Job> Add(std::string_view kind, std::string_view payload);
 
+  // Puts a job into a caller's batch for the journal's partition: it is there once that is
+  // committed, together with whatever else the batch changes. kTooLarge.
+  base::Result<Job> Prepare(std::string_view kind, std::string_view payload, MetaBatch* batch);
+
   // The job of `kind` that `choose` picks of those that are due and that nobody holds, or else the
   // oldest; nothing if there is none.
   base::Result<std::optional<Job>> Claim(std::string_view kind, int64_t lease_ms,

@@ -1,0 +1,388 @@
+#include "base/log.h"
+#include "blockd/attach.h"
+#include "blockd/jobs.h"
+
+// The operations. Each reads the record, does nothing unless the status still announces this very
+// work, then does the work in the store (where "it is so already" is success), then commits the new
+// status. So whatever step a crash or a second worker cuts in at, doing it again ends in the same
+// state.
+
+namespace blockd {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+using chunkstore::jobs::Outcome;
+using World = Jobs::World;
+
+constexpr Outcome kDone = {};
+constexpr int64_t kSealPollMs = 500;
+
+// Never becomes better by trying again.
+bool IsFinal(const Error& error) {
+  switch (error.code()) {
+    case Code::kIo:
+    case Code::kUnavailable:
+    case Code::kConflict:
+    case Code::kCancelled:
+      return false;
+    default:
+      return true;
+  }
+}
+
+// An answer that says that there is nothing left to do.
+Result<void> Unless(Code fine, Result<void> result) {
+  if (!result.has_value() && result.error().code() == fine) return {};
+  return result;
+}
+
+template <typename Record>
+std::optional<Record> IfThere(Result<Record> record, Result<void>* failed) {
+  if (record.has_value()) return *std::move(record);
+  if (record.error().code() != Code::kNotFound) *failed = record.error();
+  return std::nullopt;
+}
+
+// Changes the volume if it still is in `from`; true if so.
+using VolumeChange = std::function<Result<void>(Transaction&, VolumeRecord&)>;
+Result<bool> ChangeVolume(Catalog& catalog, const std::string& id, VolumeStatus from,
+                          const VolumeChange& change) {
+  bool changed = false;
+  RETURN_IF_ERROR(catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    changed = false;
+    Result<void> failed;
+    std::optional<VolumeRecord> volume = IfThere(transaction.GetVolume(id), &failed);
+    RETURN_IF_ERROR(failed);
+    if (!volume.has_value() || volume->status != from) return {};
+    RETURN_IF_ERROR(change(transaction, *volume));
+    changed = true;
+    return transaction.Put(*volume);
+  }));
+  return changed;
+}
+
+Result<bool> SetVolumeStatus(Catalog& catalog, const std::string& id, VolumeStatus from,
+                             VolumeStatus to) {
+  return ChangeVolume(catalog, id, from, [to](Transaction&, VolumeRecord& volume) -> Result<void> {
+    volume.status = to;
+    return {};
+  });
+}
+
+Result<bool> SetSnapshotStatus(Catalog& catalog, const std::string& id, SnapshotStatus from,
+                               SnapshotStatus to) {
+  bool changed = false;
+  RETURN_IF_ERROR(catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    changed = false;
+    Result<void> failed;
+    std::optional<SnapshotRecord> snapshot = IfThere(transaction.GetSnapshot(id), &failed);
+    RETURN_IF_ERROR(failed);
+    if (!snapshot.has_value() || snapshot->status != from) return {};
+    snapshot->status = to;
+    snapshot->progress_percent = to == SnapshotStatus::kAvailable ? 100 : 0;
+    changed = true;
+    return transaction.Put(*snapshot);
+  }));
+  return changed;
+}
+
+void LogGivenUp(const JobSpec& spec, const Error& error) {
+  LOG(kError, "blockd", "{} is given up: {}", spec.id, error.ToString());
+}
+
+Result<VolumeSource> SourceOf(const World& world, const VolumeRecord& volume) {
+  switch (volume.source_kind) {
+    case SourceKind::kImage: {
+      ASSIGN_OR_RETURN(std::string holder, world.images.RawHolder(volume.source_id));
+      return VolumeSource{VolumeSource::Kind::kContent, std::move(holder)};
+    }
+    case SourceKind::kSnapshot:
+      return VolumeSource{VolumeSource::Kind::kSnapshot, volume.source_id};
+    case SourceKind::kVolume:
+      return VolumeSource{VolumeSource::Kind::kVolume, volume.source_id};
+    case SourceKind::kBackup:
+      return Error(Code::kInvalidArgument, "volumes are not made of backups here");
+    case SourceKind::kNothing:
+      break;
+  }
+  return VolumeSource();
+}
+
+Result<void> MakeVolume(const World& world, const VolumeRecord& volume) {
+  ASSIGN_OR_RETURN(VolumeSource source, SourceOf(world, volume));
+  const NewVolume wanted = {volume.id, volume.size_gb * base::kGiB, volume.thick,
+                            std::move(source)};
+  return Unless(Code::kAlreadyExists, world.store.Create(wanted));
+}
+
+Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!volume.has_value()) {
+    // A forced delete went past us, and a crash kept us from clearing up.
+    RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(spec.id)));
+    return kDone;
+  }
+  if (volume->status != VolumeStatus::kCreating) return kDone;
+  const Result<void> made = MakeVolume(world, *volume);
+  if (!made.has_value()) {
+    if (!last && !IsFinal(made.error())) return made.error();
+    LogGivenUp(spec, made.error());
+    RETURN_IF_ERROR(
+        SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kCreating, VolumeStatus::kError));
+    return kDone;
+  }
+  ASSIGN_OR_RETURN(
+      const bool available,
+      SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kCreating, VolumeStatus::kAvailable));
+  if (available) return kDone;
+  // It was deleted while it was made. Whoever deletes it may have been at the store before us.
+  const auto now = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (now.has_value() && now->status != VolumeStatus::kDeleting) return kDone;
+  RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(spec.id)));
+  return kDone;
+}
+
+// What stands on a volume that goes: a cascade's snapshots, a forced delete's attachments.
+Result<void> RemoveWhatStandsOn(const World& world, const VolumeRecord& volume) {
+  ASSIGN_OR_RETURN(const std::vector<SnapshotRecord> snapshots,
+                   world.catalog.SnapshotsOf(volume.id));
+  for (const SnapshotRecord& snapshot : snapshots) {
+    RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.RemoveSnapshot(snapshot.id)));
+    RETURN_IF_ERROR(world.catalog.Transact(
+        [&](Transaction& transaction) { return transaction.Remove(snapshot); }));
+  }
+  for (const std::string& id : volume.attachment_ids) {
+    RETURN_IF_ERROR(world.exports.Withdraw(id));
+    AttachmentRecord attachment;
+    attachment.id = id;
+    RETURN_IF_ERROR(world.catalog.Transact(
+        [&](Transaction& transaction) { return transaction.Remove(attachment); }));
+  }
+  return {};
+}
+
+Result<void> TakeVolumeAway(const World& world, const VolumeRecord& volume) {
+  RETURN_IF_ERROR(RemoveWhatStandsOn(world, volume));
+  RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(volume.id)));
+  return world.catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    Result<void> failed;
+    const auto present = IfThere(transaction.GetVolume(volume.id), &failed);
+    RETURN_IF_ERROR(failed);
+    if (!present.has_value() || present->status != VolumeStatus::kDeleting) return {};
+    if (present->snapshots > 0 || !present->attachment_ids.empty())
+      return Error(Code::kUnavailable, "something new stands on volume " + volume.id);
+    return transaction.Remove(*present);
+  });
+}
+
+Result<Outcome> DeleteVolume(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!volume.has_value() || volume->status != VolumeStatus::kDeleting) return kDone;
+  const Result<void> gone = TakeVolumeAway(world, *volume);
+  if (gone.has_value()) return kDone;
+  if (!last && !IsFinal(gone.error())) return gone.error();
+  LogGivenUp(spec, gone.error());
+  RETURN_IF_ERROR(SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kDeleting,
+                                  VolumeStatus::kErrorDeleting));
+  return kDone;
+}
+
+Result<void> Grow(const World& world, const VolumeRecord& volume) {
+  const uint64_t wanted_bytes = volume.reserved_size_gb * base::kGiB;
+  ASSIGN_OR_RETURN(const VolumeInfo info, world.store.FindVolume(volume.id));
+  if (info.size_bytes < wanted_bytes) RETURN_IF_ERROR(world.store.Resize(volume.id, wanted_bytes));
+  ASSIGN_OR_RETURN(const TypeFacts type, world.types.Find(volume.type_id));
+  return world.exports.SetLimits(volume.id, volume.reserved_size_gb, type.qos);
+}
+
+Result<Outcome> Extend(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!volume.has_value() || volume->status != VolumeStatus::kExtending) return kDone;
+  const Result<void> grown = Grow(world, *volume);
+  if (!grown.has_value() && !last && !IsFinal(grown.error())) return grown.error();
+  if (!grown.has_value()) LogGivenUp(spec, grown.error());
+  RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kExtending,
+                               [&](Transaction&, VolumeRecord& record) -> Result<void> {
+                                 if (grown.has_value()) record.size_gb = record.reserved_size_gb;
+                                 record.reserved_size_gb = 0;
+                                 record.status = grown.has_value() ? record.previous_status
+                                                                   : VolumeStatus::kErrorExtending;
+                                 return {};
+                               }));
+  return kDone;
+}
+
+Result<Outcome> Revert(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!volume.has_value() || volume->status != VolumeStatus::kReverting) return kDone;
+  const Result<void> reverted = world.store.Revert(spec.id, spec.argument);
+  if (!reverted.has_value() && !last && !IsFinal(reverted.error())) return reverted.error();
+  if (!reverted.has_value()) LogGivenUp(spec, reverted.error());
+  RETURN_IF_ERROR(
+      SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kReverting,
+                      reverted.has_value() ? VolumeStatus::kAvailable : VolumeStatus::kError));
+  return kDone;
+}
+
+// The same volume made again, of an image. Nobody has it open: it was available.
+Result<void> MakeAgain(const World& world, VolumeRecord volume, const std::string& image_id) {
+  // Before anything is taken away.
+  ASSIGN_OR_RETURN(const std::string holder, world.images.RawHolder(image_id));
+  RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(volume.id)));
+  const VolumeSource source = {VolumeSource::Kind::kContent, holder};
+  return Unless(Code::kAlreadyExists,
+                world.store.Create({volume.id, volume.size_gb * base::kGiB, volume.thick, source}));
+}
+
+Result<Outcome> Reimage(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!volume.has_value() || volume->status != VolumeStatus::kDownloading) return kDone;
+  const Result<void> made = MakeAgain(world, *volume, spec.argument);
+  if (!made.has_value() && !last && !IsFinal(made.error())) return made.error();
+  if (!made.has_value()) LogGivenUp(spec, made.error());
+  RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kDownloading,
+                               [&](Transaction&, VolumeRecord& record) -> Result<void> {
+                                 record.status = made.has_value() ? record.previous_status
+                                                                  : VolumeStatus::kError;
+                                 return {};
+                               }));
+  return kDone;
+}
+
+// By way of a snapshot, which is sealed into the chunk store; its root is the image.
+Result<Outcome> UploadImage(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  const std::string snapshot_id = "upload-" + spec.argument;
+  Result<void> filled;
+  if (volume.has_value() && volume->status == VolumeStatus::kUploading) {
+    filled = Unless(Code::kAlreadyExists, world.store.Snapshot(spec.id, snapshot_id));
+    if (filled.has_value()) {
+      const Result<std::string> holder = world.store.SnapshotHolder(snapshot_id);
+      if (holder.has_value()) {
+        filled = world.images.Fill({spec.argument, *holder});
+      } else if (holder.error().code() == Code::kUnavailable) {
+        return Outcome{false, kSealPollMs};
+      } else {
+        filled = holder.error();
+      }
+    }
+    if (!filled.has_value() && !last && !IsFinal(filled.error())) return filled.error();
+    if (!filled.has_value()) {
+      LogGivenUp(spec, filled.error());
+      RETURN_IF_ERROR(Unless(Code::kNotFound, world.images.Abandon(spec.argument)));
+    }
+    RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kUploading,
+                                 [](Transaction&, VolumeRecord& record) -> Result<void> {
+                                   record.status = record.previous_status;
+                                   return {};
+                                 }));
+  } else if (!volume.has_value()) {
+    RETURN_IF_ERROR(Unless(Code::kNotFound, world.images.Abandon(spec.argument)));
+  }
+  RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.RemoveSnapshot(snapshot_id)));
+  return kDone;
+}
+
+Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto snapshot = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!snapshot.has_value()) {
+    RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.RemoveSnapshot(spec.id)));
+    return kDone;
+  }
+  if (snapshot->status != SnapshotStatus::kCreating) return kDone;
+  const Result<void> taken =
+      Unless(Code::kAlreadyExists, world.store.Snapshot(snapshot->volume_id, spec.id));
+  if (!taken.has_value()) {
+    if (!last && !IsFinal(taken.error())) return taken.error();
+    LogGivenUp(spec, taken.error());
+    RETURN_IF_ERROR(SetSnapshotStatus(world.catalog, spec.id, SnapshotStatus::kCreating,
+                                      SnapshotStatus::kError));
+    return kDone;
+  }
+  ASSIGN_OR_RETURN(const bool available,
+                   SetSnapshotStatus(world.catalog, spec.id, SnapshotStatus::kCreating,
+                                     SnapshotStatus::kAvailable));
+  if (available) return kDone;
+  const auto now = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (now.has_value() && now->status != SnapshotStatus::kDeleting) return kDone;
+  RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.RemoveSnapshot(spec.id)));
+  return kDone;
+}
+
+Result<Outcome> DeleteSnapshot(const World& world, const JobSpec& spec, bool last) {
+  Result<void> failed;
+  const auto snapshot = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!snapshot.has_value() || snapshot->status != SnapshotStatus::kDeleting) return kDone;
+  const Result<void> gone = Unless(Code::kNotFound, world.store.RemoveSnapshot(spec.id));
+  if (!gone.has_value()) {
+    if (!last && !IsFinal(gone.error())) return gone.error();
+    LogGivenUp(spec, gone.error());
+    RETURN_IF_ERROR(SetSnapshotStatus(world.catalog, spec.id, SnapshotStatus::kDeleting,
+                                      SnapshotStatus::kErrorDeleting));
+    return kDone;
+  }
+  RETURN_IF_ERROR(world.catalog.Transact(
+      [&](Transaction& transaction) { return transaction.Remove(*snapshot); }));
+  return kDone;
+}
+
+// Never given up: while the export stands, nobody else may have the volume.
+Result<Outcome> Detach(const World& world, const JobSpec& spec) {
+  Result<void> failed;
+  const auto attachment = IfThere(world.catalog.GetAttachment(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!attachment.has_value() || attachment->status != AttachStatus::kDetaching) return kDone;
+  RETURN_IF_ERROR(world.exports.Withdraw(spec.id));
+  RETURN_IF_ERROR(world.catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    RETURN_IF_ERROR(transaction.Remove(*attachment));
+    return SettleVolumeStatus(transaction, attachment->volume_id);
+  }));
+  return kDone;
+}
+
+}  // namespace
+
+Result<Outcome> RunStep(const World& world, const JobSpec& spec, bool last) {
+  switch (spec.op) {
+    case Op::kCreateVolume:
+      return CreateVolume(world, spec, last);
+    case Op::kDeleteVolume:
+      return DeleteVolume(world, spec, last);
+    case Op::kExtend:
+      return Extend(world, spec, last);
+    case Op::kRevert:
+      return Revert(world, spec, last);
+    case Op::kReimage:
+      return Reimage(world, spec, last);
+    case Op::kUploadImage:
+      return UploadImage(world, spec, last);
+    case Op::kCreateSnapshot:
+      return CreateSnapshot(world, spec, last);
+    case Op::kDeleteSnapshot:
+      return DeleteSnapshot(world, spec, last);
+    case Op::kDetach:
+      break;
+  }
+  return Detach(world, spec);
+}
+
+}  // namespace blockd

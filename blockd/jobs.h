@@ -1,0 +1,131 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/metrics.h"
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "blockd/catalog.h"
+#include "blockd/exports.h"
+#include "blockd/image_source.h"
+#include "blockd/type_directory.h"
+#include "blockd/volume_store.h"
+#include "chunkstore/jobs/runner.h"
+
+namespace blockd {
+
+// Work on volumes that outlives its request: a job of the journal, written in the same commit as
+// the status that announces it ("creating"), so neither is ever without the other. A crash at any
+// point leaves a job that the next start takes up: every step stands being done twice.
+//
+// Each lane has threads and a bounded queue of its own, so that slow creations never hold up a
+// detach; within one, projects take turns. An attach needs no job: to publish an export opens
+// nothing.
+enum class Lane : uint8_t { kCreate, kDelete, kSnapshot, kDetach };
+constexpr size_t kLanes = 4;
+constexpr std::array<std::string_view, kLanes> kLaneNames = {"create", "delete", "snapshot",
+                                                             "detach"};
+
+enum class Op : uint8_t {
+  kCreateVolume,    // creating -> available
+  kDeleteVolume,    // deleting -> gone, with all snapshots if they are still there
+  kExtend,          // extending -> as before
+  kRevert,          // reverting -> available; argument: the snapshot
+  kReimage,         // downloading -> as before; argument: the image
+  kUploadImage,     // uploading -> as before; argument: the image
+  kCreateSnapshot,  // creating -> available
+  kDeleteSnapshot,  // deleting -> gone
+  kDetach,          // detaching -> gone; of an attachment
+};
+
+struct JobSpec {
+  Op op = Op::kCreateVolume;
+  std::string project_id;
+  std::string id;        // of the volume, snapshot or attachment
+  std::string argument;  // see Op
+};
+std::string EncodeJob(const JobSpec& spec);
+base::Result<JobSpec> DecodeJob(std::string_view payload);  // kCorruption
+Lane LaneOf(Op op);
+
+struct JobOptions {
+  std::array<size_t, kLanes> threads = {4, 4, 4, 4};
+  // Waiting and running, of all projects together: beyond it 503, and of one project: what may not
+  // take more than its share.
+  size_t max_queued = 20'000;
+  // How often an operation that fails for a passing reason is tried before it is given up (a detach
+  // never is).
+  int max_attempts = 8;
+  int64_t lease_ms = 30'000;
+  int64_t poll_ms = 1'000;
+};
+
+// Thread-safe.
+class Jobs {
+ public:
+  // What the steps work on: borrowed, outlives the jobs.
+  struct World {
+    Catalog& catalog;
+    VolumeStore& store;
+    Exports& exports;
+    ImageSource& images;
+    TypeDirectory& types;
+  };
+  Jobs(World world, base::Metrics& metrics, JobOptions options = {});
+  ~Jobs();  // stops
+  Jobs(const Jobs&) = delete;
+  Jobs& operator=(const Jobs&) = delete;
+
+  // The threads. Before this jobs are only kept.
+  void Start();
+  void Stop();
+
+  // Runs `body` as one transaction, in which it adds jobs of this lane (Add); then they are on
+  // their way. kUnavailable, before anything is read, when the lane is full: 503, try again later.
+  base::Result<void> Submit(Lane lane, const Catalog::Body& body);
+  static base::Result<void> Add(Transaction& transaction, const JobSpec& spec);
+
+  // Waits until `done` says so, asking after each job that ends; false after `timeout_ms`.
+  bool Await(const std::function<bool()>& done, int64_t timeout_ms);
+
+  // Counts what waits, for /metrics and the bounds; now and then.
+  base::Result<void> Measure();
+
+  // What one job does, once. For the runners, and for tests that stop at every step.
+  base::Result<chunkstore::jobs::Outcome> Run(const chunkstore::jobs::Job& job);
+
+ private:
+  struct LaneState {
+    std::unique_ptr<chunkstore::jobs::Runner> runner;
+    std::atomic<int64_t> queued{0};
+    base::Gauge* depth = nullptr;
+    base::Gauge* oldest_age = nullptr;
+    base::Counter* finished = nullptr;
+    base::Counter* refused = nullptr;
+  };
+  LaneState& StateOf(Lane lane) { return lanes_[static_cast<size_t>(lane)]; }
+
+  const World world_;
+  const JobOptions options_;
+  std::array<LaneState, kLanes> lanes_;
+  base::Mutex mutex_;
+  base::CondVar ended_;
+};
+
+// What each operation does (job_steps.cc). An error: try again later. `last` says that it is the
+// last attempt: the step then gives up, which it writes down, and is done.
+base::Result<chunkstore::jobs::Outcome> RunStep(const Jobs::World& world, const JobSpec& spec,
+                                                bool last);
+
+// "blockd.create": the kind of a lane's jobs in the journal.
+std::string KindOfLane(Lane lane);
+
+}  // namespace blockd
