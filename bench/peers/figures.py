@@ -14,6 +14,7 @@ class Figures:
 
     def __init__(self):
         self.rows = {}    # (group, what) -> {"unit": ..., "values": {contender: [..]}}
+        self.profiles = {}  # operation -> [(percent, function, where it lives)]
         self.notes = []
 
     def add(self, group, what, unit, contender, value):
@@ -110,6 +111,18 @@ def table(figures):
     return "\n".join(lines[1:])
 
 
+def profiles(figures):
+    """Markdown: where the server's CPU time goes, a row for each operation."""
+    if not figures.profiles:
+        return []
+    lines = ["", "### where Quarry's CPU time goes", "", "| | % in each function |", "|---|---|"]
+    for what, rows in figures.profiles.items():
+        cells = [f"{percent:.0f} `{function}`" + (f" ({where})" if where == "kernel" else "")
+                 for percent, function, where in rows]
+        lines.append(f"| {what} | {', '.join(cells)} |")
+    return lines
+
+
 def machine():
     model = next((line.split(":")[1].strip() for line in
                   Path("/proc/cpuinfo").read_text().splitlines()
@@ -123,7 +136,8 @@ def render(figures, about):
     """The whole result as Markdown."""
     what = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about.items())
     lines = [table(figures), "", "### targets", "", "```",
-             *(target.line() for target in targets(figures)), "```", "", what, ""]
+             *(target.line() for target in targets(figures)), "```", *profiles(figures), "", what,
+             ""]
     lines += [f"- {note}" for note in figures.notes]
     return "\n".join(lines) + "\n"
 
@@ -137,6 +151,6 @@ def write(figures, about, directory):
         medians = {name: figures.median(group, what, name) for name in row["values"]}
         groups.setdefault(group, {})[what] = {**row, "medians": medians}
     (directory / "peers.json").write_text(json.dumps({
-        "about": about, "figures": groups, "notes": figures.notes,
+        "about": about, "figures": groups, "profiles": figures.profiles, "notes": figures.notes,
         "targets": [{"what": t.text, "sign": t.sign, "bound": t.bound, "value": t.value,
                      "reached": t.reached} for t in targets(figures)]}, indent=1) + "\n")

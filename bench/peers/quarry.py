@@ -24,6 +24,9 @@ class Quarry:
             raise
         self.endpoint = endpoint.read_text().strip()
 
+    def pid(self):
+        return self._server.pid
+
     def cpu_seconds(self):
         return self._server.cpu_seconds()
 

@@ -3,9 +3,9 @@
 
     bench/peers/run.py [--only NAME]... [--rounds 5] [--quarry BIN]
 
-NAME is one of: machine, transfer, rates, similar, memory. Without a Quarry binary the other
-contenders are measured alone. Everything runs on loopback in a private directory, is installed from
-Debian's packages by name, and is stopped and removed at the end, Ctrl-C included.
+NAME is one of: machine, transfer, rates, similar, memory, sparse, profiles. Without a Quarry binary
+the other contenders are measured alone. Everything runs on loopback in a private directory, is
+installed from Debian's packages by name, and is stopped and removed at the end, Ctrl-C included.
 """
 
 import argparse
@@ -21,8 +21,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import figures as results
 import machine
 import memory
+import profiles
 import rates
 import similar
+import sparse
 import transfer
 from openstack import OpenStack
 from quarry import Quarry
@@ -30,7 +32,7 @@ from system import Failed, install, prepare_process, say, work_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = {"machine": machine, "transfer": transfer, "rates": rates, "similar": similar,
-                "memory": memory}
+                "memory": memory, "sparse": sparse, "profiles": profiles}
 
 
 class Context:
@@ -117,7 +119,7 @@ def main():
     except KeyboardInterrupt:
         failure = "interrupted"
     target = arguments.results or (None if arguments.only else ROOT / "bench/results")
-    if figures.rows:
+    if figures.rows or figures.profiles:
         if target and not failure:  # a broken-off run must not replace whole figures
             results.write(figures, about, target)
         print(results.render(figures, about))
