@@ -30,7 +30,7 @@ int PollMs(int64_t deadline_ns) {
   return static_cast<int>(std::clamp<int64_t>(left_ms, 0, INT_MAX));
 }
 
-size_t SizeOf(const Reply& reply) { return reply.head.size() + reply.body_bytes; }
+size_t SizeOf(const Reply& reply) { return reply.head.size() + reply.body.size(); }
 
 }  // namespace
 
@@ -200,8 +200,8 @@ Channel::Progress Channel::SendBytes(const char* data, size_t size, size_t* sent
 Channel::Progress Channel::SendCurrent() {
   if (tls_ != nullptr) {
     for (const Reply& reply : current_) {
-      const base::ByteView body = reply.body.view().first(reply.body_bytes);
-      if (!tls_->Write(base::AsBytes(reply.head)).has_value() || !tls_->Write(body).has_value()) {
+      if (!tls_->Write(base::AsBytes(reply.head)).has_value() ||
+          !tls_->Write(reply.body.view()).has_value()) {
         return Progress::kBroken;
       }
     }
@@ -227,7 +227,7 @@ Channel::Progress Channel::SendCurrent() {
     };
     for (const Reply& reply : current_) {
       add(reply.head.data(), reply.head.size());
-      add(reply.body.data(), reply.body_bytes);
+      add(reply.body.view().data(), reply.body.size());
     }
     msghdr message{};
     message.msg_iov = pieces;

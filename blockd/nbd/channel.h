@@ -11,15 +11,15 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "blockd/nbd/buffers.h"
 #include "blockd/nbd/tls.h"
 
 namespace blockd::nbd {
 
-// An answer on its way out: `head`, then the first `body_bytes` of `body`.
+// An answer on its way out: `head`, then `body`.
 struct Reply {
   std::string head;
-  base::Buffer body;
-  size_t body_bytes = 0;
+  Buffers::Loan body;
   uint64_t charge_bytes = 0;  // handed to the channel's `sent` once the socket has it
   uint32_t charge_requests = 0;
 };

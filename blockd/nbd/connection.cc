@@ -169,7 +169,7 @@ bool Connection::TakeRequest() {
 bool Connection::TakePayload(const Request& request) {
   input_begin_ += kRequestBytes;
   if (!TakeRoom(request.length)) return false;
-  base::Buffer payload(request.length);
+  Buffers::Loan payload = Buffers::Take(shared_->buffers, request.length);
   const size_t here = std::min<size_t>(input_end_ - input_begin_, request.length);
   std::memcpy(payload.data(), input_.data() + input_begin_, here);
   input_begin_ += here;

@@ -11,6 +11,7 @@
 #include "base/async/gate.h"
 #include "base/bytes.h"
 #include "base/thread_annotations.h"
+#include "blockd/nbd/buffers.h"
 #include "blockd/nbd/channel.h"
 #include "blockd/nbd/fence.h"
 #include "blockd/nbd/handshake.h"
@@ -26,6 +27,8 @@ class Connection;
 // What the connections of a server share. Kept by each of them, so that one that hangs can be left
 // behind. Thread-safe.
 struct Shared {
+  static constexpr size_t kMaxIdleBytes = 64 * base::kMiB;  // of buffers
+
   // Per volume, while anybody is connected.
   struct PerVolume {
     VolumeMetrics metrics;
@@ -52,6 +55,7 @@ struct Shared {
   const std::shared_ptr<ExportProvider> provider;
   ServerMetrics metrics;
   Workers workers;
+  const std::shared_ptr<Buffers> buffers = Buffers::Create(kMaxIdleBytes);
   std::atomic<int64_t> handshakes{0};
   base::async::Gate threads;  // of connections
   base::async::Gate counted;  // uses of the instruments
@@ -111,7 +115,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool TryInlineWrite(const Request& request, base::ByteView payload);
   void Answer(const Request& request, WireError error, std::string_view message = {});
   void SendBatch();
-  void Dispatch(const Request& request, base::Buffer payload, bool admitted);
+  void Dispatch(const Request& request, Buffers::Loan payload, bool admitted);
   void Submit(std::shared_ptr<Job> job);
   void Run(Job& job);
   base::Result<void> RunCommand(Job& job, Reply* reply);

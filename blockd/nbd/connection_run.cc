@@ -35,7 +35,7 @@ uint64_t ChargeOf(const Request& request) {
 
 // A request that others run. The payload is its own, so that a late end hurts nobody.
 struct Connection::Job : public qos::Waiter, public std::enable_shared_from_this<Job> {
-  Job(std::shared_ptr<Connection> owner, const Request& what, base::Buffer data)
+  Job(std::shared_ptr<Connection> owner, const Request& what, Buffers::Loan data)
       : connection(std::move(owner)), request(what), payload(std::move(data)) {}
 
   bool Wanted() const override { return !connection->channel_.cut(); }
@@ -43,7 +43,7 @@ struct Connection::Job : public qos::Waiter, public std::enable_shared_from_this
 
   const std::shared_ptr<Connection> connection;
   const Request request;
-  base::Buffer payload;
+  Buffers::Loan payload;
   int64_t started_ns = 0;
   std::atomic<bool> answered{false};
   std::list<std::shared_ptr<Job>>::iterator place;  // in jobs_
@@ -65,11 +65,8 @@ bool Connection::Start(const Request& request, base::ByteView payload) {
   const bool admitted = Admit(request);
   if (admitted && TryInline(request, payload)) return true;
   if (!TakeRoom(ChargeOf(request))) return false;
-  base::Buffer own;
-  if (!payload.empty()) {
-    own = base::Buffer(payload.size());
-    std::memcpy(own.data(), payload.data(), payload.size());
-  }
+  Buffers::Loan own = Buffers::Take(shared_->buffers, payload.size());
+  if (!payload.empty()) std::memcpy(own.data(), payload.data(), payload.size());
   Dispatch(request, std::move(own), admitted);
   return true;
 }
@@ -140,7 +137,7 @@ void Connection::SendBatch() {
 }
 
 // Its room has been taken.
-void Connection::Dispatch(const Request& request, base::Buffer payload, bool admitted) {
+void Connection::Dispatch(const Request& request, Buffers::Loan payload, bool admitted) {
   auto job = std::make_shared<Job>(shared_from_this(), request, std::move(payload));
   if (admitted) {
     Submit(std::move(job));
@@ -211,7 +208,7 @@ base::Result<void> Connection::RunCommand(Job& job, Reply* reply) {
 
 base::Result<void> Connection::RunRead(Job& job, Reply* reply) {
   const Request& request = job.request;
-  base::Buffer body(request.length);
+  Buffers::Loan body = Buffers::Take(shared_->buffers, request.length);
   RETURN_IF_ERROR(volume_->Read(request.offset, body.view()));
   const bool may_be_hole = session_.structured_replies && request.length >= kMinHoleBytes &&
                            (request.flags & kCommandDf) == 0;
@@ -223,7 +220,6 @@ base::Result<void> Connection::RunRead(Job& job, Reply* reply) {
   const size_t head_bytes = WriteReadHead(request, session_.structured_replies, head);
   reply->head.assign(reinterpret_cast<const char*>(head), head_bytes);
   reply->body = std::move(body);
-  reply->body_bytes = request.length;
   return {};
 }
 

@@ -32,6 +32,11 @@ class FileVolume : public Volume {
   base::Result<bool> TryRead(uint64_t offset, base::MutableByteView into) override {
     const iovec piece{into.data(), into.size()};
     const ssize_t count = ::preadv2(descriptor_, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+    // A file system in memory needs no disk, and so doesn't know how not to wait for one.
+    if (count < 0 && errno == EOPNOTSUPP) {
+      RETURN_IF_ERROR(Read(offset, into));
+      return true;
+    }
     return count == static_cast<ssize_t>(into.size());
   }
 
