@@ -43,8 +43,9 @@ def short(symbol):
 
 
 def shares(file):
-    """What took the most: [(percent, function or library, where it lives)]. Debian's libraries have
-    no symbols: each counts as one."""
+    """What took the most: [(percent, function or library, where it lives)].
+
+    Debian's libraries have no symbols: each counts as one."""
     said = run("perf", "report", "-i", file, "--stdio", "--no-children", "-g", "none", "-F",
                "overhead,dso,sym", "-w", "6,40,400").stdout
     totals = collections.Counter()
