@@ -179,7 +179,6 @@ Result<void> PublishAgain(const World& world, ReconcileReport* report) {
   return {};
 }
 
-
 // Jobs remove what they made for a record that went meanwhile, so there is nothing like this; if
 // there is, records were lost, and then the bytes are the last thing to take away.
 Result<void> CountUnnamed(const World& world, ReconcileReport* report) {
