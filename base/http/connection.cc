@@ -33,17 +33,6 @@ bool IsRequestId(std::string_view text) {
          std::string_view::npos;
 }
 
-// The answer where no service speaks for the path.
-Response PlainError(int status, std::string_view message) {
-  JsonObject error;
-  error["code"] = status;
-  error["title"] = ReasonPhrase(status);
-  error["message"] = message;
-  JsonObject body;
-  body["error"] = std::move(error);
-  return Response::OfJson(status, body);
-}
-
 Response Render(const Match& match, const Request& request, int status, const Error& error) {
   Response response = match.service != nullptr && match.service->render_error
                           ? match.service->render_error(request, status, error)
@@ -158,13 +147,6 @@ async::Task<void> Connection::Run(std::shared_ptr<Connection> self) {
   stream_.Close();
 }
 
-async::Task<void> Connection::TurnAway(std::shared_ptr<Connection> self) {
-  siblings_.insert(this);
-  context_.metrics.refused_connections.Add();
-  co_await Refuse(503, "too many connections; try again");
-  stream_.Close();
-}
-
 async::Task<bool> Connection::ReadHead(MessageParser* parser) {
   const ServerOptions& options = context_.options;
   size_t capacity = 0;
@@ -200,7 +182,6 @@ async::Task<void> Connection::Refuse(int status, std::string why) {
   Exchange exchange;
   exchange.started_ns = SystemClock().MonotonicNs();
   Response response = PlainError(status, why);
-  if (status == 503) response.headers.Add("Retry-After", "1");
   const bool sent = co_await Send(&exchange, &response);
   Record(exchange);
   if (sent) co_await Linger();

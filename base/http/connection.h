@@ -55,8 +55,6 @@ class Connection {
 
   // Serves until the connection ends. `self` keeps it alive.
   async::Task<void> Run(std::shared_ptr<Connection> self);
-  // Answers 503 to a connection too many.
-  async::Task<void> TurnAway(std::shared_ptr<Connection> self);
 
   void ExpireIfDue(int64_t now_ms) { stream_.ExpireIfDue(now_ms); }
   // The server stops: nobody waits for an answer here, or it can't wait any longer.

@@ -1,5 +1,9 @@
 #include "base/http/errors.h"
 
+#include <utility>
+
+#include "base/json.h"
+
 namespace base::http {
 
 int HttpStatus(Code code) {
@@ -117,6 +121,16 @@ std::string_view ReasonPhrase(int status) {
       return "Insufficient Storage";
   }
   return "Unknown";
+}
+
+Response PlainError(int status, std::string_view message) {
+  JsonObject error;
+  error["code"] = status;
+  error["title"] = ReasonPhrase(status);
+  error["message"] = message;
+  JsonObject body;
+  body["error"] = std::move(error);
+  return Response::OfJson(status, body);
 }
 
 }  // namespace base::http

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "base/http/message.h"
 #include "base/result.h"
 
 namespace base::http {
@@ -13,5 +14,8 @@ int HttpStatus(Code code);
 
 // "Not Found" for 404.
 std::string_view ReasonPhrase(int status);
+
+// {"error": {code, title, message}}: the answer where no service speaks for itself.
+Response PlainError(int status, std::string_view message);
 
 }  // namespace base::http

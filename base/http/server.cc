@@ -21,6 +21,7 @@
 
 #include "base/async/gate.h"
 #include "base/http/connection.h"
+#include "base/http/turned_away.h"
 #include "base/log.h"
 #include "base/thread_annotations.h"
 
@@ -30,10 +31,9 @@ namespace {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-// Connections beyond the limit that are told so politely; any more are only closed.
-constexpr size_t kMaxTurnedAway = 256;
-// Out of descriptors or memory: the next accept would fail as well.
+// Out of memory, or of descriptors with nobody to tell: the next accept would fail as well.
 constexpr std::chrono::milliseconds kAcceptPause{100};
+constexpr int64_t kReportEveryMs = 1000;  // of what may come in floods
 constexpr int64_t kStopReportMs = 5000;
 
 // One io thread: its own context, so that no connection ever needs a lock or a strand.
@@ -87,7 +87,8 @@ std::string ListenAdvice(const tcp::endpoint& endpoint, const boost::system::err
 class ServerImpl final : public Server {
  public:
   ServerImpl(ServerOptions options, const Router& router, async::Pool& pool, Metrics& metrics)
-      : context_(std::move(options), router, pool, metrics) {
+      : context_(std::move(options), router, pool, metrics),
+        turned_away_(context_.metrics.refused_connections) {
     for (size_t i = 0; i < std::max<size_t>(context_.options.io_threads, 1); ++i)
       loops_.push_back(std::make_unique<Loop>());
     acceptor_ = std::make_unique<tcp::acceptor>(loops_.front()->context);
@@ -103,6 +104,9 @@ class ServerImpl final : public Server {
   async::Task<void> Accept();
   async::Task<void> Sweep(Loop* loop);
   void Take(tcp::socket socket, Loop* loop);
+  // False: nothing could be done about it, wait a little.
+  bool CopeWith(const boost::system::error_code& error);
+  void SweepTurnedAway(int64_t now_ms);
   // Calls on each connection, on its own thread.
   void ForAll(void (Connection::*call)());
   int64_t SweepIntervalMs() const;
@@ -111,6 +115,11 @@ class ServerImpl final : public Server {
   async::Gate gate_;
   std::vector<std::unique_ptr<Loop>> loops_;
   std::unique_ptr<tcp::acceptor> acceptor_;  // on the first loop
+  // All on the first loop.
+  TurnedAway turned_away_;
+  double reported_turned_away_ = 0;
+  int64_t report_turned_away_at_ms_ = 0;
+  int64_t report_descriptors_at_ms_ = 0;
   std::string address_;
   Mutex stop_mutex_;
   bool stopped_ GUARDED_BY(stop_mutex_) = false;
@@ -123,6 +132,7 @@ Result<void> ServerImpl::Listen() {
   acceptor_->open(endpoint.protocol(), error);
   if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) acceptor_->bind(endpoint, error);
+  if (!error) acceptor_->native_non_blocking(true, error);
   if (!error) acceptor_->listen(tcp::acceptor::max_listen_connections, error);
   if (error) {
     return Error(Code::kUnavailable, "can't listen on " + context_.options.listen + ": " +
@@ -156,7 +166,7 @@ async::Task<void> ServerImpl::Accept() {
       Take(std::move(socket), loop);
       continue;
     }
-    if (error == asio::error::connection_aborted) continue;
+    if (CopeWith(error)) continue;
     LOG(kWarn, "http", "can't accept a connection: {}", error.message());
     pause.expires_after(kAcceptPause);
     co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
@@ -165,9 +175,10 @@ async::Task<void> ServerImpl::Accept() {
 }
 
 void ServerImpl::Take(tcp::socket socket, Loop* loop) {
-  const size_t open = context_.open_connections.load();
-  if (open >= context_.options.max_connections + kMaxTurnedAway) {
-    context_.metrics.refused_connections.Add();
+  if (context_.open_connections.load() >= context_.options.max_connections) {
+    boost::system::error_code error;
+    const int descriptor = socket.release(error);
+    if (!error) turned_away_.Take(descriptor);
     return;
   }
   async::Gate::Pass pass = gate_.Enter();
@@ -175,11 +186,30 @@ void ServerImpl::Take(tcp::socket socket, Loop* loop) {
   auto connection = std::make_shared<Connection>(std::move(socket), &context_, &loop->connections,
                                                  std::move(pass));
   Connection* const raw = connection.get();
-  if (open >= context_.options.max_connections) {
-    asio::co_spawn(loop->context, raw->TurnAway(std::move(connection)), asio::detached);
-  } else {
-    asio::co_spawn(loop->context, raw->Run(std::move(connection)), asio::detached);
+  asio::co_spawn(loop->context, raw->Run(std::move(connection)), asio::detached);
+}
+
+bool ServerImpl::CopeWith(const boost::system::error_code& error) {
+  if (error == asio::error::connection_aborted) return true;
+  const bool no_descriptors = error == asio::error::no_descriptors ||
+                              error == boost::system::errc::too_many_files_open_in_system;
+  if (!no_descriptors) return false;
+  if (CoarseNowMs() >= report_descriptors_at_ms_) {
+    report_descriptors_at_ms_ = CoarseNowMs() + kReportEveryMs;
+    LOG(kWarn, "http", "no descriptors are left for connections: raise the limit (ulimit -Hn)");
   }
+  return turned_away_.MakeRoom(acceptor_->native_handle());
+}
+
+void ServerImpl::SweepTurnedAway(int64_t now_ms) {
+  turned_away_.Sweep(now_ms);
+  const double count = context_.metrics.refused_connections.value();
+  if (count == reported_turned_away_ || now_ms < report_turned_away_at_ms_) return;
+  report_turned_away_at_ms_ = now_ms + kReportEveryMs;
+  LOG(kWarn, "http", "{} connections were turned away with 503; {} of {} are open",
+      count - reported_turned_away_, context_.open_connections.load(),
+      context_.options.max_connections);
+  reported_turned_away_ = count;
 }
 
 int64_t ServerImpl::SweepIntervalMs() const {
@@ -198,6 +228,7 @@ async::Task<void> ServerImpl::Sweep(Loop* loop) {
     if (error) co_return;
     const int64_t now_ms = CoarseNowMs();
     for (Connection* connection : loop->connections) connection->ExpireIfDue(now_ms);
+    if (loop == loops_.front().get()) SweepTurnedAway(now_ms);
   }
 }
 
@@ -237,6 +268,7 @@ void ServerImpl::Stop() {
   // server.
   boost::system::error_code ignored;
   acceptor_->close(ignored);
+  turned_away_.CloseAll();
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/http/server.h"
+#include "base/http/turned_away.h"
 #include "tests/base/http/test_client.h"
 #include "tests/base/http/test_server.h"
 
@@ -359,6 +360,50 @@ TEST(HostileTest, AConnectionTooManyGets503AndTheOthersGoOn) {
   ExpectAlive(server);
 }
 
+// Limits of the queue: beyond it, the oldest is let go, who has his answer by then.
+TEST(HostileTest, FarTooManyConnectionsAllReadAWhole503) {
+  constexpr size_t kTooMany = kMaxTurnedAway + 500;
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur < 2 * kTooMany + 200) GTEST_SKIP() << "needs more descriptors";
+  TestServer server({.max_connections = 2});
+  RawClient first(server.address());
+  RawClient second(server.address());
+  ASSERT_EQ(first.Exchange(kHello).status, 200);
+  ASSERT_EQ(second.Exchange(kHello).status, 200);
+  std::vector<std::unique_ptr<RawClient>> outside;
+  for (size_t i = 0; i < kTooMany; ++i) {
+    outside.push_back(std::make_unique<RawClient>(server.address()));
+    if (i % 2 == 0) outside.back()->Send(kHello);  // some have said what they want by then
+  }
+  for (auto& client : outside) {
+    const auto answer = client->Receive();
+    ASSERT_EQ(answer.status, 503);
+    EXPECT_EQ(answer.headers.at("retry-after"), "1");
+    EXPECT_EQ(answer.headers.at("connection"), "close");
+    EXPECT_TRUE(answer.whole);
+    EXPECT_TRUE(client->AtEnd());
+  }
+  EXPECT_THAT(server.metrics().Render(),
+              HasSubstr(fmt::format("quarry_http_refused_connections_total {}", kTooMany)));
+  EXPECT_EQ(first.Exchange(kHello).status, 200);
+  EXPECT_EQ(second.Exchange(kHello).status, 200);
+}
+
+TEST(HostileTest, AConnectionTooManyWithALargeBodyReadsItsAnswer) {
+  TestServer server({.max_connections = 1});
+  RawClient inside(server.address());
+  ASSERT_EQ(inside.Exchange(kHello).status, 200);
+  RawClient outside(server.address());
+  outside.Send("PUT /t/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+  EXPECT_TRUE(outside.Send(std::string(1'000'000, 'x')));
+  outside.ShutdownSend();
+  EXPECT_EQ(outside.Receive().status, 503);
+  EXPECT_TRUE(outside.AtEnd());
+}
+
 // Lowers the limit of open files while it lives.
 class FewDescriptors {
  public:
@@ -373,25 +418,26 @@ class FewDescriptors {
   rlimit before_{};
 };
 
-TEST(HostileTest, RunningOutOfDescriptorsIsSurvived) {
+TEST(HostileTest, RunningOutOfDescriptorsIsToldAndSurvived) {
 #if __has_feature(address_sanitizer)
   GTEST_SKIP() << "the sanitizer's own check of a virtual call needs descriptors";
 #endif
   TestServer server;
   RawClient kept(server.address());
   ASSERT_EQ(kept.Exchange(kHello).status, 200);
-  std::unique_ptr<RawClient> waiting;
-  {
-    // One descriptor is left; the client's end takes it, and the server has none for its own.
+  for (int round = 0; round < 5; ++round) {
+    // One descriptor is left; the client's end takes it, and the server has but its spare one.
     const int next = ::dup(0);
     ASSERT_GE(next, 0);
     FewDescriptors few(static_cast<rlim_t>(next) + 1);
     ::close(next);
-    waiting = std::make_unique<RawClient>(server.address());
-    waiting->Send(kHello);
+    RawClient outside(server.address());
+    const auto answer = outside.Receive();
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_TRUE(answer.whole);
     for (int i = 0; i < 20; ++i) EXPECT_EQ(kept.Exchange(kHello).status, 200);
   }
-  EXPECT_EQ(waiting->Receive().body, "hello x");  // who waited is served when there are some again
+  ExpectAlive(server);
 }
 
 TEST(HostileTest, ThousandsOfConnectionsAtOnce) {
