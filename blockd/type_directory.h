@@ -21,11 +21,6 @@ struct TypeFacts {
   std::map<std::string, std::string> qos;
 };
 
-// The key of a type's record in the catalog's partition. Whoever makes a volume of a type reads it
-// in the same transaction (Transaction::GetKey): then no volume is made of one that is being
-// removed.
-inline std::string TypeKey(std::string_view id) { return "t/i/" + std::string(id); }
-
 // The volume types, as the volumes' handlers and jobs see them. blockd/types implements it.
 // Thread-safe.
 class TypeDirectory {
