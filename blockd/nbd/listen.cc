@@ -18,8 +18,7 @@ namespace blockd::nbd {
 namespace {
 
 constexpr int kBacklog = 256;
-constexpr int kUnixSendBytes = 2 << 20;  // a long answer fits, so nobody has to wait to send it
-constexpr int kKeepAliveSeconds = 60;    // a host that vanished is noticed
+constexpr int kKeepAliveSeconds = 60;  // a host that vanished is noticed
 
 base::Error Failed(int descriptor, std::string_view what) {
   const int failure = errno;
@@ -108,13 +107,6 @@ int AcceptFrom(int listener, std::string* peer) {
                                    SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (descriptor < 0) return descriptor;
   *peer = PeerName(address, size);
-  if (address.ss_family == AF_UNIX) {
-    // TCP sizes its buffers itself. What one may ask for depends on who one is.
-    const int wanted = kUnixSendBytes;
-    if (::setsockopt(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof(wanted)) != 0) {
-      ::setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
-    }
-  }
   if (address.ss_family == AF_INET || address.ss_family == AF_INET6) {
     const int on = 1;
     const int seconds = kKeepAliveSeconds;
