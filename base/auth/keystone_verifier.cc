@@ -1,7 +1,9 @@
 #include "base/auth/keystone_verifier.h"
 
 #include <algorithm>
+#include <chrono>
 #include <list>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -21,6 +23,14 @@ constexpr size_t kMaxIdleClients = 8;
 constexpr size_t kMaxTokenBytes = 16 * 1024;
 
 using Answer = Result<std::shared_ptr<const Caller>>;
+using Time = std::chrono::steady_clock::time_point;
+
+int64_t LeftMs(Time until) {
+  using std::chrono::milliseconds;
+  return std::chrono::ceil<milliseconds>(until - std::chrono::steady_clock::now()).count();
+}
+
+Error NoAnswer() { return Error(Code::kUnavailable, "identity service: no answer in time"); }
 
 std::string StringIn(const Json* value, std::string_view key) {
   return value == nullptr ? "" : FindString(*value, key).value_or("");
@@ -131,25 +141,48 @@ class KeystoneVerifier final : public TokenVerifier {
     bool done = false;
     Answer answer;
   };
+  // One who waits for Keystone, himself or on a flight.
+  struct Wait {
+    Time until;
+    bool patient = false;  // counts in patient_
+    uint64_t logins = 0;   // that had ended before: what a later one comes to is shared
+    bool probes = false;   // finds out, for all, whether Keystone answers again
+  };
+  struct Login {
+    std::string token;
+    int64_t expires_at_us = 0;
+  };
 
-  Answer Ask(std::string_view token);
-  Result<http::Response> Call(const http::ClientRequest& request);
-  // Our own token; a new one if it is nearly over, or is still `refused`.
-  Result<std::string> OwnToken(std::string_view refused);
-  Result<void> LogIn() REQUIRES(login_mutex_);
+  // What can be said without asking: from the cache, or that Keystone does not answer.
+  std::optional<Answer> AtOnce(const Digest256& key) REQUIRES(mutex_);
+  Wait BeginWait() REQUIRES(mutex_);
+  void NoteFailure(const Error& error) REQUIRES(mutex_);
+  Answer Join(const Flight& flight, Time until) REQUIRES(mutex_);
+  // `answered` becomes true when Keystone said anything about the token, if only 500.
+  Answer Ask(std::string_view token, const Wait& wait, bool* answered);
+  Result<http::Response> Call(http::ClientRequest* request, Time until);
+  // Our own token; a new one if it is nearly over, or is still `refused`. One logs in and all share
+  // what comes of it.
+  Result<std::string> OwnToken(std::string_view refused, const Wait& wait);
+  Result<Login> LogIn(Time until);
   std::string LoginBody() const;
 
   const KeystoneVerifierOptions options_;
   const Clock& clock_;
 
   Mutex mutex_;
-  CondVar landed_;
+  CondVar changed_;  // a flight or a login has ended
   AnswerCache cache_ GUARDED_BY(mutex_);
   std::unordered_map<Digest256, std::shared_ptr<Flight>> flights_ GUARDED_BY(mutex_);
+  size_t patient_ GUARDED_BY(mutex_) = 0;
+  std::optional<Error> failure_ GUARDED_BY(mutex_);  // of the last question, if it was not answered
+  int64_t failed_ns_ GUARDED_BY(mutex_) = 0;
+  bool probing_ GUARDED_BY(mutex_) = false;
 
-  Mutex login_mutex_;  // held while logging in, so that one does and all use it
-  std::string own_token_ GUARDED_BY(login_mutex_);
-  int64_t own_expires_us_ GUARDED_BY(login_mutex_) = 0;
+  Login own_ GUARDED_BY(mutex_);
+  bool logging_in_ GUARDED_BY(mutex_) = false;
+  uint64_t logins_ GUARDED_BY(mutex_) = 0;                 // that have ended
+  std::optional<Error> login_failure_ GUARDED_BY(mutex_);  // of the last
 
   Mutex clients_mutex_;
   std::vector<std::unique_ptr<http::Client>> clients_ GUARDED_BY(clients_mutex_);
@@ -162,55 +195,101 @@ Answer KeystoneVerifier::Verify(std::string_view token) {
     return Error(Code::kUnauthenticated, "the token is malformed");
   const Digest256 key = Sha256(AsBytes(token));
   std::shared_ptr<Flight> flight;
+  Wait wait;
   {
     MutexLock lock(mutex_);
-    const Answer* cached = cache_.Find(key, clock_.MonotonicNs());
-    if (cached != nullptr) {
-      if (!cached->has_value() || (**cached)->expires_at_us > clock_.NowUs()) return *cached;
-      return Error(Code::kUnauthenticated, "the token has expired");
-    }
+    std::optional<Answer> known = AtOnce(key);
+    if (known) return std::move(*known);
+    wait = BeginWait();
     auto found = flights_.find(key);
     if (found != flights_.end()) {
       flight = found->second;
-      while (!flight->done) landed_.Wait(mutex_);
-      return flight->answer;
+      Answer answer = Join(*flight, wait.until);
+      if (wait.patient) --patient_;
+      return answer;
     }
     flight = std::make_shared<Flight>();
     flights_[key] = flight;
+    wait.probes = failure_.has_value();
+    if (wait.probes) probing_ = true;
   }
 
   // The time before asking: what changes while the question is under way is not covered by the
   // answer.
   const int64_t asked_ns = clock_.MonotonicNs();
-  Answer answer = Ask(token);
+  bool answered = false;
+  Answer answer = Ask(token, wait, &answered);
   const bool known = answer.has_value() || answer.error().code() == Code::kUnauthenticated;
   if (!known) LOG(kWarn, "auth", "can't verify a token: {}", answer.error().message());
   MutexLock lock(mutex_);
   if (known) cache_.Put(key, asked_ns, answer);
+  failure_.reset();
+  if (!answered) NoteFailure(answer.error());
+  if (wait.probes) probing_ = false;
+  if (wait.patient) --patient_;
   flight->answer = answer;
   flight->done = true;
   flights_.erase(key);
-  landed_.NotifyAll();
+  changed_.NotifyAll();
   return answer;
 }
 
-Answer KeystoneVerifier::Ask(std::string_view token) {
+std::optional<Answer> KeystoneVerifier::AtOnce(const Digest256& key) {
+  const int64_t now_ns = clock_.MonotonicNs();
+  const Answer* cached = cache_.Find(key, now_ns);
+  if (cached != nullptr) {
+    if (!cached->has_value() || (**cached)->expires_at_us > clock_.NowUs()) return *cached;
+    return Answer(Error(Code::kUnauthenticated, "the token has expired"));
+  }
+  const bool fails_fast =
+      failure_ && (probing_ || now_ns - failed_ns_ < kKeystoneFailFastMs * 1'000'000);
+  if (fails_fast) return Answer(*failure_);
+  return std::nullopt;
+}
+
+KeystoneVerifier::Wait KeystoneVerifier::BeginWait() {
+  Wait wait;
+  wait.logins = logins_;
+  wait.patient = patient_ < options_.max_waiting;
+  if (wait.patient) ++patient_;
+  const int64_t timeout_ms =
+      wait.patient ? options_.timeout_ms : std::min(options_.timeout_ms, kKeystonePatienceMs);
+  wait.until = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  return wait;
+}
+
+void KeystoneVerifier::NoteFailure(const Error& error) {
+  failure_ = error;
+  failed_ns_ = clock_.MonotonicNs();
+}
+
+Answer KeystoneVerifier::Join(const Flight& flight, Time until) {
+  while (!flight.done) {
+    const int64_t left_ms = LeftMs(until);
+    if (left_ms <= 0) return NoAnswer();
+    changed_.WaitForMs(mutex_, left_ms);
+  }
+  return flight.answer;
+}
+
+Answer KeystoneVerifier::Ask(std::string_view token, const Wait& wait, bool* answered) {
   std::string refused;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    ASSIGN_OR_RETURN(const std::string own, OwnToken(refused));
+    ASSIGN_OR_RETURN(const std::string own, OwnToken(refused, wait));
     http::ClientRequest request;
     request.url = options_.auth_url + "/auth/tokens?nocatalog";
     request.headers.Add("X-Auth-Token", own);
     request.headers.Add("X-Subject-Token", token);
     // Without it a token with access rules is not shown: whoever asks must keep to them.
     request.headers.Add("OpenStack-Identity-Access-Rules", "1.0");
-    ASSIGN_OR_RETURN(const http::Response response, Call(request));
-    if (response.status == 404)
-      return Error(Code::kUnauthenticated, "the identity service does not know this token");
+    ASSIGN_OR_RETURN(const http::Response response, Call(&request, wait.until));
     if (response.status == 401) {
       refused = own;
       continue;
     }
+    *answered = true;
+    if (response.status == 404)
+      return Error(Code::kUnauthenticated, "the identity service does not know this token");
     if (response.status != 200) {
       return Error(Code::kUnavailable, "the identity service answers " +
                                            std::to_string(response.status) + " to a validation");
@@ -220,7 +299,9 @@ Answer KeystoneVerifier::Ask(std::string_view token) {
   return Error(Code::kUnavailable, "the identity service refuses our own token");
 }
 
-Result<http::Response> KeystoneVerifier::Call(const http::ClientRequest& request) {
+Result<http::Response> KeystoneVerifier::Call(http::ClientRequest* request, Time until) {
+  request->total_timeout_ms = LeftMs(until);
+  if (request->total_timeout_ms <= 0) return NoAnswer();
   std::unique_ptr<http::Client> client;
   {
     MutexLock lock(clients_mutex_);
@@ -235,7 +316,7 @@ Result<http::Response> KeystoneVerifier::Call(const http::ClientRequest& request
     client_options.stall_timeout_ms = options_.timeout_ms;
     client = std::make_unique<http::Client>(client_options);
   }
-  Result<http::Response> response = client->Do(request);
+  Result<http::Response> response = client->Do(*request);
   MutexLock lock(clients_mutex_);
   if (clients_.size() < kMaxIdleClients) clients_.push_back(std::move(client));
   if (response.has_value()) return response;
@@ -243,32 +324,53 @@ Result<http::Response> KeystoneVerifier::Call(const http::ClientRequest& request
   return Error(Code::kUnavailable, "identity service: " + response.error().message());
 }
 
-Result<std::string> KeystoneVerifier::OwnToken(std::string_view refused) {
-  MutexLock lock(login_mutex_);
-  const bool usable = !own_token_.empty() && own_token_ != refused &&
-                      clock_.NowUs() < own_expires_us_ - kRenewBeforeUs;
-  if (!usable) RETURN_IF_ERROR(LogIn());
-  return own_token_;
+Result<std::string> KeystoneVerifier::OwnToken(std::string_view refused, const Wait& wait) {
+  {
+    MutexLock lock(mutex_);
+    while (true) {
+      const bool usable = !own_.token.empty() && own_.token != refused &&
+                          clock_.NowUs() < own_.expires_at_us - kRenewBeforeUs;
+      if (usable) return own_.token;
+      if (login_failure_ && logins_ != wait.logins) return *login_failure_;
+      if (!logging_in_) break;
+      const int64_t left_ms = LeftMs(wait.until);
+      if (left_ms <= 0) return NoAnswer();
+      changed_.WaitForMs(mutex_, left_ms);
+    }
+    logging_in_ = true;
+  }
+  Result<Login> login = LogIn(wait.until);
+  MutexLock lock(mutex_);
+  logging_in_ = false;
+  ++logins_;
+  login_failure_.reset();
+  changed_.NotifyAll();
+  if (!login.has_value()) {
+    login_failure_ = login.error();
+    NoteFailure(login.error());
+    return std::move(login).error();
+  }
+  own_ = std::move(*login);
+  return own_.token;
 }
 
-Result<void> KeystoneVerifier::LogIn() {
+Result<KeystoneVerifier::Login> KeystoneVerifier::LogIn(Time until) {
   http::ClientRequest request;
   request.method = "POST";
   request.url = options_.auth_url + "/auth/tokens";
   request.headers.Add("Content-Type", "application/json");
   request.body = LoginBody();
-  ASSIGN_OR_RETURN(const http::Response response, Call(request));
+  ASSIGN_OR_RETURN(const http::Response response, Call(&request, until));
   if (response.status != 201) {
     return Error(Code::kUnavailable, "the identity service answers " +
                                          std::to_string(response.status) + " to the login of \"" +
                                          options_.username + "\"; check the service user");
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<const Caller> self, CallerOf(response.body));
-  own_token_ = response.headers.Get("X-Subject-Token");
-  own_expires_us_ = self->expires_at_us;
-  if (own_token_.empty())
+  Login login{std::string(response.headers.Get("X-Subject-Token")), self->expires_at_us};
+  if (login.token.empty())
     return Error(Code::kUnavailable, "the identity service's login answer has no token");
-  return {};
+  return login;
 }
 
 std::string KeystoneVerifier::LoginBody() const {

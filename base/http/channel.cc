@@ -168,13 +168,13 @@ Result<void> Channel::Wait(short events) const {
   return WaitFor(descriptor_, events, LeftMs(deadline_, stall_timeout_ms_), "waiting for the peer");
 }
 
-Result<void> Channel::WaitTls(int outcome, const char* what) const {
+Result<void> Channel::WaitTls(int outcome, const char* what, short events) const {
   SSL* const ssl = tls_->ssl.get();
   switch (SSL_get_error(ssl, outcome)) {
     case SSL_ERROR_WANT_READ:
-      return Wait(POLLIN);
+      return Wait(static_cast<short>(POLLIN | events));
     case SSL_ERROR_WANT_WRITE:
-      return Wait(POLLOUT);
+      return Wait(static_cast<short>(POLLOUT | events));
     default:
       break;
   }
@@ -208,26 +208,52 @@ Result<void> Channel::StartTls(const std::string& host) {
   }
 }
 
+Result<size_t> Channel::WriteSome(ByteView bytes, short events) {
+  if (tls_ != nullptr) {
+    ERR_clear_error();
+    size_t sent = 0;
+    const int outcome = SSL_write_ex(tls_->ssl.get(), bytes.data(), bytes.size(), &sent);
+    if (outcome != 1) RETURN_IF_ERROR(WaitTls(outcome, "send", events));
+    return sent;
+  }
+  const ssize_t count = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  if (count >= 0) return static_cast<size_t>(count);
+  if (errno == EAGAIN) {
+    RETURN_IF_ERROR(Wait(static_cast<short>(POLLOUT | events)));
+  } else if (errno != EINTR) {
+    return Unavailable(std::string("send: ") + std::strerror(errno));
+  }
+  return 0;
+}
+
 Result<void> Channel::Write(ByteView bytes) {
   while (!bytes.empty()) {
-    size_t sent = 0;
-    if (tls_ != nullptr) {
-      ERR_clear_error();
-      const int outcome = SSL_write_ex(tls_->ssl.get(), bytes.data(), bytes.size(), &sent);
-      if (outcome != 1) RETURN_IF_ERROR(WaitTls(outcome, "send"));
-    } else {
-      const ssize_t count = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (count >= 0) {
-        sent = static_cast<size_t>(count);
-      } else if (errno == EAGAIN) {
-        RETURN_IF_ERROR(Wait(POLLOUT));
-      } else if (errno != EINTR) {
-        return Unavailable(std::string("send: ") + std::strerror(errno));
-      }
-    }
+    ASSIGN_OR_RETURN(const size_t sent, WriteSome(bytes, 0));
     bytes = bytes.subspan(sent);
   }
   return {};
+}
+
+Result<size_t> Channel::WriteUnlessTold(ByteView bytes) {
+  size_t total = 0;
+  while (total < bytes.size() && !HasInput()) {
+    ASSIGN_OR_RETURN(const size_t sent, WriteSome(bytes.subspan(total), POLLIN));
+    total += sent;
+  }
+  return total;
+}
+
+// What can be read of the socket need not be what the peer says: TLS has messages of its own.
+bool Channel::HasInput() {
+  if (tls_ == nullptr) return !Quiet();
+  ERR_clear_error();
+  char byte;
+  size_t count = 0;
+  SSL* const ssl = tls_->ssl.get();
+  const int outcome = SSL_peek_ex(ssl, &byte, 1, &count);
+  if (outcome == 1) return true;
+  const int error = SSL_get_error(ssl, outcome);
+  return error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE;
 }
 
 Result<size_t> Channel::Read(MutableByteView into) {

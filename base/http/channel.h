@@ -45,6 +45,11 @@ class Channel {
   Channel& operator=(const Channel&) = delete;
 
   Result<void> Write(ByteView bytes);
+  // As Write, but ends early once the peer has something to say, as it may while we still send: how
+  // many bytes went out.
+  Result<size_t> WriteUnlessTold(ByteView bytes);
+  // Something can be read without waiting: bytes, the end, or an error.
+  bool HasInput();
   // From then on nothing is waited for: kUnavailable.
   void LimitTo(Time deadline) { deadline_ = deadline; }
   // How long it waits for a byte to move, either way.
@@ -61,10 +66,13 @@ class Channel {
   struct Tls;
   Channel(int descriptor, std::string address, int64_t stall_timeout_ms, Time deadline);
   Result<void> StartTls(const std::string& host);
+  // At least one byte, or 0 where it waited for the peer for as long as `events` (poll's, added to
+  // what the write itself needs) say.
+  Result<size_t> WriteSome(ByteView bytes, short events);
   // Waits until the socket is ready for `events` (poll's); kUnavailable after the timeout.
   Result<void> Wait(short events) const;
-  // What to do after OpenSSL answered `outcome`: wait, or give up.
-  Result<void> WaitTls(int outcome, const char* what) const;
+  // What to do after OpenSSL answered `outcome`: wait (for `events` as well), or give up.
+  Result<void> WaitTls(int outcome, const char* what, short events = 0) const;
 
   const int descriptor_;
   const std::string address_;

@@ -87,7 +87,8 @@ struct Client::Impl {
   struct Connection {
     std::string origin;
     std::unique_ptr<Channel> channel;
-    std::string unread;  // what came behind the last answer's head
+    std::string unread;     // what came behind the last answer's head
+    bool answered = false;  // the head of the final answer came while we were still sending
   };
 
   explicit Impl(ClientOptions opts) : options(std::move(opts)) {}
@@ -97,8 +98,13 @@ struct Client::Impl {
   // One request to one URL, no redirects.
   Result<Response> Once(const ClientRequest& request, const Url& url);
   Result<Response> Try(const ClientRequest& request, const Url& url, bool* retry);
-  Result<void> SendRequest(Connection* connection, const ClientRequest& request, const Url& url);
-  Result<void> SendBody(Connection* connection, const ClientRequest& request);
+  // False, from all of these: the peer has refused before all was sent.
+  Result<bool> SendRequest(Connection* connection, const ClientRequest& request, const Url& url);
+  Result<bool> SendBody(Connection* connection, const ClientRequest& request);
+  Result<bool> SendPiece(Connection* connection, ByteView bytes);
+  // True when what the peer has to say is a refusal, or it says nothing more at all. Takes it into
+  // `unread`.
+  Result<bool> Refused(Connection* connection);
   Result<void> ReceiveHead(Connection* connection, std::string_view method,
                            std::unique_ptr<MessageParser>* parser);
   Result<void> ReceiveBody(Connection* connection, MessageParser* parser,
@@ -120,9 +126,11 @@ Client::~Client() = default;
 Result<Response> Client::Do(const ClientRequest& request) {
   ASSIGN_OR_RETURN(Url url, ParseUrl(request.url));
   ClientRequest current = request;
-  if (impl_->options.total_timeout_ms > 0) {
-    impl_->deadline = std::chrono::steady_clock::now() +
-                      std::chrono::milliseconds(impl_->options.total_timeout_ms);
+  const int64_t total_ms =
+      request.total_timeout_ms > 0 ? request.total_timeout_ms : impl_->options.total_timeout_ms;
+  impl_->deadline = Channel::Time::max();
+  if (total_ms > 0) {
+    impl_->deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(total_ms);
   }
   for (int redirects = 0;; ++redirects) {
     ASSIGN_OR_RETURN(Response response, impl_->Once(current, url));
@@ -167,7 +175,7 @@ Result<Response> Client::Impl::Try(const ClientRequest& request, const Url& url,
   bool reused = false;
   *retry = false;
   ASSIGN_OR_RETURN(Connection connection, Open(url, &reused));
-  Result<void> sent = SendRequest(&connection, request, url);
+  Result<bool> sent = SendRequest(&connection, request, url);
   if (!sent.has_value() && sent.error().code() != Code::kUnavailable)
     return std::move(sent).error();  // the caller's own body failed
   // A peer that has refused a large body early has answered before it stopped to read.
@@ -191,8 +199,11 @@ Result<Response> Client::Impl::Try(const ClientRequest& request, const Url& url,
   response.status = head.status;
   RETURN_IF_ERROR(ReceiveBody(&connection, parser.get(), request, &response.body));
   response.headers = std::move(head.headers);
-  if (head.keep_alive && !head.until_eof && sent.has_value() && connection.unread.empty())
+  if (head.keep_alive && !head.until_eof && sent.has_value() && *sent &&
+      connection.unread.empty()) {
+    connection.answered = false;
     Keep(std::move(connection));
+  }
   return response;
 }
 
@@ -226,7 +237,7 @@ void Client::Impl::Keep(Connection connection) {
   idle.push_back(std::move(connection));
 }
 
-Result<void> Client::Impl::SendRequest(Connection* connection, const ClientRequest& request,
+Result<bool> Client::Impl::SendRequest(Connection* connection, const ClientRequest& request,
                                        const Url& url) {
   Headers headers = request.headers;
   headers.Set("Host", url.authority);
@@ -241,15 +252,18 @@ Result<void> Client::Impl::SendRequest(Connection* connection, const ClientReque
     const uint64_t size = request.body_source ? *request.body_size : request.body.size();
     headers.Set("Content-Length", std::to_string(size));
   }
-  std::string head = FormatRequestHead(request.method, url.target, headers);
-  if (!request.body_source) head += request.body;
-  RETURN_IF_ERROR(connection->channel->Write(AsBytes(head)));
-  return request.body_source ? SendBody(connection, request) : Result<void>();
+  const std::string head = FormatRequestHead(request.method, url.target, headers);
+  if (request.body_source) {
+    RETURN_IF_ERROR(connection->channel->Write(AsBytes(head)));
+    return SendBody(connection, request);
+  }
+  return SendPiece(connection, AsBytes(head + request.body));
 }
 
-Result<void> Client::Impl::SendBody(Connection* connection, const ClientRequest& request) {
+Result<bool> Client::Impl::SendBody(Connection* connection, const ClientRequest& request) {
   const bool chunked = !request.body_size.has_value();
   Buffer buffer(kPieceBytes);
+  std::string chunk;
   uint64_t total = 0;
   while (true) {
     ASSIGN_OR_RETURN(const size_t count, request.body_source(buffer.view()));
@@ -257,12 +271,46 @@ Result<void> Client::Impl::SendBody(Connection* connection, const ClientRequest&
     if (!chunked && (total > *request.body_size || (count == 0 && total < *request.body_size)))
       return Error(Code::kInvalidArgument, "the body to send has another size than was announced");
     if (count == 0) break;
-    if (chunked) RETURN_IF_ERROR(connection->channel->Write(AsBytes(FormatChunkHead(count))));
-    RETURN_IF_ERROR(connection->channel->Write(buffer.view().first(count)));
-    if (chunked) RETURN_IF_ERROR(connection->channel->Write(AsBytes("\r\n")));
+    ByteView piece = buffer.view().first(count);
+    if (chunked) {
+      chunk = FormatChunkHead(count);
+      chunk.append(AsText(piece)).append("\r\n");
+      piece = AsBytes(chunk);
+    }
+    ASSIGN_OR_RETURN(const bool wanted, SendPiece(connection, piece));
+    if (!wanted) return false;
   }
   if (chunked) RETURN_IF_ERROR(connection->channel->Write(AsBytes("0\r\n\r\n")));
-  return {};
+  return true;
+}
+
+Result<bool> Client::Impl::SendPiece(Connection* connection, ByteView bytes) {
+  while (!connection->answered) {
+    ASSIGN_OR_RETURN(const size_t sent, connection->channel->WriteUnlessTold(bytes));
+    bytes = bytes.subspan(sent);
+    if (bytes.empty()) return true;
+    ASSIGN_OR_RETURN(const bool refused, Refused(connection));
+    if (refused) return false;
+  }
+  RETURN_IF_ERROR(connection->channel->Write(bytes));
+  return true;
+}
+
+Result<bool> Client::Impl::Refused(Connection* connection) {
+  while (connection->channel->HasInput()) {
+    ASSIGN_OR_RETURN(const size_t count, ReadMore(connection));
+    if (count == 0) return true;
+    while (true) {
+      MessageParser parser(MessageParser::Kind::kResponse);
+      const MessageParser::HeadStep step = parser.Head(AsBytes(connection->unread));
+      if (step.error_status != 0) return true;
+      if (step.consumed == 0) break;
+      connection->answered = parser.head().status >= 200;
+      if (connection->answered) return parser.head().status >= 300;
+      connection->unread.erase(0, step.consumed);  // 100 Continue and the like
+    }
+  }
+  return false;
 }
 
 Result<void> Client::Impl::ReceiveHead(Connection* connection, std::string_view method,

@@ -44,6 +44,7 @@ struct ClientRequest {
   int64_t answer_timeout_ms = 0;
   // Instead of Response::body: takes the body of a 2xx answer in pieces as it arrives.
   std::function<Result<void>(ByteView)> body_sink;
+  int64_t total_timeout_ms = 0;  // instead of the options', if it is not 0
 };
 
 // A blocking HTTP/1.1 client that keeps connections alive. Not thread-safe: one client a thread.
@@ -54,6 +55,8 @@ class Client {
 
   // Any status is a Response; kUnavailable when the peer could not be reached or broke off,
   // kPermissionDenied when allow_address or allow_host said no, kTooLarge over max_response_bytes.
+  // A refusal (3xx and up) that comes while the body is still being sent is the answer; the rest of
+  // the body is not sent then.
   Result<Response> Do(const ClientRequest& request);
 
  private:

@@ -5,6 +5,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/http/server.h"
 #include "base/json.h"
@@ -43,6 +47,7 @@ class FakeKeystone {
   std::atomic<bool> revoked = false;         // the user's token
   std::atomic<bool> forget_service = false;  // service tokens made before are refused, once
   std::atomic<int> broken_status = 0;
+  std::atomic<bool> any_password = false;
   std::atomic<bool> hold = false;  // answers to validations wait
 
  private:
@@ -53,8 +58,8 @@ class FakeKeystone {
     const Json* password = body.find_pointer("/auth/identity/password/user/password", none);
     const Json* domain = body.find_pointer("/auth/scope/project/domain/name", none);
     const Json* method = body.find_pointer("/auth/identity/methods/0", none);
-    if (password == nullptr || *password != "right" || domain == nullptr || *domain != "Default" ||
-        method == nullptr || *method != "password")
+    if (password == nullptr || (*password != "right" && !any_password) || domain == nullptr ||
+        *domain != "Default" || method == nullptr || *method != "password")
       return http::Response::Text(401, "{}", "application/json");
     http::Response response = http::Response::Text(201, Token("service"), "application/json");
     response.headers.Add("X-Subject-Token", "service-token-" + std::to_string(logins));
@@ -222,6 +227,118 @@ TEST_F(KeystoneVerifierTest, AsksOnceForAllWhoWantTheSame) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(good, 8);
   EXPECT_EQ(keystone_.validations, 1);  // those that came late found it in the cache
+}
+
+// Takes connections, as the kernel does for whoever listens, and never says a word.
+class SilentKeystone {
+ public:
+  SilentKeystone() {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::listen(listener_, 100), 0);
+    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
+    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/v3";
+  }
+  ~SilentKeystone() { ::close(listener_); }
+  const std::string& url() const { return url_; }
+  // Waits for the next connection.
+  int Accept() { return ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC); }
+  // How many more connections have come.
+  int Waiting() {
+    int count = 0;
+    pollfd ready{listener_, POLLIN, 0};
+    while (::poll(&ready, 1, 0) == 1) {
+      ::close(Accept());
+      ++count;
+    }
+    return count;
+  }
+
+ private:
+  int listener_ = -1;
+  std::string url_;
+};
+
+TEST(SilentKeystoneTest, OneLoginFailsForAllAndThenAtOnce) {
+  SilentKeystone keystone;
+  ManualClock clock;
+  const auto verifier = MakeKeystoneVerifier({.auth_url = keystone.url(),
+                                              .username = "glance",
+                                              .password = "right",
+                                              .timeout_ms = 300,
+                                              .max_waiting = 100},
+                                             clock);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      EXPECT_ERROR(verifier->Verify("token-" + std::to_string(i)), Code::kUnavailable);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(keystone.Waiting(), 1);
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  EXPECT_EQ(keystone.Waiting(), 0);  // told without asking
+  clock.AdvanceUs(kKeystoneFailFastMs * 1000);
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  EXPECT_EQ(keystone.Waiting(), 1);
+}
+
+TEST(SilentKeystoneTest, OneAsksAgainWhileTheOthersAreTold) {
+  SilentKeystone keystone;
+  ManualClock clock;
+  const auto verifier = MakeKeystoneVerifier({.auth_url = keystone.url(),
+                                              .username = "glance",
+                                              .password = "right",
+                                              .timeout_ms = 600'000},
+                                             clock);
+  std::thread first([&] { EXPECT_ERROR(verifier->Verify("first"), Code::kUnavailable); });
+  ::close(keystone.Accept());  // breaks off: a failure
+  first.join();
+  clock.AdvanceUs(kKeystoneFailFastMs * 1000);
+  std::thread probe([&] { EXPECT_ERROR(verifier->Verify("probe"), Code::kUnavailable); });
+  const int probing = keystone.Accept();
+  for (int i = 0; i < 100; ++i)
+    EXPECT_ERROR(verifier->Verify("token-" + std::to_string(i)), Code::kUnavailable);
+  EXPECT_EQ(keystone.Waiting(), 0);
+  ::close(probing);
+  probe.join();
+}
+
+TEST(SilentKeystoneTest, OnlySoManyWaitForLong) {
+  constexpr int64_t kLongMs = 600'000;
+  SilentKeystone keystone;
+  ManualClock clock;
+  const auto verifier = MakeKeystoneVerifier({.auth_url = keystone.url(),
+                                              .username = "glance",
+                                              .password = "right",
+                                              .timeout_ms = kLongMs,
+                                              .max_waiting = 1},
+                                             clock);
+  std::thread patient([&] { EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable); });
+  const int asked = keystone.Accept();
+  // While that one waits on: for the same token, for another, and for the login that both need.
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  EXPECT_ERROR(verifier->Verify("other"), Code::kUnavailable);
+  ::close(asked);
+  patient.join();
+}
+
+TEST_F(KeystoneVerifierTest, AKeystoneThatAnswersAgainIsAskedByAll) {
+  const auto verifier = Make("wrong-secret");
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  EXPECT_EQ(keystone_.logins, 1);
+  EXPECT_ERROR(verifier->Verify("other"), Code::kUnavailable);
+  EXPECT_EQ(keystone_.logins, 1);  // a wrong password is not tried with each request
+  keystone_.any_password = true;
+  clock_.AdvanceUs(kKeystoneFailFastMs * 1000 - 1);
+  EXPECT_ERROR(verifier->Verify("user-token"), Code::kUnavailable);
+  clock_.AdvanceUs(1);
+  EXPECT_OK(verifier->Verify("user-token"));
+  EXPECT_ERROR(verifier->Verify("other"), Code::kUnauthenticated);
 }
 
 TEST_F(KeystoneVerifierTest, ServesManyThreads) {
