@@ -87,8 +87,11 @@ Result<bool> Stack::TryRead(uint64_t offset, MutableByteView into) const {
     } else {
       const bool from_base = source.kind == Source::Kind::kBase;
       const uint64_t there = from_base ? InBase(offset, piece.size()) : 0;
-      if (there > 0) return false;
-      std::fill(piece.begin(), piece.end(), 0);
+      if (there > 0) {
+        ASSIGN_OR_RETURN(known, base_->TryReadAt(offset, piece.first(there)));
+        if (!known) return false;
+      }
+      std::fill(piece.begin() + static_cast<ptrdiff_t>(there), piece.end(), 0);
     }
     offset += source.length;
     into = into.subspan(source.length);

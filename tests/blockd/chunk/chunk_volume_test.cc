@@ -121,6 +121,13 @@ TEST_F(ChunkVolumeTest, TriesToReadOnlyWhatIsInMemory) {
   ASSERT_OK_AND_ASSIGN(const bool zeros, volume_->TryRead(kSize - kSectorBytes, into));
   EXPECT_TRUE(zeros);
   EXPECT_EQ(StampOf(bytes), 0u);
+  const uint64_t in_base = 2 * base::kMiB;
+  ASSERT_OK_AND_ASSIGN(const bool cold, volume_->TryRead(in_base, into));
+  EXPECT_FALSE(cold);
+  volume_->Prefetch(in_base, kSectorBytes);
+  ASSERT_OK_AND_ASSIGN(const bool warm, volume_->TryRead(in_base, into));
+  EXPECT_TRUE(warm);
+  EXPECT_TRUE(bytes == model_.substr(in_base, kSectorBytes));
   volume_->Prefetch(0, kSize);
 }
 
