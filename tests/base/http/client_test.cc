@@ -152,6 +152,91 @@ TEST(ClientTest, ReadsAnEarlyRefusalOfALargeBody) {
   EXPECT_EQ(response.status, 409);
 }
 
+// A peer that reads the beginning of a request, says its say, and then closes with what came
+// unread, reads on, or does nothing.
+class EarlyAnswerer {
+ public:
+  enum class Then { kCloses, kReads, kIgnores };
+  EarlyAnswerer(std::string say, Then then) {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::listen(listener_, 1), 0);
+    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
+    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/";
+    thread_ = std::thread([this, say = std::move(say), then] {
+      peer_ = ::accept(listener_, nullptr, nullptr);
+      char some[4096];
+      EXPECT_GT(::recv(peer_, some, sizeof(some), 0), 0);
+      ::send(peer_, say.data(), say.size(), MSG_NOSIGNAL);
+      if (then == Then::kCloses) ::close(std::exchange(peer_, -1));
+      while (then == Then::kReads && ::recv(peer_, some, sizeof(some), 0) > 0) {
+      }
+    });
+  }
+  ~EarlyAnswerer() {
+    thread_.join();
+    if (peer_ >= 0) ::close(peer_);
+    ::close(listener_);
+  }
+  const std::string& url() const { return url_; }
+
+ private:
+  int listener_ = -1;
+  int peer_ = -1;
+  std::string url_;
+  std::thread thread_;
+};
+
+// More than all buffers on the way hold, and nobody asks for its end.
+ClientRequest LargeUpload(const std::string& url, bool sized) {
+  ClientRequest request{.method = "PUT", .url = url};
+  request.body_source = [left = size_t{1} << 30](MutableByteView into) mutable -> Result<size_t> {
+    if (left == 0) return Error(Code::kIo, "the answer was not noticed");
+    const size_t count = std::min(left, into.size());
+    left -= count;
+    return count;
+  };
+  if (sized) request.body_size = uint64_t{1} << 40;
+  return request;
+}
+
+TEST(ClientTest, NoticesARefusalWhileItStillSends) {
+  using Then = EarlyAnswerer::Then;
+  for (const Then then : {Then::kCloses, Then::kReads, Then::kIgnores}) {
+    for (const bool sized : {false, true}) {
+      EarlyAnswerer server(
+          "HTTP/1.1 103 Early Hints\r\n\r\n"
+          "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+          then);
+      Client client;
+      ASSERT_OK_AND_ASSIGN(Response response, client.Do(LargeUpload(server.url(), sized)));
+      EXPECT_EQ(response.status, 413);
+      EXPECT_EQ(response.body, "big");
+    }
+  }
+  EarlyAnswerer server("HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n", Then::kIgnores);
+  Client client;
+  const ClientRequest whole{
+      .method = "POST", .url = server.url(), .body = std::string(40'000'000, 'x')};
+  ASSERT_OK_AND_ASSIGN(Response response, client.Do(whole));
+  EXPECT_EQ(response.status, 409);
+}
+
+TEST(ClientTest, AnInterimAnswerIsNoReasonToStop) {
+  TestServer server;
+  Client client;
+  ClientRequest upload{.method = "PUT", .url = server.url("/upload")};
+  upload.headers.Add("Expect", "100-continue");
+  const std::string body = TestServer::Pattern(3'000'000);
+  upload.body_source = SourceOf(body);
+  ASSERT_OK_AND_ASSIGN(Response response, client.Do(upload));
+  EXPECT_EQ(response.body, Digest(body));
+}
+
 TEST(ClientTest, BoundsWhatItTakes) {
   TestServer server;
   Client client({.max_response_bytes = 1000});
@@ -333,6 +418,8 @@ TEST(ClientTlsTest, TalksOnlyToAPeerWhoseCertificateHolds) {
     EXPECT_ERROR(refused, Code::kUnavailable);
     EXPECT_THAT(refused.error().message(), HasSubstr("certificate"));
   }
+  ASSERT_OK_AND_ASSIGN(Response early, client.Do(LargeUpload(trusted.url("localhost"), true)));
+  EXPECT_EQ(early.status, 413);
   TestServer plain;
   EXPECT_ERROR(client.Do({.url = "https://" + plain.address() + "/"}), Code::kUnavailable);
 }

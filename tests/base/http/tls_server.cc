@@ -77,8 +77,12 @@ void TlsServer::Impl::Serve() {
     SSL_set_fd(ssl, client);
     char buffer[4096];
     if (SSL_accept(ssl) == 1 && SSL_read(ssl, buffer, sizeof(buffer)) > 0) {
-      constexpr std::string_view kAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure";
-      SSL_write(ssl, kAnswer.data(), static_cast<int>(kAnswer.size()));
+      const bool refused = buffer[0] == 'P';
+      const std::string answer = std::string(refused ? "HTTP/1.1 413 Large" : "HTTP/1.1 200 OK") +
+                                 "\r\nContent-Length: 6\r\n\r\nsecure";
+      SSL_write(ssl, answer.data(), static_cast<int>(answer.size()));
+      while (refused && SSL_read(ssl, buffer, sizeof(buffer)) > 0) {
+      }
       SSL_shutdown(ssl);
     }
     SSL_free(ssl);

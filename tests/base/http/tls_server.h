@@ -6,7 +6,7 @@
 namespace base::http {
 
 // An HTTPS server with a certificate for "localhost" that it signed itself; answers "secure" to
-// each connection's first request. Thread-safe.
+// each connection's first request, and to a PUT or POST 413 before it has its body. Thread-safe.
 class TlsServer {
  public:
   TlsServer();
