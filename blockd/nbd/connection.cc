@@ -127,6 +127,7 @@ void Connection::Transmit() {
   while (TakeRequest()) {
   }
   SendBatch();
+  busy_since_ns_.store(0);
   // The requests in hand are answered, if anybody is there to hear it. Room is taken by each of
   // them.
   wants_room_.store(true);
@@ -254,6 +255,7 @@ bool Connection::TakeRoom(uint64_t bytes) {
     }
   }
   wants_room_.store(false);
+  busy_since_ns_.store(base::SystemClock().MonotonicNs(), std::memory_order_relaxed);
   in_flight_requests_.fetch_add(1);
   in_flight_bytes_.fetch_add(static_cast<int64_t>(bytes));
   return true;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <list>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -136,7 +137,14 @@ void Server::Impl::Start(int descriptor, Handshake::Tls tls, std::string peer) {
     connection.reset();
     pass = {};
   };
-  std::thread(std::move(body)).detach();
+  try {
+    std::thread(std::move(body)).detach();
+  } catch (const std::system_error& failure) {
+    LOG(kError, "nbd", "can't start a thread for a connection: {}", failure.what());
+    shared->metrics.refused.Add();
+    base::MutexLock lock(shared->mutex);
+    shared->connections.erase(place);
+  }
 }
 
 void Server::Impl::Watch() {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <deque>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -91,7 +92,12 @@ void Workers::Submit(const std::shared_ptr<Lane>& lane, std::function<void()> jo
     return;
   }
   ++state.threads;
-  std::thread([shared = state_] { shared->Run(); }).detach();
+  try {
+    std::thread([shared = state_] { shared->Run(); }).detach();
+  } catch (const std::system_error&) {  // no more threads: those that are there take it in turn
+    --state.threads;
+    state.work.NotifyOne();
+  }
 }
 
 bool Workers::Stop(int64_t timeout_ms) {

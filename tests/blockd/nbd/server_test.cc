@@ -442,6 +442,33 @@ TEST_F(ServerTest, LimitsHoldForAllConnectionsTogether) {
   EXPECT_EQ(a.ReceiveAnswer(512).cookie, 100u);
 }
 
+TEST_F(ServerTest, WaitingForALimitIsNoHang) {
+  base::ManualClock clock;
+  const auto project = qos::Project::Create(clock, nullptr);
+  qos::Limits limits;
+  limits.iops[2].per_second = 1;
+  limiter_ = project->AddVolume("volume", limits, nullptr);
+  ServerSettings settings;
+  settings.request_deadline_ms = 50;
+  Start(settings);
+  Client client(socket_);
+  ASSERT_TRUE(client.Go(name_));
+  EXPECT_EQ(client.Call(Read(1, 0, 512)).cookie, 1u);
+  client.Send(Client::Encode(Read(2, 0, 512)) + Client::Encode({Command::kDisconnect, 0, 3, 0, 0}));
+  // Another's requests hang until the watchdog has come by, twice.
+  Client other(socket_);
+  ASSERT_TRUE(other.Go(name_));
+  volume_->Hold();
+  for (uint64_t i = 0; i < 2; ++i) EXPECT_EQ(other.Call(Flush(i)).error, WireError::kIo);
+  volume_->Release();
+  clock.AdvanceUs(1'000'000);
+  project->Pump();
+  const Client::Answer answer = client.ReceiveAnswer(512);
+  EXPECT_EQ(answer.cookie, 2u);
+  EXPECT_EQ(answer.error, WireError::kOk);
+  EXPECT_TRUE(client.Ended());
+}
+
 TEST_F(ServerTest, CountsWhatItDoes) {
   Start();
   {
