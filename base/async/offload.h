@@ -25,7 +25,6 @@ namespace base::async {
 //
 // The pool outlives what awaits it: services drain before their pool goes.
 template <typename Job>
-// NOLINTNEXTLINE(cppcoreguidelines-avoid-reference-coroutine-parameters)
 Task<std::invoke_result_t<Job>> Offload(Pool& pool, Job job) {
   using R = std::invoke_result_t<Job>;
   auto initiate = [&pool](auto handler, Job work) {

@@ -63,10 +63,11 @@ void AddVersions(std::vector<base::http::Route>* routes) {
 Identity::Identity(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Identity::~Identity() = default;
 
-base::Result<std::unique_ptr<Identity>> Identity::Open(Options options, chunkstore::MetaStore& meta,
+base::Result<std::unique_ptr<Identity>> Identity::Open(const Options& options,
+                                                       chunkstore::MetaStore& meta,
                                                        const base::Clock& clock) {
   auto impl = std::make_unique<Impl>();
-  impl->options = std::move(options);
+  impl->options = options;
   ASSIGN_OR_RETURN(impl->store, Store::Open(impl->options.store, meta, clock));
   ASSIGN_OR_RETURN(impl->passwords, PasswordHasher::Create(impl->options));
   impl->sessions = std::make_unique<Sessions>(impl->options, *impl->store, clock);

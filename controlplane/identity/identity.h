@@ -36,7 +36,8 @@ class Identity {
  public:
   // Reads all records. `meta` and `clock` are borrowed and outlive it. kUnavailable, kCorruption,
   // kIo.
-  static base::Result<std::unique_ptr<Identity>> Open(Options options, chunkstore::MetaStore& meta,
+  static base::Result<std::unique_ptr<Identity>> Open(const Options& options,
+                                                      chunkstore::MetaStore& meta,
                                                       const base::Clock& clock);
   ~Identity();
 
