@@ -223,7 +223,8 @@ TEST(HostileTest, AReaderWhoDripsIsCutOff) {
 }
 
 TEST(HostileTest, AReaderWhoIsOnlySlowIsNotCutOff) {
-  TestServer server({.body_stall_timeout_ms = 1000, .min_bytes_per_second = 1000});
+  // He is slow for longer than that, and a busy machine does not keep him from reading as long.
+  TestServer server({.body_stall_timeout_ms = 2500, .min_bytes_per_second = 1000});
   EXPECT_GT(ReadSlowly(server.address(), 60), 3'000'000u);  // with the head
   EXPECT_NE(server.metrics().Render().find("slow_clients_total{direction=\"out\"} 0"),
             std::string::npos);
@@ -360,7 +361,7 @@ TEST(HostileTest, AConnectionTooManyGets503AndTheOthersGoOn) {
   ExpectAlive(server);
 }
 
-// Limits of the queue: beyond it, the oldest is let go, who has his answer by then.
+// More than are kept: the oldest is let go, who has his answer by then.
 TEST(HostileTest, FarTooManyConnectionsAllReadAWhole503) {
   constexpr size_t kTooMany = kMaxTurnedAway + 500;
   rlimit limit{};
