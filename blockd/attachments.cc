@@ -16,13 +16,6 @@ using base::Error;
 using base::JsonObject;
 using base::Result;
 
-namespace {
-
-// Less than a second with all that is around it: a client behind a proxy must not see a time-out.
-constexpr int64_t kDetachWaitMs = 500;
-
-}  // namespace
-
 Result<Connector> ParseConnector(const base::Json& connector) {
   if (!connector.is_object())
     return Error(Code::kInvalidArgument, "Invalid input received: connector must be an object");
@@ -86,7 +79,7 @@ Result<void> Disconnect(const Context& context, const api::Call& call,
         const Result<AttachmentRecord> present = context.catalog.GetAttachment(attachment_id);
         return !present.has_value();
       },
-      kDetachWaitMs);
+      context.options.detach_wait_ms);
   return {};
 }
 

@@ -26,6 +26,9 @@ struct ServiceOptions {
   std::string host = "quarry@store#store";  // host@backend#pool, as administrators see it
   std::string service_id;                   // a UUID: service_uuid of volumes
   int64_t attach_lease_ms = 10 * 60'000;    // how long "attaching" may take
+  // How long a detach waits for its job before it answers: less than a second with all that is
+  // around it, so that no proxy's time-out is in sight.
+  int64_t detach_wait_ms = 500;
 };
 
 // What a handler works with: borrowed, as long as the service.

@@ -1,0 +1,253 @@
+#include "tests/blockd/world.h"
+
+namespace blockd {
+
+using base::Code;
+using base::Error;
+using base::Result;
+using support::RunFaulty;
+
+Result<void> FakeVolumeStore::Create(const NewVolume& volume) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (volumes.contains(volume.id)) return Error(Code::kAlreadyExists, "volume");
+    if (volume.source.kind == VolumeSource::Kind::kSnapshot &&
+        !snapshots.contains(volume.source.name))
+      return Error(Code::kNotFound, "snapshot");
+    if (volume.source.kind == VolumeSource::Kind::kVolume && !volumes.contains(volume.source.name))
+      return Error(Code::kNotFound, "source");
+    volumes[volume.id] = {volume.id, volume.size_bytes, volume.thick, false};
+    sources[volume.id] = volume.source;
+    return {};
+  });
+}
+Result<std::shared_ptr<Volume>> FakeVolumeStore::Open(const std::string&) {
+  return Error(Code::kNotFound, "nothing is opened here");
+}
+Result<void> FakeVolumeStore::Remove(const std::string& id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (volumes.erase(id) == 0) return Error(Code::kNotFound, "volume");
+    return {};
+  });
+}
+Result<void> FakeVolumeStore::Resize(const std::string& id, uint64_t size_bytes) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (!volumes.contains(id)) return Error(Code::kNotFound, "volume");
+    if (volumes[id].size_bytes >= size_bytes) return Error(Code::kInvalidArgument, "not larger");
+    volumes[id].size_bytes = size_bytes;
+    return {};
+  });
+}
+Result<void> FakeVolumeStore::Snapshot(const std::string& volume_id,
+                                       const std::string& snapshot_id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (!volumes.contains(volume_id)) return Error(Code::kNotFound, "volume");
+    if (snapshots.contains(snapshot_id)) return Error(Code::kAlreadyExists, "snapshot");
+    snapshots[snapshot_id] = {snapshot_id, volume_id, volumes[volume_id].size_bytes, true};
+    return {};
+  });
+}
+Result<void> FakeVolumeStore::RemoveSnapshot(const std::string& id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (snapshots.erase(id) == 0) return Error(Code::kNotFound, "snapshot");
+    return {};
+  });
+}
+Result<void> FakeVolumeStore::Revert(const std::string& volume_id, const std::string& snapshot_id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (!volumes.contains(volume_id) || !snapshots.contains(snapshot_id))
+      return Error(Code::kNotFound, "volume or snapshot");
+    return {};
+  });
+}
+Result<std::string> FakeVolumeStore::SnapshotHolder(const std::string& id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<std::string> {
+    if (!snapshots.contains(id)) return Error(Code::kNotFound, "snapshot");
+    return "layer/" + id;
+  });
+}
+Result<VolumeInfo> FakeVolumeStore::FindVolume(const std::string& id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<VolumeInfo> {
+    if (!volumes.contains(id)) return Error(Code::kNotFound, "volume");
+    return volumes[id];
+  });
+}
+Result<SnapshotInfo> FakeVolumeStore::FindSnapshot(const std::string& id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<SnapshotInfo> {
+    if (!snapshots.contains(id)) return Error(Code::kNotFound, "snapshot");
+    return snapshots[id];
+  });
+}
+Result<std::vector<VolumeInfo>> FakeVolumeStore::Volumes() {
+  std::vector<VolumeInfo> all;
+  for (const auto& [id, info] : volumes) all.push_back(info);
+  return all;
+}
+Result<std::vector<SnapshotInfo>> FakeVolumeStore::Snapshots() {
+  std::vector<SnapshotInfo> all;
+  for (const auto& [id, info] : snapshots) all.push_back(info);
+  return all;
+}
+
+Result<base::JsonObject> RecordingExports::Publish(const ExportSpec& spec) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<base::JsonObject> {
+    for (const auto& [id, other] : published)
+      if (id != spec.attachment_id && other.volume_id == spec.volume_id && !spec.multi_attach)
+        return Error(Code::kConflict, "somebody else writes");
+    published[spec.attachment_id] = spec;
+    return base::JsonObject{{"export", spec.attachment_id + "." + spec.secret}};
+  });
+}
+Result<void> RecordingExports::Withdraw(std::string_view attachment_id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    published.erase(std::string(attachment_id));
+    connected.erase(std::string(attachment_id));
+    return {};
+  });
+}
+
+Result<ImageFacts> FakeImages::Find(const base::auth::Caller&, std::string_view image_id) {
+  if (image_id != "image") return Error(Code::kNotFound, "no such image");
+  return ImageFacts{"image", "cirros", 2 * base::kGiB, 0, {{"image_id", "image"}}};
+}
+Result<std::string> FakeImages::RawHolder(std::string_view image_id) {
+  if (image_id != "image") return Error(Code::kNotFound, "no such image");
+  return std::string("image/image/1");
+}
+Result<std::string> FakeImages::NewImage(const base::auth::Caller&, std::string_view name,
+                                         std::string_view, std::string_view, std::string_view,
+                                         bool) {
+  return "new-" + std::string(name);
+}
+Result<void> FakeImages::Fill(const ImageUpload& upload) {
+  filled[upload.image_id] = upload.holder;
+  return {};
+}
+Result<void> FakeImages::Abandon(std::string_view image_id) {
+  abandoned.insert(std::string(image_id));
+  return {};
+}
+
+BlockWorld::BlockWorld(JobOptions options) : options_(options) {
+  service_options.detach_wait_ms = 0;
+  service_options.service_id = "8309f59b-75d5-4974-b34e-a742a67be4dd";
+  Open();
+}
+
+void BlockWorld::Open() {
+  journal = std::make_unique<chunkstore::jobs::Journal>(meta, clock, std::string(kPartition),
+                                                        "process-" + std::to_string(++starts_));
+  catalog = std::make_unique<Catalog>(meta, clock, *journal);
+  types = std::make_unique<types::TypeStore>(*catalog);
+  EXPECT_OK(types->Start());
+  jobs = std::make_unique<Jobs>(world(), metrics, options_);
+  http_ = std::make_unique<Harness>();
+  const Context context = {service_options, *catalog, *jobs, *types, store, exports, images};
+  Routes routes;
+  AppendVolumeRoutes(context, &routes);
+  AppendActionRoutes(context, &routes);
+  AppendSnapshotRoutes(context, &routes);
+  AppendAttachmentRoutes(context, &routes);
+  http_->Mount(routes);
+}
+
+void BlockWorld::Restart(uint64_t seed) {
+  plan.Clear();
+  memory.Crash(seed);
+  // Exports live in the process.
+  exports.published.clear();
+  exports.connected.clear();
+  jobs.reset();
+  Open();
+  EXPECT_OK(ReconcileAtStart(world(), *jobs));
+}
+
+std::string BlockWorld::CreateVolume(const CallerPtr& caller, std::string_view rest) {
+  const auto created =
+      Ask(caller, "POST", "/volumes", R"({"volume": {"size": 1)" + std::string(rest) + "}}");
+  return TextAt(created, "volume", "id");
+}
+std::string BlockWorld::CreateSnapshot(const CallerPtr& caller, const std::string& volume_id) {
+  const auto created = Ask(caller, "POST", "/snapshots",
+                           R"({"snapshot": {"name": "s", "volume_id": ")" + volume_id + R"("}})");
+  return TextAt(created, "snapshot", "id");
+}
+std::string BlockWorld::StatusOf(const std::string& volume_id) {
+  const auto volume = catalog->GetVolume(volume_id);
+  return volume.has_value() ? std::string(VolumeStatusName(volume->status)) : "gone";
+}
+std::string BlockWorld::SnapshotStatusOf(const std::string& snapshot_id) {
+  const auto snapshot = catalog->GetSnapshot(snapshot_id);
+  return snapshot.has_value() ? std::string(SnapshotStatusName(snapshot->status)) : "gone";
+}
+
+void BlockWorld::RunJobs(int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    bool found = false;
+    for (size_t i = 0; i < kLanes; ++i) {
+      auto job = journal->Claim(KindOfLane(static_cast<Lane>(i)), 1000);
+      if (!job.has_value() || !job->has_value()) continue;
+      found = true;
+      const auto outcome = jobs->Run(**job);
+      // A process that fails here leaves its lease to run out.
+      if (outcome.has_value() && outcome->done)
+        (void)journal->Remove(**job).has_value();
+      else
+        (void)journal->Postpone(**job, 0).has_value();
+    }
+    clock.AdvanceUs(2 * base::kSecondUs);
+    if (!found && JobsLeft() == 0) return;
+  }
+}
+
+size_t BlockWorld::JobsLeft() {
+  size_t left = 0;
+  for (size_t i = 0; i < kLanes; ++i) {
+    const auto jobs_of_lane = journal->List(KindOfLane(static_cast<Lane>(i)));
+    if (jobs_of_lane.has_value()) left += jobs_of_lane->size();
+  }
+  return left;
+}
+
+void BlockWorld::ExpectSettled() {
+  EXPECT_EQ(JobsLeft(), 0u);
+  ListQuery all;
+  const auto volumes = catalog->ListVolumes(all);
+  const auto snapshots = catalog->ListSnapshots(all);
+  const auto attachments = catalog->ListAttachments(all);
+  ASSERT_OK(volumes);
+  ASSERT_OK(snapshots);
+  ASSERT_OK(attachments);
+  std::map<std::string, Amounts> used;
+  std::set<std::string> named;
+  for (const VolumeRecord& volume : *volumes) {
+    SCOPED_TRACE(volume.id + " is " + std::string(VolumeStatusName(volume.status)));
+    EXPECT_TRUE(volume.status == VolumeStatus::kAvailable ||
+                volume.status == VolumeStatus::kInUse || volume.status == VolumeStatus::kReserved);
+    ASSERT_TRUE(store.volumes.contains(volume.id));
+    EXPECT_EQ(store.volumes[volume.id].size_bytes, volume.size_gb * base::kGiB);
+    EXPECT_EQ(volume.reserved_size_gb, 0u);
+    EXPECT_EQ(volume.status == VolumeStatus::kAvailable, volume.attachment_ids.empty());
+    AddAmounts(AmountsOf(volume), 1, &used[volume.project_id]);
+    named.insert(volume.id);
+  }
+  for (const SnapshotRecord& snapshot : *snapshots) {
+    EXPECT_EQ(SnapshotStatusName(snapshot.status), "available") << snapshot.id;
+    EXPECT_TRUE(store.snapshots.contains(snapshot.id));
+    AddAmounts(AmountsOf(snapshot), 1, &used[snapshot.project_id]);
+  }
+  for (const AttachmentRecord& attachment : *attachments) {
+    EXPECT_NE(AttachStatusName(attachment.status), "detaching") << attachment.id;
+    const bool open = attachment.status == AttachStatus::kAttached;
+    if (open && !attachment.secret.empty())
+      EXPECT_TRUE(exports.published.contains(attachment.id)) << attachment.id;
+  }
+  for (const auto& [id, info] : store.volumes) EXPECT_TRUE(named.contains(id)) << "orphan " << id;
+  EXPECT_EQ(store.snapshots.size(), snapshots->size());
+  for (const std::string_view project : {kMyProject, kYourProject, kAdminProject}) {
+    const auto recorded = catalog->UsageOf(project);
+    ASSERT_OK(recorded);
+    EXPECT_EQ(*recorded, used[std::string(project)]) << project;
+  }
+}
+
+}  // namespace blockd

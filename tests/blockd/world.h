@@ -1,0 +1,146 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/metrics.h"
+#include "blockd/handlers.h"
+#include "blockd/jobs.h"
+#include "blockd/reconcile.h"
+#include "blockd/types/type_store.h"
+#include "tests/blockd/api/harness.h"
+#include "tests/support/faulty_stores.h"
+#include "tests/support/results.h"
+
+namespace blockd {
+
+// Volumes as names and sizes, with the errors of a VolumeStore. Every call is an operation of the
+// plan. One thread.
+class FakeVolumeStore : public VolumeStore {
+ public:
+  explicit FakeVolumeStore(support::FaultPlan& plan) : plan_(plan) {}
+
+  base::Result<void> Create(const NewVolume& volume) override;
+  base::Result<std::shared_ptr<Volume>> Open(const std::string& id) override;
+  base::Result<void> Remove(const std::string& id) override;
+  base::Result<void> Resize(const std::string& id, uint64_t size_bytes) override;
+  base::Result<void> Snapshot(const std::string& volume_id,
+                              const std::string& snapshot_id) override;
+  base::Result<void> RemoveSnapshot(const std::string& id) override;
+  base::Result<void> Revert(const std::string& volume_id, const std::string& snapshot_id) override;
+  base::Result<std::string> SnapshotHolder(const std::string& id) override;
+  base::Result<VolumeInfo> FindVolume(const std::string& id) override;
+  base::Result<SnapshotInfo> FindSnapshot(const std::string& id) override;
+  base::Result<std::vector<VolumeInfo>> Volumes() override;
+  base::Result<std::vector<SnapshotInfo>> Snapshots() override;
+
+  std::map<std::string, VolumeInfo> volumes;
+  std::map<std::string, SnapshotInfo> snapshots;
+  std::map<std::string, VolumeSource> sources;  // what each volume was made of
+
+ private:
+  support::FaultPlan& plan_;
+};
+
+// Remembers what is published.
+class RecordingExports : public Exports {
+ public:
+  explicit RecordingExports(support::FaultPlan& plan) : plan_(plan) {}
+  base::Result<base::JsonObject> Publish(const ExportSpec& spec) override;
+  base::Result<void> Withdraw(std::string_view attachment_id) override;
+  bool IsConnected(std::string_view attachment_id) override {
+    return connected.contains(std::string(attachment_id));
+  }
+  base::Result<void> SetLimits(std::string_view volume_id, uint64_t size_gb,
+                               const std::map<std::string, std::string>&) override {
+    limits[std::string(volume_id)] = size_gb;
+    return {};
+  }
+
+  std::map<std::string, ExportSpec, std::less<>> published;
+  std::set<std::string> connected;
+  std::map<std::string, uint64_t> limits;
+
+ private:
+  support::FaultPlan& plan_;
+};
+
+// One image, "image", of 2 GiB, and those that are made.
+class FakeImages : public ImageSource {
+ public:
+  base::Result<ImageFacts> Find(const base::auth::Caller& caller,
+                                std::string_view image_id) override;
+  base::Result<std::string> RawHolder(std::string_view image_id) override;
+  base::Result<std::string> NewImage(const base::auth::Caller& caller, std::string_view name,
+                                     std::string_view disk_format,
+                                     std::string_view container_format, std::string_view visibility,
+                                     bool is_protected) override;
+  base::Result<void> Fill(const ImageUpload& upload) override;
+  base::Result<void> Abandon(std::string_view image_id) override;
+
+  std::map<std::string, std::string> filled;  // id: holder
+  std::set<std::string> abandoned;
+};
+
+// The Block Storage API's own routes over stores in memory, that fail as the plan says. Jobs run
+// when told. A restart keeps what is stored, and loses what was not synced.
+class BlockWorld {
+ public:
+  explicit BlockWorld(JobOptions options = {});
+
+  base::http::Response Ask(const CallerPtr& caller, std::string_view method,
+                           std::string_view target, std::string_view body = {}, int minor = 70) {
+    return http_->Call(caller, method, target, body, minor);
+  }
+  // POST volumes; the id, empty if there is none.
+  std::string CreateVolume(const CallerPtr& caller, std::string_view rest = "");
+  std::string CreateSnapshot(const CallerPtr& caller, const std::string& volume_id);
+  base::http::Response Act(const CallerPtr& caller, const std::string& volume_id,
+                           std::string_view body, int minor = 70) {
+    return Ask(caller, "POST", "/volumes/" + volume_id + "/action", body, minor);
+  }
+  std::string StatusOf(const std::string& volume_id);
+  std::string SnapshotStatusOf(const std::string& snapshot_id);
+
+  // Runs what is due, and what is postponed after it, until nothing is left or `rounds` are over.
+  void RunJobs(int rounds = 30);
+  size_t JobsLeft();
+  // A kill and a new start.
+  void Restart(uint64_t seed);
+
+  // What must hold when no job is left: nothing is on its way, records and store agree, and usage
+  // is what the records add up to.
+  void ExpectSettled();
+
+  support::FaultPlan plan;
+  chunkstore::MemoryMetaStore memory;
+  support::FaultyMetaStore meta{memory, plan};
+  base::ManualClock clock;
+  base::Metrics metrics;
+  std::unique_ptr<chunkstore::jobs::Journal> journal;
+  std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<types::TypeStore> types;
+  FakeVolumeStore store{plan};
+  RecordingExports exports{plan};
+  FakeImages images;
+  std::unique_ptr<Jobs> jobs;
+  ServiceOptions service_options;
+
+  base::http::Router& router() { return http_->router(); }
+  Jobs::World world() { return {*catalog, store, exports, images, *types}; }
+
+ private:
+  void Open();
+
+  const JobOptions options_;
+  int starts_ = 0;
+  std::unique_ptr<Harness> http_;
+};
+
+}  // namespace blockd
