@@ -175,7 +175,7 @@ class KeystoneVerifier final : public TokenVerifier {
   AnswerCache cache_ GUARDED_BY(mutex_);
   std::unordered_map<Digest256, std::shared_ptr<Flight>> flights_ GUARDED_BY(mutex_);
   size_t patient_ GUARDED_BY(mutex_) = 0;
-  std::optional<Error> failure_ GUARDED_BY(mutex_);  // of the last question, if it was not answered
+  std::optional<Error> failure_ GUARDED_BY(mutex_);  // until Keystone answers
   int64_t failed_ns_ GUARDED_BY(mutex_) = 0;
   bool probing_ GUARDED_BY(mutex_) = false;
 
@@ -223,8 +223,10 @@ Answer KeystoneVerifier::Verify(std::string_view token) {
   if (!known) LOG(kWarn, "auth", "can't verify a token: {}", answer.error().message());
   MutexLock lock(mutex_);
   if (known) cache_.Put(key, asked_ns, answer);
-  failure_.reset();
-  if (!answered) NoteFailure(answer.error());
+  // A connection that breaks off costs nobody time, and a token can be made to bring it about (some
+  // Keystones close on a header that is too long): that is no reason to turn others away.
+  if (answered) failure_.reset();
+  if (!answered && LeftMs(wait.until) <= 0) NoteFailure(answer.error());
   if (wait.probes) probing_ = false;
   if (wait.patient) --patient_;
   flight->answer = answer;

@@ -27,7 +27,7 @@ struct KeystoneVerifierOptions {
 
 // How long a caller waits for a Keystone that keeps max_waiting others waiting already.
 constexpr int64_t kKeystonePatienceMs = 1000;
-// After a Keystone did not answer, or refused our login, callers are told so at once for this long.
+// After a Keystone was silent, or a login failed, callers are told so at once for this long.
 // From then on one asks at a time, and the others are told so still, until it answers again.
 constexpr int64_t kKeystoneFailFastMs = 1000;
 

@@ -114,13 +114,14 @@ class ServerImpl final : public Server {
   ServerContext context_;
   async::Gate gate_;
   std::vector<std::unique_ptr<Loop>> loops_;
-  std::unique_ptr<tcp::acceptor> acceptor_;  // on the first loop
-  // All on the first loop.
+  std::string address_;
+  // On the first loop, down to the mutex.
+  std::unique_ptr<tcp::acceptor> acceptor_;
   TurnedAway turned_away_;
   double reported_turned_away_ = 0;
   int64_t report_turned_away_at_ms_ = 0;
-  int64_t report_descriptors_at_ms_ = 0;
-  std::string address_;
+  int64_t report_accept_at_ms_ = 0;
+
   Mutex stop_mutex_;
   bool stopped_ GUARDED_BY(stop_mutex_) = false;
 };
@@ -167,7 +168,6 @@ async::Task<void> ServerImpl::Accept() {
       continue;
     }
     if (CopeWith(error)) continue;
-    LOG(kWarn, "http", "can't accept a connection: {}", error.message());
     pause.expires_after(kAcceptPause);
     co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
     if (!acceptor_->is_open()) co_return;
@@ -193,12 +193,12 @@ bool ServerImpl::CopeWith(const boost::system::error_code& error) {
   if (error == asio::error::connection_aborted) return true;
   const bool no_descriptors = error == asio::error::no_descriptors ||
                               error == boost::system::errc::too_many_files_open_in_system;
-  if (!no_descriptors) return false;
-  if (CoarseNowMs() >= report_descriptors_at_ms_) {
-    report_descriptors_at_ms_ = CoarseNowMs() + kReportEveryMs;
-    LOG(kWarn, "http", "no descriptors are left for connections: raise the limit (ulimit -Hn)");
+  if (CoarseNowMs() >= report_accept_at_ms_) {
+    report_accept_at_ms_ = CoarseNowMs() + kReportEveryMs;
+    LOG(kWarn, "http", "can't accept a connection: {}{}", error.message(),
+        no_descriptors ? "; raise the limit of open files (ulimit -Hn)" : "");
   }
-  return turned_away_.MakeRoom(acceptor_->native_handle());
+  return no_descriptors && turned_away_.MakeRoom(acceptor_->native_handle());
 }
 
 void ServerImpl::SweepTurnedAway(int64_t now_ms) {

@@ -20,6 +20,13 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+// A body that ends before it has begun.
+class Cut final : public http::BodySource {
+ public:
+  std::optional<uint64_t> size_bytes() const override { return 10; }
+  async::Task<Result<http::Piece>> Next() override { co_return http::Piece(); }
+};
+
 // As much of Keystone v3 as validation takes. Thread-safe.
 class FakeKeystone {
  public:
@@ -48,7 +55,8 @@ class FakeKeystone {
   std::atomic<bool> forget_service = false;  // service tokens made before are refused, once
   std::atomic<int> broken_status = 0;
   std::atomic<bool> any_password = false;
-  std::atomic<bool> hold = false;  // answers to validations wait
+  std::atomic<bool> break_off = false;  // in the middle of the answer to a validation
+  std::atomic<bool> hold = false;       // answers to validations wait
 
  private:
   Result<http::Response> LogIn(const http::Request& request) {
@@ -69,6 +77,11 @@ class FakeKeystone {
   Result<http::Response> Validate(const http::Request& request) {
     ++validations;
     while (hold) std::this_thread::yield();
+    if (break_off) {
+      http::Response response;
+      response.source = std::make_unique<Cut>();
+      return response;
+    }
     if (broken_status != 0) return http::Response::Text(broken_status, "?", "text/plain");
     if (!request.headers.Get("X-Auth-Token").starts_with("service-token-") ||
         forget_service.exchange(false))
@@ -325,6 +338,17 @@ TEST(SilentKeystoneTest, OnlySoManyWaitForLong) {
   EXPECT_ERROR(verifier->Verify("other"), Code::kUnavailable);
   ::close(asked);
   patient.join();
+}
+
+TEST_F(KeystoneVerifierTest, AConnectionThatBreaksOffTurnsNobodyElseAway) {
+  const auto verifier = Make();
+  ASSERT_OK(verifier->Verify("user-token"));
+  keystone_.break_off = true;
+  const int asked = keystone_.validations;
+  EXPECT_ERROR(verifier->Verify("other"), Code::kUnavailable);
+  EXPECT_GT(keystone_.validations, asked);
+  keystone_.break_off = false;
+  EXPECT_ERROR(verifier->Verify("another"), Code::kUnauthenticated);
 }
 
 TEST_F(KeystoneVerifierTest, AKeystoneThatAnswersAgainIsAskedByAll) {
