@@ -1,4 +1,4 @@
-"""Where Quarry's CPU time goes in each of the measured operations: perf's samples of its process."""
+"""Where the CPU time of Quarry goes in each measured operation: samples of its process by perf."""
 
 import collections
 import contextlib

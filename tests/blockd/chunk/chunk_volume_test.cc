@@ -14,9 +14,9 @@ namespace blockd::chunk {
 namespace {
 
 using base::Code;
-using blockd::testing::ReadAll;
-using blockd::testing::SectorOf;
-using blockd::testing::StampOf;
+using blockd::chunk::testing::ReadAll;
+using blockd::chunk::testing::SectorOf;
+using blockd::chunk::testing::StampOf;
 using chunkstore::testing::Spec;
 
 constexpr uint64_t kSize = 10 * base::kMiB + 8 * kBlockBytes;
@@ -55,7 +55,7 @@ class ChunkVolumeTest : public ::testing::Test {
   }
 
   void Write(uint64_t offset, const std::string& bytes) {
-    ASSERT_OK(blockd::testing::Write(*volume_, offset, bytes));
+    ASSERT_OK(blockd::chunk::testing::Write(*volume_, offset, bytes));
     model_.replace(offset, bytes.size(), bytes);
   }
   void Zero(uint64_t offset, uint64_t length, bool free_space) {
@@ -75,18 +75,18 @@ class ChunkVolumeTest : public ::testing::Test {
 
 TEST_F(ChunkVolumeTest, ReadsWhatLiesBelowAndZerosBeyond) {
   EXPECT_TRUE(ReadAll(*volume_) == model_);
-  blockd::testing::ExpectRightExtents(*volume_, model_, 0, kSize);
+  blockd::chunk::testing::ExpectRightExtents(*volume_, model_, 0, kSize);
 }
 
 TEST_F(ChunkVolumeTest, RefusesWhatIsOffTheGridOrBeyondTheEnd) {
   std::string bytes(kSectorBytes, 'x');
-  EXPECT_ERROR(blockd::testing::Write(*volume_, 1, bytes), Code::kInvalidArgument);
-  EXPECT_ERROR(blockd::testing::Write(*volume_, 0, "x"), Code::kInvalidArgument);
-  EXPECT_ERROR(blockd::testing::Write(*volume_, kSize, bytes), Code::kInvalidArgument);
+  EXPECT_ERROR(blockd::chunk::testing::Write(*volume_, 1, bytes), Code::kInvalidArgument);
+  EXPECT_ERROR(blockd::chunk::testing::Write(*volume_, 0, "x"), Code::kInvalidArgument);
+  EXPECT_ERROR(blockd::chunk::testing::Write(*volume_, kSize, bytes), Code::kInvalidArgument);
   EXPECT_ERROR(volume_->Zero(UINT64_MAX - 511, 1024, true), Code::kInvalidArgument);
   EXPECT_OK(volume_->Zero(kSize, 0, true));
   volume_->Grow(kSize + kBlockBytes);
-  EXPECT_OK(blockd::testing::Write(*volume_, kSize, bytes));
+  EXPECT_OK(blockd::chunk::testing::Write(*volume_, kSize, bytes));
 }
 
 TEST_F(ChunkVolumeTest, AWriteOfOneSectorKeepsTheRestOfItsBlock) {
@@ -152,7 +152,8 @@ TEST_F(ChunkVolumeTest, IsWhatAPlainStringIs) {
         Write(offset, chunkstore::testing::MakeBytes(static_cast<uint32_t>(random()), length));
     }
     if (step % 300 == 0) frozen.emplace_back(Freeze(), model_);
-    if (step % 50 == 0) blockd::testing::ExpectRightExtents(*volume_, model_, offset, length);
+    if (step % 50 == 0)
+      blockd::chunk::testing::ExpectRightExtents(*volume_, model_, offset, length);
   }
   EXPECT_TRUE(ReadAll(*volume_) == model_);
   for (const auto& [stack, content] : frozen) EXPECT_TRUE(ReadStack(*stack, 0, kSize) == content);
@@ -191,7 +192,7 @@ TEST_F(ChunkVolumeTest, NoSubBlockWriteUndoesAnother) {
         if (stamp == 0) {
           EXPECT_OK(volume_->Zero(offset, kSectorBytes, true));
         } else {
-          EXPECT_OK(blockd::testing::Write(*volume_, offset, SectorOf(stamp)));
+          EXPECT_OK(blockd::chunk::testing::Write(*volume_, offset, SectorOf(stamp)));
         }
         written[thread][own] = stamp;
         EXPECT_EQ(StampOf(ReadAll(*volume_, offset, kSectorBytes)), stamp);
@@ -218,8 +219,8 @@ TEST_F(ChunkVolumeTest, AFreezeIsOnePointInTime) {
   std::atomic<bool> stop = false;
   std::thread writer([&] {
     for (uint64_t round = 1; !stop; ++round) {
-      EXPECT_OK(blockd::testing::Write(*volume_, 0, SectorOf(round)));
-      EXPECT_OK(blockd::testing::Write(*volume_, kFar, SectorOf(round)));
+      EXPECT_OK(blockd::chunk::testing::Write(*volume_, 0, SectorOf(round)));
+      EXPECT_OK(blockd::chunk::testing::Write(*volume_, kFar, SectorOf(round)));
     }
   });
   for (int freeze = 0; freeze < 30; ++freeze) {
@@ -248,7 +249,7 @@ TEST_F(ChunkVolumeTest, NoSectorIsEverAMixture) {
   for (uint64_t writer = 1; writer <= 2; ++writer) {
     writers.emplace_back([&, writer] {
       const std::string bytes = whole(writer * 0x0101010101010101);
-      while (!stop) EXPECT_OK(blockd::testing::Write(volume, 0, bytes));
+      while (!stop) EXPECT_OK(blockd::chunk::testing::Write(volume, 0, bytes));
     });
   }
   for (int round = 0; round < 3000; ++round) {

@@ -12,7 +12,7 @@
 
 // A store of volumes on disks in memory that can fail and lose power. Volumes are small.
 
-namespace blockd::testing {
+namespace blockd::chunk::testing {
 
 constexpr uint64_t kVolumeBytes = 5 * base::kMiB;
 
@@ -100,4 +100,4 @@ class StoreWorld {
   std::unique_ptr<chunk::ChunkVolumeStore> store_;
 };
 
-}  // namespace blockd::testing
+}  // namespace blockd::chunk::testing

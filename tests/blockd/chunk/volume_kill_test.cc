@@ -23,7 +23,7 @@
 // every snapshot is to the byte what it was, whatever else went. In the end every file and every
 // blob is given back. CRASH_ROUNDS in the environment asks for more rounds.
 
-namespace blockd::testing {
+namespace blockd::chunk::testing {
 namespace {
 
 constexpr int kDefaultRounds = 300;
@@ -247,4 +247,4 @@ TEST(VolumeKill, KilledAtAnyPointVolumesAndSnapshotsAreWhatWasAcknowledged) {
 }
 
 }  // namespace
-}  // namespace blockd::testing
+}  // namespace blockd::chunk::testing

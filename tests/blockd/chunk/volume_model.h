@@ -12,7 +12,7 @@
 
 // What a volume may hold after a crash, sector by sector; a sector holds one number all over.
 
-namespace blockd::testing {
+namespace blockd::chunk::testing {
 
 using Sectors = std::map<uint64_t, uint64_t>;  // the number by sector; zero where there is none
 
@@ -62,4 +62,4 @@ inline void ExpectSectors(std::string_view content, const Sectors& sectors) {
   }
 }
 
-}  // namespace blockd::testing
+}  // namespace blockd::chunk::testing

@@ -24,11 +24,11 @@
 namespace blockd {
 namespace {
 
-using blockd::testing::ExpectSectors;
-using blockd::testing::SectorOf;
-using blockd::testing::Sectors;
-using blockd::testing::StoreWorld;
-using blockd::testing::VolumeModel;
+using blockd::chunk::testing::ExpectSectors;
+using blockd::chunk::testing::SectorOf;
+using blockd::chunk::testing::Sectors;
+using blockd::chunk::testing::StoreWorld;
+using blockd::chunk::testing::VolumeModel;
 using Kind = VolumeSource::Kind;
 
 constexpr uint64_t kBlocks = 1030;  // a little more than a chunk
@@ -209,7 +209,7 @@ class Workload {
     for (uint64_t i = 0; i < count; ++i) bytes += SectorOf(stamp);
     const uint64_t offset = first * kSectorBytes;
     const base::Result<void> done = zero ? (*volume)->Zero(offset, bytes.size(), random_() % 2)
-                                         : blockd::testing::Write(**volume, offset, bytes);
+                                         : blockd::chunk::testing::Write(**volume, offset, bytes);
     for (uint64_t i = first; i < first + count; ++i) volumes_[id].Write(i, stamp, done.has_value());
     return done.has_value();
   }

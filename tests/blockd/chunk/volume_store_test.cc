@@ -9,11 +9,11 @@ namespace blockd {
 namespace {
 
 using base::Code;
-using blockd::testing::kVolumeBytes;
-using blockd::testing::ReadAll;
-using blockd::testing::SectorOf;
-using blockd::testing::StampOf;
-using blockd::testing::StoreWorld;
+using blockd::chunk::testing::kVolumeBytes;
+using blockd::chunk::testing::ReadAll;
+using blockd::chunk::testing::SectorOf;
+using blockd::chunk::testing::StampOf;
+using blockd::chunk::testing::StoreWorld;
 using chunk::kMaxFrozenLayers;
 using chunkstore::testing::MakeBytes;
 using chunkstore::testing::Spec;
@@ -26,7 +26,7 @@ class VolumeStoreTest : public ::testing::Test {
 
   void Write(const std::string& id, uint64_t offset, const std::string& bytes) {
     ASSERT_OK_AND_ASSIGN(const auto volume, store().Open(id));
-    ASSERT_OK(blockd::testing::Write(*volume, offset, bytes));
+    ASSERT_OK(blockd::chunk::testing::Write(*volume, offset, bytes));
   }
   void Zero(const std::string& id, uint64_t offset, uint64_t length) {
     ASSERT_OK_AND_ASSIGN(const auto volume, store().Open(id));
@@ -164,10 +164,11 @@ TEST_F(VolumeStoreTest, RevertGoesBackAndKeepsTheSize) {
 TEST_F(VolumeStoreTest, AnOpenVolumeGrows) {
   ASSERT_OK(world_.Make("v"));
   ASSERT_OK_AND_ASSIGN(const auto volume, store().Open("v"));
-  EXPECT_ERROR(blockd::testing::Write(*volume, kVolumeBytes, SectorOf(1)), Code::kInvalidArgument);
+  EXPECT_ERROR(blockd::chunk::testing::Write(*volume, kVolumeBytes, SectorOf(1)),
+               Code::kInvalidArgument);
   ASSERT_OK(store().Resize("v", 2 * kVolumeBytes));
   EXPECT_EQ(volume->size_bytes(), 2 * kVolumeBytes);
-  ASSERT_OK(blockd::testing::Write(*volume, kVolumeBytes, SectorOf(1)));
+  ASSERT_OK(blockd::chunk::testing::Write(*volume, kVolumeBytes, SectorOf(1)));
   EXPECT_ERROR(store().Resize("v", kVolumeBytes), Code::kInvalidArgument);
 }
 
@@ -236,7 +237,7 @@ TEST_F(VolumeStoreTest, AThickVolumeHasItsSpaceAndOneThatDoesNotFitIsRefused) {
   ASSERT_OK(world_.Make("thin"));
   ASSERT_OK_AND_ASSIGN(const auto thin, store().Open("thin"));
   for (uint64_t at = 0; at < kVolumeBytes; at += base::kMiB) {
-    auto written = blockd::testing::Write(*thin, at, MakeBytes(2, base::kMiB));
+    auto written = blockd::chunk::testing::Write(*thin, at, MakeBytes(2, base::kMiB));
     if (!written) break;
   }
   for (uint64_t at = 0; at < kVolumeBytes; at += base::kMiB)
@@ -261,8 +262,8 @@ TEST_F(VolumeStoreTest, EverythingBesideEverything) {
     auto volume = store().Open("v");
     ASSERT_OK(volume);
     for (uint64_t round = 1; !stop; ++round) {
-      EXPECT_OK(blockd::testing::Write(**volume, 0, SectorOf(round)));
-      EXPECT_OK(blockd::testing::Write(**volume, kFar, SectorOf(round)));
+      EXPECT_OK(blockd::chunk::testing::Write(**volume, 0, SectorOf(round)));
+      EXPECT_OK(blockd::chunk::testing::Write(**volume, kFar, SectorOf(round)));
       if (round % 16 == 0) EXPECT_OK((*volume)->Flush());
       EXPECT_EQ(StampOf(ReadAll(**volume, 0, kSectorBytes)), round);
       EXPECT_OK((*volume)->Zero(base::kMiB, 64 * base::kKiB, true));

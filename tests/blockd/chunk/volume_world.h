@@ -13,7 +13,7 @@
 
 // Reading and writing volumes as strings.
 
-namespace blockd::testing {
+namespace blockd::chunk::testing {
 
 inline std::string ReadAll(Volume& volume, uint64_t offset, uint64_t length) {
   std::string bytes(length, '?');
@@ -68,4 +68,4 @@ inline void ExpectRightExtents(Volume& volume, const std::string& content, uint6
   }
 }
 
-}  // namespace blockd::testing
+}  // namespace blockd::chunk::testing
