@@ -80,7 +80,7 @@ Result<void> CheckAccess(Request* request, const Match& match) {
     return Error(Code::kUnauthenticated, "The request you have made requires authentication.");
   ASSIGN_OR_RETURN(request->caller, match.service->verifier->Verify(token));
   if (!auth::Allows(*request->caller, match.service->type, match.service->prefix, request->method,
-                    PathOf(*request))) {
+                    request->path)) {
     return Error(Code::kUnauthenticated,
                  "The access rules of the application credential do not allow this request.");
   }
@@ -193,7 +193,7 @@ std::string Connection::BaseUrl(const Headers& headers) const {
   std::string_view host = headers.Get("Host");  // checked by the parser
   if (behind_proxy_) {
     const std::string_view forwarded_host = headers.Get("X-Forwarded-Host");
-    if (IsHost(forwarded_host)) host = forwarded_host;
+    if (IsHostAndPort(forwarded_host)) host = forwarded_host;
     if (EqualsNoCase(headers.Get("X-Forwarded-Proto"), "https")) scheme = "https";
   }
   return fmt::format("{}://{}", scheme, host.empty() ? std::string_view(local_) : host);

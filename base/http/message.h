@@ -42,7 +42,9 @@ class Headers {
 struct Request {
   std::string method;  // upper case
   std::string target;  // as it came: path and query
-  std::string path;    // decoded, without the service's prefix: "/v2/images"
+  // As the router matched it: decoded, without the service's prefix, a slash inside a segment as
+  // %2F: "/v2/images".
+  std::string path;
   std::vector<std::pair<std::string, std::string>> query;  // decoded, in order
   std::map<std::string, std::string, std::less<>> params;  // of the pattern: {image_id}
   Headers headers;

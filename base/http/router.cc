@@ -26,6 +26,17 @@ bool IsParam(std::string_view segment) {
   return segment.size() > 2 && segment.front() == '{' && segment.back() == '}';
 }
 
+// So that the text has as many segments as the path.
+void AppendSegment(std::string_view segment, std::string* path) {
+  for (const char c : segment) {
+    if (c == '/') {
+      *path += "%2F";
+    } else {
+      *path += c;
+    }
+  }
+}
+
 bool HasPrefix(std::string_view path, std::string_view prefix) {
   return path.substr(0, prefix.size()) == prefix &&
          (path.size() == prefix.size() || path[prefix.size()] == '/');
@@ -119,7 +130,7 @@ Match Router::Find(std::string_view method, std::string_view target_path) const 
     }
     if (*segment == "." || *segment == "..") sound = false;
     match.path += '/';
-    match.path += *segment;
+    AppendSegment(*segment, &match.path);
     path.push_back(std::move(*segment));
   }
   if (!sound) return match;

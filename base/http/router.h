@@ -63,7 +63,7 @@ struct Match {
   const Route* route = nullptr;      // null: none; see status
   int status = 200;                  // 404, 405 with `allow`, 400 for a path that can't be decoded
   std::string allow;                 // "GET, HEAD"
-  std::string path;                  // decoded, without the prefix
+  std::string path;  // decoded, without the prefix; a slash inside a segment stays %2F
   std::map<std::string, std::string, std::less<>> params;
 };
 

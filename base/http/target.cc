@@ -1,7 +1,11 @@
 #include "base/http/target.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
+#include <system_error>
+
+#include <arpa/inet.h>
 
 namespace base::http {
 namespace {
@@ -36,11 +40,34 @@ Utf8Form FormOf(uint8_t lead) {
   return {0};
 }
 
+bool IsPort(std::string_view text) {
+  uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  return std::from_chars(text.data(), end, port) == std::from_chars_result{end, std::errc()} &&
+         port > 0;
+}
+
+// "a.example", "10.0.0.1": no part of it is empty, but there may be a dot at its end.
+bool IsHostName(std::string_view text) {
+  return !text.empty() && text.front() != '.' && text.find("..") == std::string_view::npos &&
+         text.find_first_of("[]%:") == std::string_view::npos;
+}
+
+// "[fd00::1]".
+bool IsBracketedAddress(std::string_view text) {
+  if (text.size() < 2) return false;
+  const std::string address(text.substr(1, text.size() - 2));
+  in6_addr ignored;
+  return ::inet_pton(AF_INET6, address.c_str(), &ignored) == 1;
+}
+
 }  // namespace
 
 Result<Target> SplitTarget(std::string_view target) {
   constexpr std::string_view kSchemes[] = {"http://", "https://"};
-  target = target.substr(0, target.find('#'));
+  if (target.find('#') != std::string_view::npos)
+    return Error(Code::kInvalidArgument,
+                 "a request target has no fragment: leave out '#' and what follows, or write %23");
   for (std::string_view scheme : kSchemes) {
     if (!EqualsNoCase(target.substr(0, scheme.size()), scheme)) continue;
     const size_t slash = target.find_first_of("/?", scheme.size());
@@ -118,6 +145,16 @@ bool IsHost(std::string_view text) {
     return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') ||
            std::string_view(".-_~:[]%").find(c) != std::string_view::npos;
   });
+}
+
+bool IsHostAndPort(std::string_view text) {
+  if (!IsHost(text)) return false;
+  const size_t end =
+      text.front() == '[' ? text.find(']') + 1 : std::min(text.find(':'), text.size());
+  if (end == 0) return false;
+  const std::string_view host = text.substr(0, end);
+  const bool sound = host.front() == '[' ? IsBracketedAddress(host) : IsHostName(host);
+  return sound && (end == text.size() || (text[end] == ':' && IsPort(text.substr(end + 1))));
 }
 
 bool EqualsNoCase(std::string_view a, std::string_view b) {

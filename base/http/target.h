@@ -25,7 +25,8 @@ struct Target {
 };
 
 // Origin form ("/a?b") or absolute form ("http://host/a?b", RFC 9112 section 3.2.2: the authority
-// in it is passed over). A fragment is cut off. kInvalidArgument for anything else.
+// in it is passed over). kInvalidArgument for anything else, and for a '#': a request target has no
+// fragment, and whoever read one apart from us would see another path.
 Result<Target> SplitTarget(std::string_view target);
 
 // "a%20b" to "a b"; nothing if a '%' is not followed by two hex digits, or the outcome holds NUL or
@@ -40,6 +41,10 @@ bool IsUtf8(std::string_view text);
 
 // A Host field's value: letters, digits, ".-_~:[]%" only, so that it can stand in a link.
 bool IsHost(std::string_view text);
+
+// A well-formed "host" or "host:port": a name, an IPv4 address, or an IPv6 address in brackets; the
+// port from 1 to 65535. Stricter than IsHost: for what others put into links.
+bool IsHostAndPort(std::string_view text);
 
 // ASCII only, as HTTP's names compare.
 bool EqualsNoCase(std::string_view a, std::string_view b);

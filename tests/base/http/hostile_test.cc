@@ -107,6 +107,29 @@ TEST(HostileTest, PathTricksFindNothing) {
   EXPECT_EQ(client.Exchange("GET /t/hello/a%2Fb HTTP/1.1\r\nHost: x\r\n\r\n").body, "hello a/b");
 }
 
+TEST(HostileTest, NoTargetGetsAroundAnAccessRule) {
+  TestServer server;
+  RawClient client(server.address());
+  const auto status = [&client](std::string_view target, std::string_view token) {
+    return client
+        .Exchange(
+            fmt::format("DELETE {} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {}\r\n\r\n", target, token))
+        .status;
+  };
+  for (const char* target : {"/t/things/1/tags/x", "/t/things/%31/%74ags/x",
+                             "/t/things/1/tags/a%2Fb", "http://x/t/things/1/tags/x?y=/"})
+    EXPECT_EQ(status(target, "ruled-token"), 200) << target;
+  for (const char* target : {"/t/things/1#/tags/x", "/t/things/1?#/tags/x", "/t/things/1/tags/x#"})
+    for (const char* token : {"ruled-token", "admin-token"})
+      EXPECT_EQ(status(target, token), 400) << target;
+  // To the router all of these are one thing with a strange name.
+  for (const char* target : {"/t/things/1%2Ftags%2Fx", "/t/things/1%23", "/t/things/1%3F",
+                             "/t/things/1?/tags/x", "http://x/t/things/1"}) {
+    EXPECT_EQ(status(target, "ruled-token"), 401) << target;
+    EXPECT_EQ(status(target, "member-token"), 200) << target;
+  }
+}
+
 TEST(HostileTest, ANameCanNotForgeAHeader) {
   TestServer server;
   RawClient client(server.address());

@@ -8,14 +8,15 @@ namespace base::http {
 namespace {
 
 TEST(TargetTest, SplitsPathAndQuery) {
-  ASSERT_OK_AND_ASSIGN(Target plain, SplitTarget("/a/b?c=d?e#f"));
+  ASSERT_OK_AND_ASSIGN(Target plain, SplitTarget("/a/b?c=d?e%23f"));
   EXPECT_EQ(plain.path, "/a/b");
-  EXPECT_EQ(plain.query, "c=d?e");
+  EXPECT_EQ(plain.query, "c=d?e%23f");
   ASSERT_OK_AND_ASSIGN(Target absolute, SplitTarget("HTTP://host:80/x"));
   EXPECT_EQ(absolute.path, "/x");
   ASSERT_OK_AND_ASSIGN(Target bare, SplitTarget("http://host"));
   EXPECT_EQ(bare.path, "/");
-  for (const char* bad : {"", "*", "a", "host:443", "#", "http://host?x"})
+  for (const char* bad : {"", "*", "a", "host:443", "#", "http://host?x", "/a#", "/a#/b", "/a?b#c",
+                          "http://host/a#/b"})
     EXPECT_ERROR(SplitTarget(bad), Code::kInvalidArgument) << bad;
 }
 
@@ -42,6 +43,16 @@ TEST(TargetTest, KnowsUtf8) {
        {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
         "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3", "\xe2\x82", "\xc3\x28"})
     EXPECT_FALSE(IsUtf8(bad));
+}
+
+TEST(TargetTest, KnowsHostsWithPorts) {
+  for (const char* good :
+       {"localhost", "127.0.0.1:80", "[::1]:65535", "[fd00::1]", "a-b.c_d.", "h:1"})
+    EXPECT_TRUE(IsHostAndPort(good)) << good;
+  for (const char* bad : {"",    "h:",  "h:0",     "h:65536",  "h:99999", "h:8x",   "h:+8", "h:1:2",
+                          "...", ".h",  "a..b",    "[::1]:x:", "[::1",    "::1",    "[]",   "[",
+                          "]",   "[h]", "[::1]80", "%0d%0aX",  "u@h",     "a/../b", "a, b", "a\"b"})
+    EXPECT_FALSE(IsHostAndPort(bad)) << bad;
 }
 
 TEST(TargetTest, KnowsHosts) {

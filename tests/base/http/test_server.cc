@@ -74,12 +74,13 @@ Result<Response> OfSource(std::unique_ptr<BodySource> source) {
 
 Result<std::shared_ptr<const auth::Caller>> FakeVerifier::Verify(std::string_view token) {
   if (token == "down-token") return Error(Code::kUnavailable, "identity is away");
-  if (token != "member-token" && token != "admin-token")
+  if (token != "member-token" && token != "admin-token" && token != "ruled-token")
     return Error(Code::kUnauthenticated, "unknown token");
   auto caller = std::make_shared<auth::Caller>();
   caller->user_id = "user-1";
   caller->roles = {"member"};
   if (token == "admin-token") caller->roles.push_back("admin");
+  if (token == "ruled-token") caller->access_rules = {{"test", "DELETE", "/things/*/tags/*"}};
   return std::shared_ptr<const auth::Caller>(std::move(caller));
 }
 
@@ -111,6 +112,7 @@ TestServer::TestServer(ServerOptions options, size_t pool_queue) : pool_("test",
   Service service;
   service.name = "test";
   service.prefix = "/t";
+  service.type = "test";
   service.routes = Routes();
   service.verifier = &verifier_;
   service.render_error = [](const Request& request, int status, const Error& error) {
@@ -160,6 +162,8 @@ std::vector<Route> TestServer::Routes() {
     response.headers.Add("X-Name", std::string(*request.Query("name")));
     return response;
   });
+  for (const char* thing : {"/things/{id}", "/things/{id}/tags/{tag}"})
+    handle("DELETE", thing, ok, Access::kToken);
   handle("DELETE", "/nothing",
          [](const Request& request) -> Result<Response> { return Response::Empty(204); });
   handle("GET", "/broken", [](const Request& request) -> Result<Response> {

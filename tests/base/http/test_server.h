@@ -12,7 +12,8 @@
 
 namespace base::http {
 
-// The tokens "member-token" and "admin-token"; anything else is unknown; "down-token" finds no
+// The tokens "member-token", "admin-token", and "ruled-token", with which one can only DELETE
+// /things/*/tags/*; anything else is unknown; "down-token" finds no
 // identity service.
 class FakeVerifier final : public auth::TokenVerifier {
  public:
