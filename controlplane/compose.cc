@@ -60,11 +60,6 @@ imaged::QuotaLimits QuotaOf(const Settings& settings) {
   return limits;
 }
 
-imaged::ChecksumPolicy ChecksumOf(const std::string& name) {
-  if (name == "off") return imaged::ChecksumPolicy::kOff;
-  return name == "inline" ? imaged::ChecksumPolicy::kInline : imaged::ChecksumPolicy::kBackground;
-}
-
 Result<imaged::WebFetchOptions> WebFetchOf(const Settings& settings) {
   imaged::WebFetchOptions web;
   web.allowed_schemes = *settings.import_allowed_schemes;
@@ -289,6 +284,11 @@ void QuarryImpl::Stop() {
 }
 
 }  // namespace
+
+imaged::ChecksumPolicy ChecksumOf(const std::string& name) {
+  if (name == "off") return imaged::ChecksumPolicy::kOff;
+  return name == "inline" ? imaged::ChecksumPolicy::kInline : imaged::ChecksumPolicy::kBackground;
+}
 
 Result<std::unique_ptr<Quarry>> Quarry::Start(const Settings& settings) {
   auto quarry = std::make_unique<QuarryImpl>(settings);

@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "controlplane/settings.h"
+#include "imaged/data_options.h"
 
 namespace controlplane {
 
@@ -30,5 +31,8 @@ class Quarry {
   // idempotent.
   virtual void Stop() = 0;
 };
+
+// What the setting image.checksum names.
+imaged::ChecksumPolicy ChecksumOf(const std::string& name);
 
 }  // namespace controlplane

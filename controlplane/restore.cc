@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "controlplane/admin/reports.h"
+#include "controlplane/compose.h"
 #include "imaged/catalog.h"
 #include "imaged/data_options.h"
 #include "imaged/reconcile.h"
@@ -17,14 +18,15 @@ base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settin
   RETURN_IF_ERROR(base::WriteFileDurably(marker, "a rebuild of the index is under way\n"));
   ASSIGN_OR_RETURN(const auto rebuilt, store.chunks->Rebuild(progress));
   imaged::Catalog catalog(*store.meta, base::SystemClock());
-  const imaged::DataOptions defaults;
+  imaged::DataOptions options;
+  options.hash_algorithm = *settings.image_hash_algorithm;
+  options.checksum = ChecksumOf(*settings.image_checksum);
   uint64_t done = 0;
   const auto go_on = [&] {
     return !progress || progress({.phase = "images", .done = done++, .total = 0});
   };
   ASSIGN_OR_RETURN(const auto restored,
-                   imaged::RestoreImages(*store.chunks, catalog, defaults.store_id,
-                                         *settings.image_hash_algorithm, go_on));
+                   imaged::RestoreImages(*store.chunks, *store.meta, catalog, options, go_on));
   RETURN_IF_ERROR(store.meta->Sync());
   RETURN_IF_ERROR(base::SystemFiles().Remove(marker));
   base::Json report = admin::ToJson(rebuilt);

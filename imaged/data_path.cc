@@ -76,14 +76,14 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
           std::max<size_t>(1, options_.upload_memory_bytes / chunkstore::kChunkBytes))),
       digests_(meta),
       tasks_(meta, clock),
-      journal_(meta, clock, "imaged-jobs", base::NewUuidHex()),
+      journal_(meta, clock, std::string(kJobsPartition), base::NewUuidHex()),
       resolver_(kMaxLookups, options_.web.lookup),
       imports_(journal_, std::string(kImportJob), ImportRunner(options_, metrics),
                [this](const Job& job, const JobControl& control) {
                  return RunImport(*this, job, control);
                }),
       checksums_(
-          journal_, "checksum", RunnerOptions{.threads = 1, .background = true},
+          journal_, std::string(kChecksumJob), RunnerOptions{.threads = 1, .background = true},
           [this](const Job& job, const JobControl& control) { return RunChecksum(job, control); }),
       uploads_(UploadCounter(metrics, "success")),
       failed_uploads_(UploadCounter(metrics, "failure")),
@@ -253,7 +253,7 @@ Result<Image> DataPath::Activate(const std::string& image_id, const std::string&
   bool checksum_due =
       !facts.checksum.has_value() && options_.checksum == ChecksumPolicy::kBackground;
   // Before the image is active: a crash in between leaves a job that finds nothing to do.
-  if (checksum_due) RETURN_IF_ERROR(journal_.Add("checksum", image_id));
+  if (checksum_due) RETURN_IF_ERROR(journal_.Add(kChecksumJob, image_id));
   ASSIGN_OR_RETURN(Image image, catalog_.FinishUpload(image_id, holder, data_holder, facts));
   if (checksum_due) checksums_.Wake();
   return image;

@@ -32,6 +32,11 @@ using Digests = std::map<std::string, std::string, std::less<>>;
 
 constexpr std::string_view kChecksumAlgorithm = "md5";
 
+// Where the jobs of images are kept (chunkstore/jobs), and the kind of those that make a checksum;
+// their payload is the image's id.
+constexpr std::string_view kJobsPartition = "imaged-jobs";
+constexpr std::string_view kChecksumJob = "checksum";
+
 // Digests by root, in the partition "digests". Thread-safe.
 class DigestStore {
  public:

@@ -6,7 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "base/uuid.h"
+#include "chunkstore/jobs/journal.h"
 #include "imaged/digests.h"
 #include "imaged/formats/inspector.h"
 #include "imaged/holder.h"
@@ -28,6 +30,15 @@ Result<std::vector<uint8_t>> ReadPart(chunkstore::Content& content, uint64_t off
   RETURN_IF_ERROR(content.ReadAt(offset, bytes));
   return bytes;
 }
+
+// What the steps share.
+struct World {
+  chunkstore::ChunkStore& store;
+  Catalog& catalog;
+  const DataOptions& options;
+  DigestStore digests;
+  chunkstore::jobs::Journal jobs;
+};
 
 // The size of the disk that the bytes describe; they were accepted once, so a refusal now is no
 // reason to lose the image.
@@ -67,16 +78,32 @@ Result<Image> Nameless(std::string_view holder) {
   return image;
 }
 
-Result<DataFacts> FactsOf(const Image& image, chunkstore::Content& content,
-                          const std::string& store_id, const std::string& hash_algorithm) {
+// The digests that the policy wants now: what is known of the same bytes, the rest computed.
+Result<Digests> DigestsOf(World& world, chunkstore::Content& content) {
+  ASSIGN_OR_RETURN(Digests digests, world.digests.Get(content.root()));
+  std::vector<std::string> missing;
+  const auto need = [&](const std::string& algorithm) {
+    if (!digests.contains(algorithm)) missing.push_back(algorithm);
+  };
+  need(world.options.hash_algorithm);
+  if (world.options.checksum == ChecksumPolicy::kInline) need(std::string(kChecksumAlgorithm));
+  if (missing.empty()) return digests;
+  ASSIGN_OR_RETURN(const Digests computed, ComputeDigests(content, missing, [] { return false; }));
+  RETURN_IF_ERROR(world.digests.Add(content.root(), computed));
+  digests.insert(computed.begin(), computed.end());
+  return digests;
+}
+
+Result<DataFacts> FactsOf(World& world, const Image& image, chunkstore::Content& content) {
   DataFacts facts;
   facts.root = content.root();
-  facts.stores = {store_id};
-  ASSIGN_OR_RETURN(const Digests digests,
-                   ComputeDigests(content, {hash_algorithm}, [] { return false; }));
+  facts.stores = {world.options.store_id};
+  ASSIGN_OR_RETURN(const Digests digests, DigestsOf(world, content));
   ASSIGN_OR_RETURN(facts.virtual_size_bytes, VirtualSize(image, content));
-  facts.os_hash_algo = hash_algorithm;
-  facts.os_hash_value = digests.at(hash_algorithm);
+  facts.os_hash_algo = world.options.hash_algorithm;
+  facts.os_hash_value = digests.at(world.options.hash_algorithm);
+  const auto checksum = digests.find(kChecksumAlgorithm);
+  if (checksum != digests.end()) facts.checksum = checksum->second;
   return facts;
 }
 
@@ -111,9 +138,8 @@ Result<bool> HasRecord(Catalog& catalog, const std::string& id, const std::strin
   return image->status != Status::kQueued && !ours;
 }
 
-Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
-                        const chunkstore::ChunkStore::Held& held, const std::string& store_id,
-                        const std::string& hash_algorithm, RestoreReport* report) {
+Result<void> RestoreOne(World& world, const chunkstore::ChunkStore::Held& held,
+                        RestoreReport* report) {
   Result<Image> image = DecodeImage(held.attributes);
   if (!image.has_value()) {
     report->skipped.push_back(
@@ -123,18 +149,22 @@ Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
   }
   const std::string id = image->id;
   const std::string owner = image->owner;
-  ASSIGN_OR_RETURN(const bool there, HasRecord(catalog, id, held.holder));
+  ASSIGN_OR_RETURN(const bool there, HasRecord(world.catalog, id, held.holder));
   if (there) return {};
-  ASSIGN_OR_RETURN(const auto content, store.Open(*held.root));
-  Result<DataFacts> facts = FactsOf(*image, *content, store_id, hash_algorithm);
+  ASSIGN_OR_RETURN(const auto content, world.store.Open(*held.root));
+  Result<DataFacts> facts = FactsOf(world, *image, *content);
   if (!facts.has_value()) {
     report->skipped.push_back(
         fmt::format("{}: its digest ({})", held.holder, facts.error().message()));
     facts = DataFacts{};
     facts->root = *held.root;
-    facts->stores = {store_id};
+    facts->stores = {world.options.store_id};
+  } else if (!facts->checksum.has_value() &&
+             world.options.checksum == ChecksumPolicy::kBackground) {
+    // Before the record: a crash in between leaves a job that finds nothing to do.
+    RETURN_IF_ERROR(world.jobs.Add(kChecksumJob, id));
   }
-  RETURN_IF_ERROR(MakeRecord(catalog, held, *std::move(image), *facts));
+  RETURN_IF_ERROR(MakeRecord(world.catalog, held, *std::move(image), *facts));
   report->restored.push_back(id);
   ++report->owners[owner];
   return {};
@@ -142,9 +172,12 @@ Result<void> RestoreOne(chunkstore::ChunkStore& store, Catalog& catalog,
 
 }  // namespace
 
-Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& catalog,
-                                    const std::string& store_id, const std::string& hash_algorithm,
+Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, chunkstore::MetaStore& meta,
+                                    Catalog& catalog, const DataOptions& options,
                                     const std::function<bool()>& go_on) {
+  World world{store, catalog, options, DigestStore(meta),
+              chunkstore::jobs::Journal(meta, base::SystemClock(), std::string(kJobsPartition),
+                                        base::NewUuidHex())};
   RestoreReport report;
   std::string after;
   while (true) {
@@ -153,8 +186,7 @@ Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& cata
       if (!go_on()) return Error(Code::kCancelled, "called off");
       after = held.holder;
       if (!held.root.has_value()) continue;
-      const Result<void> restored =
-          RestoreOne(store, catalog, held, store_id, hash_algorithm, &report);
+      const Result<void> restored = RestoreOne(world, held, &report);
       if (!restored.has_value()) return restored.error().Annotate(held.holder);
     }
     if (holders.size() < kHoldersAtOnce) return report;

@@ -7,7 +7,9 @@
 
 #include "base/result.h"
 #include "chunkstore/chunk_store.h"
+#include "chunkstore/meta_store.h"
 #include "imaged/catalog.h"
+#include "imaged/data_options.h"
 
 namespace imaged {
 
@@ -25,11 +27,13 @@ struct RestoreReport {
 // image that has a record is left alone, but for one that an earlier run did not finish. No bytes
 // are given up: where a holder carries no record, the image comes back as nobody's (the admin sees
 // it), named "recovered"; where the bytes can't be read through, it comes back without a digest.
-// `hash_algorithm`: of os_hash_value. `go_on` is asked between images. REQUIRES: no service uses
-// the stores.
-base::Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store, Catalog& catalog,
-                                          const std::string& store_id,
-                                          const std::string& hash_algorithm,
+// Digests follow the policy of uploads: `options.hash_algorithm` is computed here, the checksum too
+// if it is kInline; kBackground leaves a job for the service, unless the bytes' MD5 is known.
+// `meta`: the catalog's store. Of `options` only store_id, hash_algorithm and checksum are used.
+// `go_on` is asked between images. REQUIRES: no service uses the stores.
+base::Result<RestoreReport> RestoreImages(chunkstore::ChunkStore& store,
+                                          chunkstore::MetaStore& meta, Catalog& catalog,
+                                          const DataOptions& options,
                                           const std::function<bool()>& go_on);
 
 }  // namespace imaged

@@ -6,6 +6,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "chunkstore/jobs/journal.h"
+#include "imaged/digests.h"
 #include "imaged/holder.h"
 #include "imaged/index.h"
 #include "tests/imaged/data/fixture.h"
@@ -16,21 +21,31 @@ namespace {
 
 constexpr size_t kChunk = chunkstore::kChunkBytes;
 
-// The catalog's whole partition is gone.
-void LoseRecords(Service& service) {
+void LosePartition(Service& service, std::string_view partition) {
   std::vector<std::string> keys;
-  ASSERT_OK(service.meta().Scan(kImagesPartition, "", "\xff", 100'000,
+  ASSERT_OK(service.meta().Scan(partition, "", "\xff", 100'000,
                                 [&](std::string_view key, std::string_view) {
                                   keys.emplace_back(key);
                                   return true;
                                 }));
   chunkstore::MetaBatch batch;
   for (const std::string& key : keys) batch.Delete(key);
-  ASSERT_OK(service.meta().Commit(kImagesPartition, batch));
+  ASSERT_OK(service.meta().Commit(partition, batch));
 }
 
-base::Result<RestoreReport> Restore(Service& service) {
-  return RestoreImages(service.store(), service.catalog(), "quarry", "sha256", [] { return true; });
+base::Result<RestoreReport> Restore(Service& service,
+                                    ChecksumPolicy policy = ChecksumPolicy::kOff) {
+  DataOptions options;
+  options.checksum = policy;
+  return RestoreImages(service.store(), service.meta(), service.catalog(), options,
+                       [] { return true; });
+}
+
+std::string Md5(std::string_view bytes) {
+  auto digester = base::Digester::Create("md5");
+  CHECK(digester.has_value());
+  (*digester)->Update(base::AsBytes(bytes));
+  return (*digester)->FinishHex();
 }
 
 // Their projects are lost with the records; an admin gives the images to somebody who is there.
@@ -48,7 +63,7 @@ TEST(Restore, SaysWhoOwnsTheImagesAndAnAdminGivesThemAway) {
   ASSERT_OK_AND_ASSIGN(auto ingest, service.store().NewIngest(NewHolder(nameless), ""));
   ASSERT_OK(ingest->Put(0, base::AsBytes(std::string_view("four"))));
   ASSERT_OK(ingest->Finish(4));
-  LoseRecords(service);
+  LosePartition(service, kImagesPartition);
   ASSERT_EQ(service.Download(first, "", "admin").status, 404);
 
   ASSERT_OK_AND_ASSIGN(const RestoreReport report, Restore(service));
@@ -69,6 +84,54 @@ TEST(Restore, SaysWhoOwnsTheImagesAndAnAdminGivesThemAway) {
   EXPECT_EQ(service.Download(nameless, "", "p3").body, "four");
   EXPECT_EQ(service.Download(first, "", "lost-project").status, 404);
   EXPECT_EQ(service.Call("p3", "DELETE", "/v2/images/" + first).status, 204);
+}
+
+TEST(Restore, LeavesTheChecksumToAJobOfTheService) {
+  Service::Options options = Service::Defaults();
+  options.data.checksum = ChecksumPolicy::kBackground;
+  Service service(options);
+  const std::string bytes = RandomBytes(kChunk + 5);
+  const std::string id = service.CreateImage();
+  ASSERT_EQ(service.Upload(id, bytes).status, 204);
+  ASSERT_TRUE(service.Eventually([&] { return service.ImageOf(id).checksum.has_value(); }));
+  service.StopServer();
+  LosePartition(service, kImagesPartition);
+  LosePartition(service, "digests");
+  ASSERT_OK(Restore(service, ChecksumPolicy::kBackground));
+  service.Restart();
+  EXPECT_TRUE(service.Eventually([&] { return service.ImageOf(id).checksum.has_value(); }));
+  EXPECT_EQ(service.ImageOf(id).checksum, Md5(bytes));
+}
+
+TEST(Restore, MakesTheChecksumItselfWhereUploadsDo) {
+  Service service;
+  const std::string bytes = RandomBytes(kChunk + 5);
+  const std::string id = service.CreateImage();
+  const std::string twin = service.CreateImage();
+  ASSERT_EQ(service.Upload(id, bytes).status, 204);
+  ASSERT_EQ(service.Upload(twin, bytes).status, 204);
+  LosePartition(service, kImagesPartition);
+  LosePartition(service, "digests");
+  ASSERT_OK(Restore(service, ChecksumPolicy::kInline));
+  EXPECT_EQ(service.ImageOf(id).checksum, Md5(bytes));
+  EXPECT_EQ(service.ImageOf(twin).checksum, Md5(bytes));
+}
+
+// Nothing is read for it and no job is made: the bytes are the same.
+TEST(Restore, TakesAChecksumThatIsKnown) {
+  Service service;
+  const std::string bytes = RandomBytes(kChunk + 5);
+  const std::string id = service.CreateImage();
+  ASSERT_EQ(service.Upload(id, bytes).status, 204);
+  const chunkstore::Root root = service.ImageOf(id).data->root;
+  ASSERT_OK(DigestStore(service.meta()).Add(root, {{"md5", "0123456789abcdef0123456789abcdef"}}));
+  LosePartition(service, kImagesPartition);
+  ASSERT_OK(Restore(service, ChecksumPolicy::kBackground));
+  EXPECT_EQ(service.ImageOf(id).checksum, "0123456789abcdef0123456789abcdef");
+  chunkstore::jobs::Journal jobs(service.meta(), base::SystemClock(), std::string(kJobsPartition),
+                                 "test");
+  ASSERT_OK_AND_ASSIGN(const auto due, jobs.List(kChecksumJob));
+  EXPECT_TRUE(due.empty());
 }
 
 TEST(Holder, NamesItsImage) {
