@@ -2,6 +2,7 @@
 #include <set>
 #include <vector>
 
+#include "base/auth/access_rules.h"
 #include "base/coding.h"
 #include "base/hash.h"
 #include "base/uuid.h"
@@ -125,6 +126,8 @@ base::Result<void> ParseRules(const JsonObject& body, Input& input) {
         return Invalid("An access rule needs \"service\", \"path\" and \"method\".");
       kept[name] = text;
     }
+    if (const auto pattern = base::auth::CheckPattern(Text(rule, "path")); !pattern.has_value())
+      return Invalid(pattern.error().message() + ".");
     if (rule.size() != 3 || !Text(rule, "path").starts_with('/') ||
         std::find(std::begin(kMethods), std::end(kMethods), Text(rule, "method")) ==
             std::end(kMethods))

@@ -453,7 +453,11 @@ TEST_F(DelegationTest, AccessRulesAreNotOverlooked) {
                                     {subject, {"OpenStack-Identity-Access-Rules", "1.0"}});
   EXPECT_EQ(checked.At("token", "application_credential", "access_rules").at(0).at("path"),
             base::Json("/v2/images"));
-  for (const char* bad : {R"([{"service":"image","path":"v2","method":"GET"}])",
+  std::string many_wildcards;
+  for (int i = 0; i < 17; ++i) many_wildcards += "/*";
+  const std::string wild =
+      R"([{"service":"image","path":")" + many_wildcards + R"(","method":"GET"}])";
+  for (const char* bad : {wild.c_str(), R"([{"service":"image","path":"v2","method":"GET"}])",
                           R"([{"service":"image","path":"/v2","method":"STEAL"}])",
                           R"([{"path":"/v2"}])", R"([1])", R"({"a":1})"})
     EXPECT_EQ(MakeCredential(member, member.token,
