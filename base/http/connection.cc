@@ -18,7 +18,7 @@ namespace {
 
 // What is read at first of a request; most fit.
 constexpr size_t kFirstHeadBytes = 4 * kKiB;
-constexpr size_t kLingerBufferBytes = 64 * kKiB;
+constexpr size_t kLingerBufferBytes = 16 * kKiB;
 constexpr std::string_view kRequestIdField = "x-openstack-request-id";
 
 // "^req-[A-Za-z0-9-]{8,64}$": a client's own id goes into the log, so it must not be able to say
@@ -284,11 +284,13 @@ async::Task<Result<Response>> Connection::RunHandler(std::shared_ptr<Request> re
     Result<void> authorized = co_await Authorize(request, match);
     if (!authorized.has_value()) co_return std::move(authorized).error();
   }
-  Result<std::string> content = co_await body->ReadAll(match->route->max_body_bytes);
+  BodyBudget::Share share(context_.bodies);
+  Result<std::string> content = co_await body->ReadAll(match->route->max_body_bytes, &share);
   if (!content.has_value()) co_return std::move(content).error();
   request->body = std::move(*content);
   auto job = [request, match, large] { return RunJob(request.get(), *match, !large); };
   Result<Response> answer = co_await async::Offload(context_.pool, std::move(job));
+  request->body = std::string();  // an answer that is sent slowly does not hold it
   co_return answer;
 }
 

@@ -11,6 +11,7 @@
 #include "base/async/gate.h"
 #include "base/async/pool.h"
 #include "base/async/task.h"
+#include "base/http/body_budget.h"
 #include "base/http/request_body.h"
 #include "base/http/response_writer.h"
 #include "base/http/router.h"
@@ -28,13 +29,18 @@ namespace base::http {
 // What all connections of a server share. Immutable but for `stopping`.
 struct ServerContext {
   ServerContext(ServerOptions opts, const Router& routes, async::Pool& jobs, Metrics& registry)
-      : options(std::move(opts)), router(routes), pool(jobs), metrics(routes, registry) {}
+      : options(std::move(opts)),
+        router(routes),
+        pool(jobs),
+        metrics(routes, registry),
+        bodies(options.body_memory_bytes, metrics.body_memory, metrics.refused_bodies) {}
 
   const ServerOptions options;
   TrustedPeers trusted_proxies;  // set before the first connection
   const Router& router;
   async::Pool& pool;
   ServerMetrics metrics;
+  BodyBudget bodies;
   std::atomic<bool> stopping = false;
   std::atomic<size_t> open_connections = 0;
 };

@@ -10,10 +10,21 @@ namespace {
 
 // What is read at once of a chunked body. Clients send chunks of 8 to 64 KiB: several fit.
 constexpr size_t kChunkedBufferBytes = 256 * kKiB;
-constexpr size_t kDrainBufferBytes = 64 * kKiB;
+// The same of one that is collected: it is held beside the body, whose memory is counted.
+constexpr size_t kCollectBufferBytes = 16 * kKiB;
+constexpr size_t kDrainBufferBytes = 16 * kKiB;
 
 Error EndedEarly() {
   return Error(Code::kInvalidArgument, "the request's body ended before all of it had come");
+}
+
+Error TooLarge(size_t max_bytes) {
+  return Error(Code::kTooLarge,
+               "the request's body may have " + std::to_string(max_bytes) + " bytes");
+}
+
+MutableByteView AsWritable(std::string* text, size_t from) {
+  return MutableByteView(reinterpret_cast<uint8_t*>(text->data()), text->size()).subspan(from);
 }
 
 }  // namespace
@@ -24,7 +35,8 @@ RequestBody::RequestBody(Stream* stream, MessageParser* parser, int64_t stall_ti
       parser_(parser),
       head_(&parser->head()),
       stall_timeout_ms_(stall_timeout_ms),
-      min_bytes_per_second_(min_bytes_per_second) {
+      min_bytes_per_second_(min_bytes_per_second),
+      chunked_buffer_bytes_(kChunkedBufferBytes) {
   ended_ = !head_->chunked && head_->content_length.value_or(0) == 0;
   wants_continue_ =
       !ended_ && head_->version == 11 && EqualsNoCase(head_->headers.Get("Expect"), "100-continue");
@@ -99,35 +111,38 @@ async::Task<Result<size_t>> RequestBody::ReadChunked(MutableByteView into) {
     done += step.produced;
     ended_ = step.done;
     if (ended_ || done == into.size()) co_return done;
-    if (step.broken || stream_->buffered().size() >= kChunkedBufferBytes)
+    if (step.broken || stream_->buffered().size() >= chunked_buffer_bytes_)
       co_return Error(Code::kInvalidArgument, "the request's body is not rightly chunked");
     const int64_t began_ms = CoarseNowMs();
-    Result<size_t> count = co_await stream_->Fill(kChunkedBufferBytes, stall_timeout_ms_);
+    Result<size_t> count = co_await stream_->Fill(chunked_buffer_bytes_, stall_timeout_ms_);
     if (!count.has_value()) co_return count;
     if (*count == 0) co_return EndedEarly();
     CO_RETURN_IF_ERROR(CountWait(began_ms, *count));
   }
 }
 
-async::Task<Result<std::string>> RequestBody::ReadAll(size_t max_bytes) {
-  constexpr size_t kFirstBytes = 16 * kKiB;
-  if (content_length().value_or(0) > max_bytes)
-    co_return Error(Code::kTooLarge,
-                    "the request's body may have " + std::to_string(max_bytes) + " bytes");
+async::Task<Result<std::string>> RequestBody::ReadAll(size_t max_bytes, BodyBudget::Share* share) {
+  if (content_length().value_or(0) > max_bytes) co_return TooLarge(max_bytes);
   std::string body;
+  if (!head_->chunked) {
+    const size_t size = content_length().value_or(0);
+    CO_RETURN_IF_ERROR(share->GrowTo(size));
+    body.resize(size);
+    Result<size_t> count = co_await Read(AsWritable(&body, 0));
+    if (!count.has_value()) co_return std::move(count).error();
+    co_return body;
+  }
+  chunked_buffer_bytes_ = kCollectBufferBytes;
   while (!ended_) {
-    // Memory is taken as bytes come, not as the client announces them.
     const size_t held = body.size();
-    const size_t room = std::clamp(held, kFirstBytes, max_bytes + 1);
-    body.resize(held + room);
-    const MutableByteView into(reinterpret_cast<uint8_t*>(body.data()) + held, room);
-    Result<size_t> count = co_await Read(into);
+    const size_t size = std::min(held + std::max(held, kFreeBodyBytes), max_bytes + 1);
+    CO_RETURN_IF_ERROR(share->GrowTo(size));
+    body.resize(size);
+    Result<size_t> count = co_await Read(AsWritable(&body, held));
     if (!count.has_value()) co_return std::move(count).error();
     body.resize(held + *count);
-    if (body.size() > max_bytes)
-      co_return Error(Code::kTooLarge,
-                      "the request's body may have " + std::to_string(max_bytes) + " bytes");
-    if (*count < room) break;
+    if (body.size() > max_bytes) co_return TooLarge(max_bytes);
+    if (body.size() < size) break;
   }
   co_return body;
 }

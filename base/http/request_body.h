@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/http/body_budget.h"
 #include "base/http/message.h"
 #include "base/http/stream.h"
 #include "base/http/wire.h"
@@ -21,8 +22,9 @@ class RequestBody final : public BodyReader {
   std::optional<uint64_t> content_length() const override { return head_->content_length; }
   async::Task<Result<size_t>> Read(MutableByteView into) override;
 
-  // All of it; kTooLarge beyond max_bytes.
-  async::Task<Result<std::string>> ReadAll(size_t max_bytes);
+  // All of it; kTooLarge beyond max_bytes, kUnavailable when its share can't grow to it. A body
+  // with a length takes that at once, so that none is given up halfway; a chunked one as it comes.
+  async::Task<Result<std::string>> ReadAll(size_t max_bytes, BodyBudget::Share* share);
   // Reads on to the end if that is near (kMaxDrainBytes); false if it is not, or never came: the
   // connection can't be used again then.
   async::Task<bool> Drain();
@@ -45,6 +47,7 @@ class RequestBody final : public BodyReader {
   const MessageHead* const head_;
   const int64_t stall_timeout_ms_;
   const int64_t min_bytes_per_second_;
+  size_t chunked_buffer_bytes_;
   bool wants_continue_ = false;
   bool ended_ = false;
   bool broken_ = false;

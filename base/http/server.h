@@ -14,6 +14,9 @@
 
 namespace base::http {
 
+// Of all request bodies that are read whole, together. A streamed one has its reader's limits.
+constexpr uint64_t kBodyMemoryBytes = 64 * kMiB;
+
 struct ServerOptions {
   std::string listen = "127.0.0.1:0";  // HOST:PORT; [::1]:0 for IPv6
   size_t io_threads = 2;
@@ -28,6 +31,8 @@ struct ServerOptions {
   // Of bodies, both ways, counted while we wait for the client; 0: however slow. Beyond
   // body_stall_timeout_ms of waiting, whoever is below is cut off.
   int64_t min_bytes_per_second = kMinBodyBytesPerSecond;
+  // All bodies that are read whole, together; one more than fits is answered 503.
+  uint64_t body_memory_bytes = kBodyMemoryBytes;
   // What links begin with (Request::base_url): "https://cloud.example". Empty: as the client
   // addressed us.
   std::string public_url;

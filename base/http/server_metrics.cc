@@ -57,6 +57,10 @@ ServerMetrics::ServerMetrics(const Router& router, Metrics& metrics)
       received_bytes(
           metrics.GetCounter("quarry_http_received_bytes_total", "Bytes of request bodies")),
       sent_bytes(metrics.GetCounter("quarry_http_sent_bytes_total", "Bytes of response bodies")),
+      body_memory(metrics.GetGauge("quarry_http_body_memory_bytes",
+                                   "Memory of the request bodies that are read whole")),
+      refused_bodies(metrics.GetCounter("quarry_http_refused_bodies_total",
+                                        "Request bodies that found no memory: 503")),
       slow_senders(SlowClients(metrics, "in")),
       slow_readers(SlowClients(metrics, "out")),
       nowhere_(metrics, "none", "other", "other") {

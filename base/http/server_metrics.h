@@ -45,6 +45,8 @@ class ServerMetrics {
   Counter& refused_connections;
   Counter& received_bytes;
   Counter& sent_bytes;
+  Gauge& body_memory;
+  Counter& refused_bodies;
   Counter& slow_senders;
   Counter& slow_readers;
 

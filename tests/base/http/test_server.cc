@@ -172,10 +172,12 @@ std::vector<Route> TestServer::Routes() {
   handle("GET", "/throw", [](const Request& request) -> Result<Response> {
     throw std::runtime_error("a library lost its temper");
   });
-  handle("GET", "/wait", [this](const Request& request) -> Result<Response> {
-    door_.Pass();
-    return Response::Text(200, "waited", "text/plain");
-  });
+  for (const char* method : {"GET", "POST"}) {
+    handle(method, "/wait", [this](const Request& request) -> Result<Response> {
+      door_.Pass();
+      return Response::Text(200, "waited", "text/plain");
+    });
+  }
 
   handle("GET", "/sized/{size}", [](const Request& request) -> Result<Response> {
     const size_t size = SizeParam(request);
