@@ -6,6 +6,9 @@ namespace base::http {
 
 namespace ip = boost::asio::ip;
 
+// In front of the IPv4 address in "::ffff:10.0.0.1".
+constexpr int kMappedBits = 96;
+
 Result<TrustedPeers> TrustedPeers::Parse(const std::vector<std::string>& networks) {
   TrustedPeers peers;
   for (const std::string& text : networks) {
@@ -14,7 +17,13 @@ Result<TrustedPeers> TrustedPeers::Parse(const std::vector<std::string>& network
         text.find('/') != std::string::npos ? text : text + (is_v6 ? "/128" : "/32");
     boost::system::error_code error;
     if (is_v6) {
-      peers.v6_.push_back(ip::make_network_v6(whole, error));
+      const ip::network_v6 network = ip::make_network_v6(whole, error);
+      if (!error && network.address().is_v4_mapped() && network.prefix_length() >= kMappedBits) {
+        peers.v4_.emplace_back(ip::make_address_v4(ip::v4_mapped, network.address()),
+                               network.prefix_length() - kMappedBits);
+      } else {
+        peers.v6_.push_back(network);
+      }
     } else {
       peers.v4_.push_back(ip::make_network_v4(whole, error));
     }

@@ -17,7 +17,8 @@ class TrustedPeers {
  public:
   TrustedPeers() = default;  // nobody
 
-  // "10.1.0.0/16", "fd00::/8", or one address. kInvalidArgument names what is none of these.
+  // "10.1.0.0/16", "fd00::/8", or one address. An IPv4 one may be written as IPv6
+  // ("::ffff:10.1.0.0/112"). kInvalidArgument names what is none of these.
   static Result<TrustedPeers> Parse(const std::vector<std::string>& networks);
 
   // An IPv4 address counts as itself, however the socket writes it.

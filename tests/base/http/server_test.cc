@@ -266,6 +266,30 @@ TEST(ServerTest, BelievesAProxyOnlyWhenTold) {
   EXPECT_THAT(second.Exchange(Get("/describe", fields)).body, HasSubstr("https://cloud.example|"));
 }
 
+TEST(ServerTest, AProxysNetworkMayBeWrittenAsIpV6) {
+  const std::string fields = "X-Forwarded-Host: cloud.example:8443\r\n";
+  for (const char* network : {"::ffff:127.0.0.1", "::ffff:127.0.0.0/104"}) {
+    TestServer server({.trusted_proxies = {network}});
+    RawClient client(server.address());
+    EXPECT_THAT(client.Exchange(Get("/describe", fields)).body,
+                HasSubstr("http://cloud.example:8443|"));
+  }
+  TestServer elsewhere({.trusted_proxies = {"::ffff:10.0.0.0/104"}});
+  RawClient client(elsewhere.address());
+  EXPECT_THAT(client.Exchange(Get("/describe", fields)).body, HasSubstr("http://here:80|"));
+}
+
+TEST(ServerTest, AForwardedHostThatIsNoneIsPassedOver) {
+  TestServer server({.trusted_proxies = {"127.0.0.1"}});
+  RawClient client(server.address());
+  for (const char* host :
+       {"a, b", "e\"vil", "a/../b", "u@h", "%0d%0aX:y", "[::1]:x:", "...", "h:0", "h:99999", ""}) {
+    const auto answer =
+        client.Exchange(Get("/describe", fmt::format("X-Forwarded-Host: {}\r\n", host)));
+    EXPECT_THAT(answer.body, HasSubstr("http://here:80|")) << host;
+  }
+}
+
 TEST(ServerTest, AProxyThatIsNoNetworkIsRefused) {
   for (const char* text : {"proxy.example", "10.0.0.0/33", "", "::1/x"}) {
     Router router;
