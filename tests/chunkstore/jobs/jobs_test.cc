@@ -117,6 +117,23 @@ TEST_F(JournalTest, PostponesAndBreaksLeases) {
   EXPECT_TRUE(theirs.has_value());
 }
 
+TEST_F(JournalTest, PutsAJobIntoACallersBatch) {
+  MetaBatch refused;
+  refused.ExpectValue("key", "that is not there").Put("key", "value");
+  ASSERT_OK(journal_.Prepare("k", "1", &refused));
+  EXPECT_ERROR(meta_.Commit("jobs", refused), Code::kConflict);
+  EXPECT_TRUE(journal_.List("k")->empty());
+  MetaBatch batch;
+  batch.Put("key", "value");
+  ASSERT_OK(journal_.Prepare("k", "2", &batch));
+  ASSERT_OK(meta_.Commit("jobs", batch));
+  ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));
+  ASSERT_TRUE(mine.has_value());
+  EXPECT_EQ(mine->payload, "2");
+  EXPECT_ERROR(journal_.Prepare("k", std::string(kMaxPayloadBytes + 1, 'x'), &batch),
+               Code::kTooLarge);
+}
+
 TEST_F(JournalTest, RefusesLargePayloadsAndForeignRecords) {
   EXPECT_ERROR(journal_.Add("k", std::string(kMaxPayloadBytes + 1, 'x')), Code::kTooLarge);
   MetaBatch batch;

@@ -1,0 +1,116 @@
+#include "blockd/nbd_exports.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace blockd {
+
+using base::Code;
+using base::Error;
+using base::JsonObject;
+using base::Result;
+
+namespace {
+
+// How long a withdrawal waits for writes at the back end before it says "again later".
+constexpr int64_t kRevokeTimeoutMs = 5'000;
+constexpr size_t kMaxLimiters = 10'000;
+
+}  // namespace
+
+std::shared_ptr<qos::VolumeLimiter> NbdExports::LimiterOf(const ExportSpec& spec,
+                                                          const qos::Limits& limits) {
+  const auto found = limiters_.find(spec.volume_id);
+  if (found != limiters_.end()) {
+    found->second->SetLimits(limits);
+    return found->second;
+  }
+  if (limiters_.size() >= kMaxLimiters)
+    std::erase_if(limiters_, [](const auto& entry) { return entry.second.use_count() == 1; });
+  std::shared_ptr<qos::Project>& project = projects_[spec.project_id];
+  if (project == nullptr) project = qos::Project::Create(pace_.clock, pace_.timer);
+  return limiters_
+      .emplace(spec.volume_id, project->AddVolume(spec.volume_id, limits, pace_.metrics))
+      .first->second;
+}
+
+JsonObject NbdExports::DataOf(const ExportSpec& spec, const std::string& name) const {
+  const bool v6 = address_.host.find(':') != std::string::npos;
+  const std::string host = v6 ? "[" + address_.host + "]" : address_.host;
+  const std::string scheme = address_.tls ? "nbds://" : "nbd://";
+  return {{"transport", "tcp"},
+          {"host", address_.host},
+          {"port", address_.port},
+          {"export", name},
+          {"tls", address_.tls},
+          {"uri", scheme + host + ":" + std::to_string(address_.port) + "/" + name},
+          {"format", "raw"},
+          {"volume_id", spec.volume_id}};
+}
+
+Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
+  ASSIGN_OR_RETURN(const qos::Limits limits, qos::ParseSpec(spec.qos, spec.size_gb));
+  base::MutexLock lock(mutex_);
+  const auto present = published_.find(spec.attachment_id);
+  if (present != published_.end()) {
+    if (!present->second.withdrawn) return DataOf(spec, present->second.name);
+    return Error(Code::kConflict, "attachment " + spec.attachment_id + " is being withdrawn");
+  }
+  const auto watch = std::make_shared<std::weak_ptr<void>>();
+  nbd::Attachments::Spec attachment;
+  attachment.volume_id = spec.volume_id;
+  attachment.read_only = spec.read_only;
+  attachment.multi_attach = spec.multi_attach;
+  attachment.open = [this, watch, volume_id = spec.volume_id,
+                     limiter = LimiterOf(spec, limits)]() -> Result<nbd::Export> {
+    nbd::Export exported;
+    ASSIGN_OR_RETURN(exported.volume, store_.Open(volume_id));
+    exported.limiter = limiter;
+    exported.claim = std::make_shared<int>();
+    base::MutexLock watch_lock(mutex_);
+    *watch = exported.claim;
+    return exported;
+  };
+  ASSIGN_OR_RETURN(const std::string name,
+                   attachments_.AddAgain(spec.attachment_id, spec.secret, std::move(attachment)));
+  published_[spec.attachment_id] = Published{name, spec.volume_id, false, watch};
+  return DataOf(spec, name);
+}
+
+Result<void> NbdExports::Withdraw(std::string_view attachment_id) {
+  std::string name;
+  {
+    base::MutexLock lock(mutex_);
+    const auto found = published_.find(attachment_id);
+    if (found == published_.end()) return {};
+    name = found->second.name;
+    if (!found->second.withdrawn) {
+      const Result<std::string> removed = attachments_.Remove(found->first);
+      if (!removed.has_value() && removed.error().code() != Code::kNotFound) return removed.error();
+      found->second.withdrawn = true;
+    }
+  }
+  // Without the lock: it may wait. A second one beside us does no harm.
+  RETURN_IF_ERROR(server_.Revoke(name, kRevokeTimeoutMs));
+  base::MutexLock lock(mutex_);
+  const auto found = published_.find(attachment_id);
+  if (found != published_.end() && found->second.name == name) published_.erase(found);
+  return {};
+}
+
+bool NbdExports::IsConnected(std::string_view attachment_id) {
+  base::MutexLock lock(mutex_);
+  const auto found = published_.find(attachment_id);
+  return found != published_.end() && !found->second.connected->expired();
+}
+
+Result<void> NbdExports::SetLimits(std::string_view volume_id, uint64_t size_gb,
+                                   const std::map<std::string, std::string>& qos) {
+  ASSIGN_OR_RETURN(const qos::Limits limits, qos::ParseSpec(qos, size_gb));
+  base::MutexLock lock(mutex_);
+  const auto found = limiters_.find(volume_id);
+  if (found != limiters_.end()) found->second->SetLimits(limits);
+  return {};
+}
+
+}  // namespace blockd

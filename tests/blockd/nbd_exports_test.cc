@@ -1,0 +1,101 @@
+#include "blockd/nbd_exports.h"
+
+#include <gtest/gtest.h>
+
+#include "blockd/memory/memory_volume.h"
+#include "tests/blockd/nbd/client.h"
+#include "tests/blockd/world.h"
+#include "tests/support/temp_dir.h"
+
+// Attachments as the API publishes them, against the real NBD server and a client.
+
+namespace blockd {
+namespace {
+
+using base::Code;
+
+// One volume for all ids.
+class OneVolumeStore : public FakeVolumeStore {
+ public:
+  using FakeVolumeStore::FakeVolumeStore;
+  base::Result<std::shared_ptr<Volume>> Open(const std::string&) override { return volume; }
+  std::shared_ptr<Volume> volume = std::make_shared<memory::MemoryVolume>(base::kGiB);
+};
+
+class NbdExportsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK_AND_ASSIGN(server_, nbd::Server::Create({}, attachments_, metrics_));
+    ASSERT_OK(server_->ListenUnix(socket_));
+    exports_ =
+        std::make_unique<NbdExports>(NbdAddress{"127.0.0.1", 10809, false}, store_, *attachments_,
+                                     *server_, NbdExports::Pace{base::SystemClock()});
+  }
+  void TearDown() override { server_->Stop(0); }
+
+  ExportSpec Spec(const std::string& id, const std::string& volume_id = "v") {
+    ExportSpec spec;
+    spec.attachment_id = id;
+    spec.secret = "secret-of-" + id;
+    spec.volume_id = volume_id;
+    spec.project_id = "p";
+    spec.size_gb = 1;
+    return spec;
+  }
+  bool Opens(const std::string& name) { return nbd::Client(socket_).Go(name); }
+
+  support::FaultPlan plan_;
+  OneVolumeStore store_{plan_};
+  base::Metrics metrics_;
+  support::TempDir dir_;
+  const std::string socket_ = dir_.path() + "/nbd";
+  std::shared_ptr<nbd::Attachments> attachments_ = std::make_shared<nbd::Attachments>();
+  std::unique_ptr<nbd::Server> server_;
+  std::unique_ptr<NbdExports> exports_;
+};
+
+TEST_F(NbdExportsTest, OnlyTheNameOpensAndOnlyUntilItIsWithdrawn) {
+  const auto data = exports_->Publish(Spec("a"));
+  ASSERT_OK(data);
+  const std::string name = *base::FindString(*data, "export");
+  EXPECT_EQ(name, "a.secret-of-a");
+  EXPECT_EQ(*base::FindString(*data, "uri"), "nbd://127.0.0.1:10809/a.secret-of-a");
+  EXPECT_EQ(*exports_->Publish(Spec("a")), *data) << "again is fine";
+  EXPECT_FALSE(Opens("a"));
+  EXPECT_FALSE(Opens("a.secret-of-b"));
+  EXPECT_FALSE(exports_->IsConnected("a"));
+  {
+    nbd::Client client(socket_);
+    ASSERT_TRUE(client.Go(name));
+    EXPECT_TRUE(exports_->IsConnected("a"));
+    ASSERT_OK(exports_->Withdraw("a"));
+    EXPECT_FALSE(Opens(name));
+  }
+  EXPECT_FALSE(exports_->IsConnected("a"));
+  ASSERT_OK(exports_->Withdraw("a"));
+  ASSERT_OK(exports_->Publish(Spec("b")));
+  EXPECT_TRUE(Opens("b.secret-of-b"));
+}
+
+TEST_F(NbdExportsTest, OneWriterUnlessDeclared) {
+  ASSERT_OK(exports_->Publish(Spec("a")));
+  const auto second = exports_->Publish(Spec("b"));
+  ASSERT_FALSE(second.has_value());
+  EXPECT_EQ(second.error().code(), Code::kConflict);
+  ExportSpec shared = Spec("c", "w");
+  shared.multi_attach = true;
+  ASSERT_OK(exports_->Publish(shared));
+  shared.attachment_id = "d";
+  ASSERT_OK(exports_->Publish(shared));
+}
+
+TEST_F(NbdExportsTest, LimitsThatAreNoneAreRefused) {
+  ExportSpec spec = Spec("a");
+  spec.qos = {{"total_iops_sec", "many"}};
+  EXPECT_FALSE(exports_->Publish(spec).has_value());
+  EXPECT_FALSE(exports_->SetLimits("v", 1, {{"total_iops_sec", "-1"}}).has_value());
+  ASSERT_OK(exports_->SetLimits("v", 1, {{"total_iops_sec", "100"}}));
+}
+
+}  // namespace
+}  // namespace blockd
