@@ -16,10 +16,10 @@
 // that begin so:
 //   r id                 -> Record: the blob that holds this id, and how many tags refer to it
 //   t id tag             -> ""      one reference. tag: 'p' page incarnation | 'h' token
-//   u token id           -> ""      one reference of an ingest in flight (counted like the tags
-//   above) w token id           -> suffix  an ingest is about to write this blob g id -> ""
-//   garbage: the record's count is 0 d id suffix          -> Doomed  a blob that no record names
-//   any more, about to be removed
+//   u token id           -> ""      one reference of an ingest in flight (counted like those above)
+//   w token id           -> suffix  an ingest is about to write this blob
+//   g id                 -> ""      garbage: the record's count is 0
+//   d id suffix          -> Doomed  a blob that no record names any more, about to be removed
 // Partition "holders":
 //   h name               -> HolderRecord
 //   j token              -> Journal: an ingest or a release in flight

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/coding.h"
+#include "base/files.h"
 #include "chunkstore/references_format.h"
 #include "tests/support/results.h"
 
@@ -45,6 +46,98 @@ TEST(Records, Golden) {
   const std::string id(IdOf("x").view());
   EXPECT_EQ(TagKey(IdOf("x"), HolderTag(2)), "t" + id + HolderTag(2));
   EXPECT_EQ(TagKey(IdOf("x"), IngestTag(2)), IngestTag(2) + id);
+}
+
+base::Digest256 Filled(char byte) {
+  return base::Digest256::FromBytes(std::string(32, byte)).value();
+}
+
+std::string Golden(const std::string& name) {
+  const auto bytes =
+      base::ReadWholeFile(QUARRY_SOURCE_DIR "/tests/golden/record/v1-" + name, base::kMiB);
+  EXPECT_OK(bytes);
+  return bytes.value_or("");
+}
+
+// What version 1 wrote is written so and read so for ever. The files were made from FORMAT.md
+// alone, by another program.
+TEST(Records, GoldenFilesOfWhatIsInPartitions) {
+  const Record record{.kind = BlobKind::kPage,
+                      .bad = true,
+                      .building = true,
+                      .suffix = 0x1122334455667788,
+                      .incarnation = 0x99AABBCCDDEEFF00,
+                      .plain_length = 4096,
+                      .stored_length = 300,
+                      .count = 2};
+  EXPECT_EQ(base::ToHex(EncodeRecord(record)), base::ToHex(Golden("record")));
+  ASSERT_OK_AND_ASSIGN(const Record record_read, DecodeRecord(Golden("record")));
+  EXPECT_EQ(record_read, record);
+
+  const Doomed doomed{.blob = {IdOf("d"), 77},
+                      .kind = BlobKind::kPage,
+                      .has_references = true,
+                      .incarnation = 0x99AABBCCDDEEFF00,
+                      .stored_length = 300};
+  EXPECT_EQ(base::ToHex(EncodeDoomed(doomed)), base::ToHex(Golden("doomed")));
+  ASSERT_OK_AND_ASSIGN(const Doomed doomed_read,
+                       DecodeDoomed(DoomedKey(doomed.blob), Golden("doomed")));
+  EXPECT_EQ(doomed_read.kind, BlobKind::kPage);
+  EXPECT_TRUE(doomed_read.has_references);
+  EXPECT_EQ(doomed_read.incarnation, doomed.incarnation);
+  EXPECT_EQ(doomed_read.stored_length, 300u);
+
+  const Journal journal{.state = Journal::State::kDone,
+                        .expires_us = 1'700'000'060'000'000,
+                        .holder = "image/a/1",
+                        .targets = true,
+                        .root = Filled('\xAA'),
+                        .manifest = Filled('\xBB')};
+  EXPECT_EQ(base::ToHex(EncodeJournal(journal)), base::ToHex(Golden("journal")));
+  ASSERT_OK_AND_ASSIGN(const Journal journal_read, DecodeJournal(Golden("journal")));
+  EXPECT_EQ(journal_read.state, Journal::State::kDone);
+  EXPECT_EQ(journal_read.expires_us, journal.expires_us);
+  EXPECT_EQ(journal_read.holder, "image/a/1");
+  EXPECT_TRUE(journal_read.targets);
+  EXPECT_EQ(journal_read.root, Filled('\xAA'));
+  EXPECT_EQ(journal_read.manifest, Filled('\xBB'));
+}
+
+TEST(Records, GoldenFilesOfWhatMakesAHolder) {
+  HolderRecord holder;
+  holder.token = 0x1122334455667788;
+  holder.held = true;
+  holder.root = Filled('\xAA');
+  holder.size_bytes = 37'748'836;
+  holder.nonzero_bytes = 12'582'912;
+  holder.manifest = Filled('\xBB');
+  holder.since_us = 1'700'000'000'000'000;
+  holder.attributes = R"({"name":"x"})";
+  EXPECT_EQ(base::ToHex(EncodeHolder(holder)), base::ToHex(Golden("holder")));
+  ASSERT_OK_AND_ASSIGN(const HolderRecord holder_read, DecodeHolder(Golden("holder")));
+  EXPECT_TRUE(holder_read.held);
+  EXPECT_EQ(holder_read.token, holder.token);
+  EXPECT_EQ(holder_read.root, holder.root);
+  EXPECT_EQ(holder_read.manifest, holder.manifest);
+  EXPECT_EQ(holder_read.size_bytes, holder.size_bytes);
+  EXPECT_EQ(holder_read.nonzero_bytes, holder.nonzero_bytes);
+  EXPECT_EQ(holder_read.since_us, holder.since_us);
+  EXPECT_EQ(holder_read.attributes, holder.attributes);
+
+  const Manifest manifest{.holder = "image/a/1",
+                          .token = holder.token,
+                          .root = holder.root,
+                          .size_bytes = holder.size_bytes,
+                          .since_us = holder.since_us,
+                          .attributes = holder.attributes};
+  EXPECT_EQ(base::ToHex(EncodeManifest(manifest)), base::ToHex(Golden("manifest")));
+  ASSERT_OK_AND_ASSIGN(const Manifest manifest_read, DecodeManifest(Golden("manifest")));
+  EXPECT_EQ(manifest_read.holder, manifest.holder);
+  EXPECT_EQ(manifest_read.token, manifest.token);
+  EXPECT_EQ(manifest_read.root, manifest.root);
+  EXPECT_EQ(manifest_read.size_bytes, manifest.size_bytes);
+  EXPECT_EQ(manifest_read.since_us, manifest.since_us);
+  EXPECT_EQ(manifest_read.attributes, manifest.attributes);
 }
 
 TEST(Records, GoRound) {
