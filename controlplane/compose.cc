@@ -21,6 +21,7 @@
 #include "controlplane/credentials.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/identity/identity.h"
+#include "controlplane/public_url.h"
 #include "controlplane/status_service.h"
 #include "imaged/catalog.h"
 #include "imaged/data_path.h"
@@ -92,16 +93,6 @@ Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
   options.project_imports = static_cast<size_t>(*settings.import_project_limit);
   ASSIGN_OR_RETURN(options.web, WebFetchOf(settings));
   return options;
-}
-
-// Without a slash at the end, so that a path can follow.
-Result<std::string> PublicUrlOf(const Settings& settings) {
-  std::string url = *settings.public_url;
-  while (url.ends_with('/')) url.pop_back();
-  const size_t scheme = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
-  if (url.empty() || (scheme > 0 && url.size() > scheme)) return url;
-  return Error(Code::kInvalidArgument,
-               "public_url: '" + *settings.public_url + "' is no URL, as in https://cloud.example");
 }
 
 identity::Options IdentityOptionsOf(const Settings& settings) {
@@ -231,6 +222,7 @@ Result<void> QuarryImpl::Serve() {
   options.idle_timeout_ms = *settings_.http_idle_timeout;
   options.body_stall_timeout_ms = *settings_.http_stall_timeout;
   options.min_bytes_per_second = static_cast<int64_t>(*settings_.http_min_rate);
+  options.body_memory_bytes = *settings_.http_body_memory;
   options.public_url = public_url_;
   options.trusted_proxies = *settings_.http_trusted_proxies;
   options.drain_timeout_ms = *settings_.http_drain_timeout;
@@ -240,7 +232,7 @@ Result<void> QuarryImpl::Serve() {
 }
 
 Result<void> QuarryImpl::Start() {
-  ASSIGN_OR_RETURN(public_url_, PublicUrlOf(settings_));
+  ASSIGN_OR_RETURN(public_url_, ParsePublicUrl(*settings_.public_url));
   ASSIGN_OR_RETURN(store_,
                    EmbeddedStore::Open(settings_, metrics_, EmbeddedStore::Purpose::kServe));
   pool_ = std::make_unique<base::async::Pool>(

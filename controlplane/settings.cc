@@ -1,6 +1,7 @@
 #include "controlplane/settings.h"
 
 #include "base/bytes.h"
+#include "base/http/server.h"
 #include "base/limits.h"
 #include "chunkstore/chunk_store.h"
 #include "imaged/data_options.h"
@@ -50,6 +51,9 @@ Settings::Settings(base::ConfigBuilder& options)
       http_min_rate(options.Bytes("http.min_rate", base::kMinBodyBytesPerSecond,
                                   "bytes a second of a body, either way, below which a client is "
                                   "cut off; 0: none is")),
+      http_body_memory(options.Bytes("http.body_memory", base::http::kBodyMemoryBytes,
+                                     "memory of all request bodies that are read whole; one more "
+                                     "than fits is answered 503")),
       http_trusted_proxies(options.List(
           "http.trusted_proxies", {},
           "networks (10.1.0.0/16) of proxies whose X-Forwarded-Proto and -Host links follow")),

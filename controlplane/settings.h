@@ -28,6 +28,7 @@ struct Settings {
   Option<int64_t>& http_idle_timeout;
   Option<int64_t>& http_stall_timeout;
   Option<uint64_t>& http_min_rate;
+  Option<uint64_t>& http_body_memory;
   Option<std::vector<std::string>>& http_trusted_proxies;
   Option<int64_t>& http_drain_timeout;
 

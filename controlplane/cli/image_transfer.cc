@@ -78,6 +78,9 @@ Result<JsonArray> Pages(ApiClient& client, const std::string& query) {
   }
 }
 
+// With its operator, since a name may begin as one does ("in:stock").
+std::string NameFilter(std::string_view name) { return "&name=eq:" + PercentEncode(name); }
+
 // Calls `take` with the file's bytes in order.
 template <typename Take>
 Result<void> ReadThrough(const base::File& file, uint64_t from, uint64_t to, const Take& take) {
@@ -106,8 +109,7 @@ Result<std::string> DigestOfFile(const base::File& file, uint64_t size,
 // An active image that has this name and, by its own digest, this content.
 Result<std::optional<Json>> FindSameContent(ApiClient& client, const std::string& name,
                                             const base::File& file, uint64_t size, bool quiet) {
-  ASSIGN_OR_RETURN(const JsonArray named,
-                   Pages(client, "&status=active&name=" + PercentEncode(name)));
+  ASSIGN_OR_RETURN(const JsonArray named, Pages(client, "&status=active" + NameFilter(name)));
   std::map<std::string, std::string> digests;
   for (const Json& image : named) {
     const Json* image_size = base::Find(image, "size");
@@ -270,7 +272,9 @@ Result<Json> FindImage(ApiClient& client, const std::string& image) {
     Result<Json> by_id = client.CallJson(Ask("GET", images_url + "/" + image));
     if (by_id.has_value() || by_id.error().code() != Code::kNotFound) return by_id;
   }
-  ASSIGN_OR_RETURN(const JsonArray named, Pages(client, "&name=" + PercentEncode(image)));
+  ASSIGN_OR_RETURN(JsonArray named, Pages(client, NameFilter(image)));
+  ASSIGN_OR_RETURN(const JsonArray hidden, Pages(client, NameFilter(image) + "&os_hidden=true"));
+  named.insert(named.end(), hidden.begin(), hidden.end());
   if (named.empty()) {
     return Error(Code::kNotFound,
                  fmt::format("no image '{}'; `quarry image ls` shows those you can see", image));

@@ -36,15 +36,15 @@ struct PullOptions {
   bool quiet = false;
 };
 
-// Downloads an image (by id, or by a name that only one has) into `path`: first into PATH.part,
-// where a pull that was broken off goes on, then verified against os_hash_value and renamed. Runs
-// of zeros become holes. The answer is
+// Downloads an image (by id, or by a name that only one has) into `path`: first into
+// PATH.<image id>.part, where a pull that was broken off goes on, then verified against
+// os_hash_value and renamed. Runs of zeros become holes. The answer is
 // {"id", "path", "size", "resumed_bytes", "verified"}.
 base::Result<base::Json> PullImage(ApiClient& client, const std::string& image,
                                    const std::string& path, const PullOptions& options);
 
-// The image with this id, or the only one with this name. kNotFound; kConflict when several have
-// the name.
+// The image with this id, or the only one with this name, hidden ones included. kNotFound;
+// kConflict when several have the name.
 base::Result<base::Json> FindImage(ApiClient& client, const std::string& image);
 
 // All images the caller can see, page by page.
