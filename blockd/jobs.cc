@@ -153,12 +153,17 @@ bool Jobs::Await(const std::function<bool()>& done, int64_t timeout_ms) {
   // The machine's clock: a request waits in real time, whatever the records are dated by.
   const int64_t until_ns = base::SystemClock().MonotonicNs() + timeout_ms * 1'000'000;
   base::MutexLock lock(mutex_);
-  for (;;) {
-    if (done()) return true;
+  if (waiting_ >= kMaxWaiting) return done();
+  ++waiting_;
+  bool is_done = done();
+  while (!is_done) {
     const int64_t left_ms = (until_ns - base::SystemClock().MonotonicNs()) / 1'000'000;
-    if (left_ms <= 0) return false;
+    if (left_ms <= 0) break;
     ended_.WaitForMs(mutex_, left_ms);
+    is_done = done();
   }
+  --waiting_;
+  return is_done;
 }
 
 Result<void> Jobs::Measure() {

@@ -58,8 +58,7 @@ Lane LaneOf(Op op);
 
 struct JobOptions {
   std::array<size_t, kLanes> threads = {4, 4, 4, 4};
-  // Waiting and running, of all projects together: beyond it 503, and of one project: what may not
-  // take more than its share.
+  // Of each lane, waiting and running: beyond it 503.
   size_t max_queued = 20'000;
   // How often an operation that fails for a passing reason is tried before it is given up (a detach
   // never is).
@@ -93,7 +92,8 @@ class Jobs {
   base::Result<void> Submit(Lane lane, const Catalog::Body& body);
   static base::Result<void> Add(Transaction& transaction, const JobSpec& spec);
 
-  // Waits until `done` says so, asking after each job that ends; false after `timeout_ms`.
+  // Waits until `done` says so, asking after each job that ends; false after `timeout_ms`, and at
+  // once when kMaxWaiting others wait already: threads of the pool are not to be spent on that.
   bool Await(const std::function<bool()>& done, int64_t timeout_ms);
 
   // Counts what waits, for /metrics and the bounds; now and then.
@@ -116,8 +116,10 @@ class Jobs {
   const World world_;
   const JobOptions options_;
   std::array<LaneState, kLanes> lanes_;
+  static constexpr size_t kMaxWaiting = 4;
   base::Mutex mutex_;
   base::CondVar ended_;
+  size_t waiting_ GUARDED_BY(mutex_) = 0;
 };
 
 // What each operation does (job_steps.cc). An error: try again later. `last` says that it is the
