@@ -1,5 +1,6 @@
 #include "controlplane/compose.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <system_error>
@@ -172,6 +173,8 @@ Result<void> QuarryImpl::StartIdentity() {
     options.user_domain = *settings_.auth_user_domain;
     options.project = *settings_.auth_project;
     options.project_domain = *settings_.auth_project_domain;
+    // Whatever the Keystone does, half of the workers are left for others.
+    options.max_waiting = std::max<size_t>(1, static_cast<size_t>(*settings_.http_workers) / 2);
     keystone_ = base::auth::MakeKeystoneVerifier(options, base::SystemClock());
     verifier_ = keystone_.get();
     return {};
