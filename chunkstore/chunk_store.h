@@ -149,11 +149,12 @@ struct CollectReport {
 
 struct ScrubReport {
   struct Finding {
-    std::string id;                    // of the chunk or page, hex
+    std::string id;                    // of the chunk or page, hex; empty: of the index itself
     std::string blob;                  // its name
     std::string problem;               // a sentence
     std::vector<std::string> holders;  // whose content is touched
     bool repaired = false;
+    bool set_aside = false;  // quarantined: the next ingest of the same bytes heals it
   };
   uint64_t checked_blobs = 0;
   uint64_t checked_bytes = 0;
@@ -280,7 +281,8 @@ class ChunkStore {
   virtual base::Result<CollectReport> Collect(bool list_orphans, const ProgressFn& progress) = 0;
 
   // Reads and verifies everything; checks that every reference has a reason. With `repair`, gives
-  // back leaked references, and heals or quarantines what is corrupt. Online, throttled.
+  // back leaked references, and heals or quarantines what is corrupt. An index that can't be read
+  // is a finding too (without an id); the blobs are verified one by one then. Online, throttled.
   virtual base::Result<ScrubReport> Scrub(bool repair, const ProgressFn& progress) = 0;
 
   // Makes the index, the references and the holders again from the blobs alone. REQUIRES: nothing

@@ -113,6 +113,9 @@ class ChunkStoreImpl : public ChunkStore {
   // Who holds a content that this chunk or page is part of; at most kMaxSharedWith.
   base::Result<std::vector<std::string>> HoldersAbove(const base::Digest256& id);
 
+  // Blobs that no record knows, with their lengths (collector.cc).
+  base::Result<std::vector<std::pair<BlobRef, uint64_t>>> FindOrphans(const ProgressFn& progress);
+
   // --- reading (content.cc, blob_reader.cc)
 
   base::Result<std::shared_ptr<const MapPage>> ReadPage(const base::Digest256& id);
@@ -193,7 +196,6 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<void> RecoverAbandoned(CollectReport* report);
   base::Result<void> RemoveOrphans(CollectReport* report, Throttle& throttle,
                                    const ProgressFn& progress);
-  base::Result<std::vector<std::pair<BlobRef, uint64_t>>> FindOrphans(const ProgressFn& progress);
 
   const ChunkStoreOptions options_;
   BlobStore& blobs_;

@@ -20,12 +20,61 @@ constexpr uint64_t kRecordCost = 256;  // what looking at a record counts agains
 // One pass over everything; collects findings. One thread.
 class Scrubber {
  public:
-  Scrubber(ChunkStoreImpl& store, MetaStore& meta, bool repair, const ProgressFn& progress)
+  Scrubber(ChunkStoreImpl& store, BlobStore& blobs, MetaStore& meta, bool repair,
+           const ProgressFn& progress)
       : store_(store),
+        blobs_(blobs),
         meta_(meta),
         repair_(repair),
         progress_(progress),
         throttle_(store.options().background_bytes_per_s) {}
+
+  // All of the index can be read: that of other services too, whom nobody else would tell.
+  Result<void> Index() {
+    ASSIGN_OR_RETURN(const std::vector<std::string> partitions, meta_.Partitions(""));
+    uint64_t done = 0;
+    for (const std::string& partition : partitions) {
+      uint64_t bytes = 0;
+      RETURN_IF_ERROR(meta_.Scan(partition, "", "", SIZE_MAX,
+                                 [&](std::string_view key, std::string_view value) {
+                                   bytes += key.size() + value.size();
+                                   return true;
+                                 }));
+      throttle_.Spend(bytes);
+      if (!Tell("parts of the index", ++done, partitions.size()))
+        return Error(Code::kCancelled, "called off");
+    }
+    return {};
+  }
+
+  // What can be said where the index can't be read: whether each blob is right by itself.
+  Result<void> BlobsWithoutIndex(const Error& damage) {
+    report_ = {};
+    std::vector<std::pair<BlobRef, uint64_t>> found;
+    RETURN_IF_ERROR(blobs_.List([&](std::string_view name, uint64_t size_bytes) {
+      const Result<BlobRef> ref = ParseBlobName(name);
+      if (ref.has_value()) found.emplace_back(*ref, size_bytes);
+      return true;
+    }));
+    FindAlone({.problem = "the index is damaged; references, counts and orphans were not checked, "
+                          "blobs by themselves only: " +
+                          damage.message()});
+    for (const auto& [ref, size_bytes] : found) {
+      ++report_.checked_blobs;
+      report_.checked_bytes += size_bytes;
+      throttle_.Spend(size_bytes);
+      BlobTable table;
+      const auto plain = store_.LoadBlob(ref, static_cast<uint32_t>(size_bytes), &table);
+      if (!plain.has_value() && plain.error().code() == Code::kCorruption) {
+        FindAlone({.id = ref.id.hex(), .blob = BlobName(ref), .problem = plain.error().message()});
+      } else if (!plain.has_value() && plain.error().code() != Code::kNotFound) {
+        return plain.error();
+      }
+      if (!Tell("blobs", report_.checked_blobs, found.size()))
+        return Error(Code::kCancelled, "called off");
+    }
+    return {};
+  }
 
   Result<void> Blobs() {
     ASSIGN_OR_RETURN(total_, CountRecords());
@@ -59,6 +108,15 @@ class Scrubber {
     return Holders();
   }
 
+  // Blobs that no record knows: given back with repair.
+  Result<void> Orphans() {
+    ASSIGN_OR_RETURN(const auto orphans, store_.FindOrphans(progress_));
+    report_.orphan_blobs = orphans.size();
+    if (!repair_) return {};
+    for (const auto& [ref, size_bytes] : orphans) RETURN_IF_ERROR(blobs_.Remove(BlobName(ref)));
+    return meta_.Sync();
+  }
+
   ScrubReport& report() { return report_; }
 
  private:
@@ -79,7 +137,15 @@ class Scrubber {
     return count;
   }
 
-  Result<void> Find(const Digest256& id, uint64_t suffix, std::string problem, bool repaired) {
+  // One whose holders nobody can tell.
+  void FindAlone(ScrubReport::Finding finding) {
+    ++report_.finding_count;
+    LOG(kError, "chunkstore", "scrub: {} {}", finding.blob, finding.problem);
+    if (report_.findings.size() < kMaxFindings) report_.findings.push_back(std::move(finding));
+  }
+
+  Result<void> Find(const Digest256& id, uint64_t suffix, std::string problem, bool repaired,
+                    bool set_aside = false) {
     ++report_.finding_count;
     LOG(kError, "chunkstore", "scrub: {}: {}", BlobName({id, suffix}), problem);
     if (report_.findings.size() >= kMaxFindings) return {};
@@ -88,7 +154,8 @@ class Scrubber {
                                 .blob = suffix == 0 ? "" : BlobName({id, suffix}),
                                 .problem = std::move(problem),
                                 .holders = std::move(holders),
-                                .repaired = repaired});
+                                .repaired = repaired,
+                                .set_aside = set_aside});
     return {};
   }
 
@@ -121,7 +188,7 @@ class Scrubber {
     }
     return Find(id, record.suffix,
                 should_be_bad ? right.error().message() : "is quarantined, but its blob is right",
-                changed && !should_be_bad);
+                changed && !should_be_bad, should_be_bad && (changed || now->bad));
   }
 
   static Result<void> Judge(const Record& record, const BlobTable& table,
@@ -275,6 +342,7 @@ class Scrubber {
   }
 
   ChunkStoreImpl& store_;
+  BlobStore& blobs_;
   MetaStore& meta_;
   const bool repair_;
   const ProgressFn& progress_;
@@ -289,17 +357,16 @@ class Scrubber {
 }  // namespace
 
 Result<ScrubReport> ChunkStoreImpl::Scrub(bool repair, const ProgressFn& progress) {
-  Scrubber scrubber(*this, meta_, repair, progress);
-  RETURN_IF_ERROR(scrubber.Blobs());
-  RETURN_IF_ERROR(scrubber.References());
-  ASSIGN_OR_RETURN(const auto orphans, FindOrphans(progress));
-  ScrubReport& report = scrubber.report();
-  report.orphan_blobs = orphans.size();
-  for (const auto& [ref, size_bytes] : orphans) {
-    if (repair) RETURN_IF_ERROR(blobs_.Remove(BlobName(ref)));
-  }
-  if (repair) RETURN_IF_ERROR(meta_.Sync());
-  return std::move(report);
+  Scrubber scrubber(*this, blobs_, meta_, repair, progress);
+  Result<void> checked = scrubber.Index();
+  if (checked.has_value()) checked = scrubber.Blobs();
+  if (checked.has_value()) checked = scrubber.References();
+  if (checked.has_value()) checked = scrubber.Orphans();
+  // A damaged blob is a finding; so this damage is the index's own.
+  if (!checked.has_value() && checked.error().code() == Code::kCorruption)
+    checked = scrubber.BlobsWithoutIndex(Error(checked.error()));
+  RETURN_IF_ERROR(checked);
+  return std::move(scrubber.report());
 }
 
 }  // namespace chunkstore

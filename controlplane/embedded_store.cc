@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "base/files.h"
+#include "base/uuid.h"
 #include "chunkstore/local/local_blob_store.h"
 #include "chunkstore/local/local_meta_store.h"
 #include "controlplane/credentials.h"
@@ -20,6 +21,7 @@ using base::Result;
 namespace {
 
 // The metadata stops some way before the end of the disk; a deletion must find room above that.
+constexpr char kAdvised[] = "fsck --rebuild-index";
 constexpr uint64_t kLeastReserveBytes = 32 * base::kMiB;
 
 // Nothing but its trailer and its index says what a blob is for. Without the index all of them look
@@ -43,7 +45,47 @@ Result<void> CheckIndex(base::Files& files, const std::string& dir) {
   return {};
 }
 
+// Somebody else has it open: what to do depends on what was asked for.
+Error ExplainHeld(Error error, const std::string& dir, EmbeddedStore::Purpose purpose) {
+  if (error.code() != Code::kConflict) return error;
+  return Error(error.code(),
+               purpose == EmbeddedStore::Purpose::kServe
+                   ? fmt::format("{} is in use: stop that process first, or serve another "
+                                 "directory with --data-dir\n  ({})",
+                                 dir, error.message())
+                   : fmt::format("{} is in use by a process that can't be asked to do this: stop "
+                                 "it first\n  ({})",
+                                 dir, error.message()));
+}
+
 }  // namespace
+
+base::Error ExplainDamage(base::Error error, const std::string& data_dir) {
+  // Some that say more of the damage bring their own advice.
+  if (error.code() != Code::kCorruption || error.message().find(kAdvised) != std::string::npos)
+    return error;
+  return Error(error.code(),
+               fmt::format("the index in {0}/meta is damaged: run `quarry fsck --rebuild-index "
+                           "--data-dir {0}`, which makes it again from the blobs\n  ({1})",
+                           data_dir, error.message()));
+}
+
+Result<void> ReadIndex(chunkstore::MetaStore& meta) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> partitions, meta.Partitions(""));
+  for (const std::string& partition : partitions) {
+    RETURN_IF_ERROR(meta.Scan(partition, "", "", SIZE_MAX,
+                              [](std::string_view, std::string_view) { return true; }));
+  }
+  return {};
+}
+
+Result<std::string> SetIndexAside(const std::string& data_dir) {
+  const std::string aside = fmt::format("{}/meta.damaged-{}", data_dir, base::NewUuid());
+  RETURN_IF_ERROR(base::WriteFileDurably(RebuildMarker(data_dir),
+                                         "the index was damaged; a rebuild of it is under way\n"));
+  RETURN_IF_ERROR(base::SystemFiles().Rename(data_dir + "/meta", aside));
+  return aside;
+}
 
 std::string RebuildMarker(const std::string& data_dir) { return data_dir + "/REBUILDING"; }
 
@@ -68,7 +110,9 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   auto blobs = chunkstore::local::LocalBlobStore::Open(files, dir);
   if (!blobs.has_value()) return ExplainDenied(std::move(blobs).error(), dir);
   store->blobs = *std::move(blobs);
-  ASSIGN_OR_RETURN(store->meta, chunkstore::local::OpenLocalMetaStore(dir + "/meta", {}));
+  auto meta = chunkstore::local::OpenLocalMetaStore(dir + "/meta", {});
+  if (!meta.has_value()) return ExplainHeld(std::move(meta).error(), dir, purpose);
+  store->meta = *std::move(meta);
   chunkstore::ChunkStoreOptions options;
   options.compression_level = static_cast<int>(*settings.store_compression_level);
   options.cache_bytes = *settings.store_cache;

@@ -31,6 +31,17 @@ struct EmbeddedStore {
   std::unique_ptr<chunkstore::ChunkStore> chunks;
 };
 
+// The error with what to do, where it says that the index is damaged (kCorruption) and not what to
+// do; else as it is.
+base::Error ExplainDamage(base::Error error, const std::string& data_dir);
+
+// Reads all of the index. kCorruption.
+base::Result<void> ReadIndex(chunkstore::MetaStore& meta);
+
+// Moves the index away, to DIR/meta.damaged-UUID, so that a new one can be made; gives that path.
+// Nobody may have the store open. Until the rebuild ends nothing else opens it (RebuildMarker).
+base::Result<std::string> SetIndexAside(const std::string& data_dir);
+
 // A file that stands while the index is made again (restore.h): until it is gone, nothing else may
 // open the store.
 std::string RebuildMarker(const std::string& data_dir);

@@ -34,9 +34,7 @@ Result<StoreLock> StoreLock::Acquire(base::Files& files, const std::string& path
     int error_number = errno;
     if (error_number != EWOULDBLOCK) return base::ErrnoError(error_number, "lock " + path);
     return Error(Code::kConflict,
-                 fmt::format("{} is held: the store is open in process {}. Stop it, or give "
-                             "the command to it",
-                             path, OwnerIn(*file)));
+                 fmt::format("{} is held: the store is open in process {}", path, OwnerIn(*file)));
   }
   std::string pid = std::to_string(getpid());
   base::ByteView bytes = base::AsBytes(pid);

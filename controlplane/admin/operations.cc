@@ -67,6 +67,8 @@ void Operations::Run(const std::shared_ptr<Operation>& operation, const Work& wo
   });
   if (outcome.has_value()) {
     LOG(kInfo, "admin", "{} ended: {}", operation->kind, base::ToText(*outcome).substr(0, 500));
+  } else if (outcome.error().code() == Code::kCancelled) {
+    LOG(kInfo, "admin", "{} was called off", operation->kind);
   } else {
     LOG(kWarn, "admin", "{} failed: {}", operation->kind, outcome.error().ToString());
   }

@@ -1,5 +1,6 @@
 #include "controlplane/admin/reports.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -38,15 +39,31 @@ JsonArray Strings(const std::vector<std::string>& values) {
   return array;
 }
 
-std::string Joined(const Json* array) {
+// "1 map page", "2 map pages".
+std::string Count(uint64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+std::string Count(const Json& report, std::string_view key, std::string_view noun) {
+  return Count(Number(report, key), noun);
+}
+
+// Each string of the array on a line of its own, below one another; no more than kMaxLines.
+constexpr size_t kMaxLines = 50;
+std::string Lines(const Json* array, std::string_view indent) {
   std::string text;
   if (array == nullptr || !array->is_array()) return text;
-  for (const Json& value : array->as_array()) {
-    if (!value.is_string()) continue;
-    if (!text.empty()) text += ", ";
-    text += base::View(value.get_string());
+  const JsonArray& values = array->as_array();
+  for (size_t i = 0; i < std::min(values.size(), kMaxLines); ++i) {
+    if (values[i].is_string())
+      text += fmt::format("{}{}\n", indent, base::View(values[i].get_string()));
   }
+  if (values.size() > kMaxLines)
+    text += fmt::format("{}and {} more; --json has all\n", indent, values.size() - kMaxLines);
   return text;
+}
+
+size_t SizeOf(const Json* array) {
+  return array != nullptr && array->is_array() ? array->as_array().size() : 0;
 }
 
 }  // namespace
@@ -66,7 +83,8 @@ Json ToJson(const chunkstore::ScrubReport& report) {
                                   {"blob", finding.blob},
                                   {"problem", finding.problem},
                                   {"holders", Strings(finding.holders)},
-                                  {"repaired", finding.repaired}});
+                                  {"repaired", finding.repaired},
+                                  {"set_aside", finding.set_aside}});
   }
   return JsonObject{
       {"checked_blobs", report.checked_blobs},         {"checked_bytes", report.checked_bytes},
@@ -103,30 +121,63 @@ Json ToJson(const chunkstore::HolderStats& stats) {
 }
 
 std::string DescribeCollect(const Json& report) {
-  return fmt::format(
-      "freed {}: {} chunks, {} map pages, {} orphaned blobs; {} abandoned uploads rolled back\n",
-      Size(report, "freed_bytes"), Number(report, "removed_chunks"),
-      Number(report, "removed_pages"), Number(report, "removed_orphans"),
-      Number(report, "abandoned_ingests"));
+  return fmt::format("freed {}: {}, {}, {}; {} rolled back\n", Size(report, "freed_bytes"),
+                     Count(report, "removed_chunks", "chunk"),
+                     Count(report, "removed_pages", "map page"),
+                     Count(report, "removed_orphans", "orphaned blob"),
+                     Count(report, "abandoned_ingests", "abandoned upload"));
 }
+
+namespace {
+
+// What becomes of a finding.
+enum class Fate { kRepaired, kSetAside, kCorrupt, kIndex };
+
+Fate FateOf(const Json& finding) {
+  if (base::FindString(finding, "id").value_or("").empty()) return Fate::kIndex;
+  if (Flag(finding, "repaired")) return Fate::kRepaired;
+  return Flag(finding, "set_aside") ? Fate::kSetAside : Fate::kCorrupt;
+}
+
+std::string DescribeFinding(const Json& finding, Fate fate) {
+  constexpr std::string_view kMarks[] = {"repaired ", "set aside", "CORRUPT  ", "CORRUPT  "};
+  std::string text = fmt::format("{}  {}\n", kMarks[static_cast<size_t>(fate)],
+                                 base::FindString(finding, "problem").value_or(""));
+  const std::string blob = base::FindString(finding, "blob").value_or("");
+  if (!blob.empty()) text += fmt::format("  blob: {}\n", blob);
+  const Json* holders = base::Find(finding, "holders");
+  if (SizeOf(holders) > 0) text += "  touches:\n" + Lines(holders, "    ");
+  return text;
+}
+
+}  // namespace
 
 std::string DescribeScrub(const Json& report) {
   std::string text;
+  bool of_fate[4] = {};
   const Json* findings = base::Find(report, "findings");
-  if (findings != nullptr && findings->is_array()) {
-    for (const Json& finding : findings->as_array()) {
-      text += fmt::format("{}  {}\n  blob: {}\n  touches: {}\n",
-                          Flag(finding, "repaired") ? "repaired" : "CORRUPT ",
-                          base::FindString(finding, "problem").value_or(""),
-                          base::FindString(finding, "blob").value_or(""),
-                          Joined(base::Find(finding, "holders")));
-    }
+  for (size_t i = 0; i < SizeOf(findings); ++i) {
+    const Json& finding = findings->as_array()[i];
+    const Fate fate = FateOf(finding);
+    of_fate[static_cast<size_t>(fate)] = true;
+    text += DescribeFinding(finding, fate);
   }
-  text +=
-      fmt::format("checked {} blobs, {}: {} problems, {} leaked references, {} orphaned blobs\n",
-                  Number(report, "checked_blobs"), Size(report, "checked_bytes"),
-                  Number(report, "finding_count"), Number(report, "leaked_references"),
-                  Number(report, "orphan_blobs"));
+  text += fmt::format("checked {}, {}: {}, {}, {}\n", Count(report, "checked_blobs", "blob"),
+                      Size(report, "checked_bytes"), Count(report, "finding_count", "problem"),
+                      Count(report, "leaked_references", "leaked reference"),
+                      Count(report, "orphan_blobs", "orphaned blob"));
+  if (of_fate[static_cast<size_t>(Fate::kIndex)]) {
+    return text +
+           "The index is damaged: stop the service, if one runs, and run `quarry fsck "
+           "--rebuild-index`,\nwhich makes it again from the blobs; then scrub again.\n";
+  }
+  if (of_fate[static_cast<size_t>(Fate::kCorrupt)])
+    text += "To set aside what is corrupt, so that it can be healed: quarry scrub --repair\n";
+  if (of_fate[static_cast<size_t>(Fate::kSetAside)]) {
+    text +=
+        "What is set aside heals as soon as the same bytes are uploaded again: "
+        "quarry image push --again FILE\n";
+  }
   return text;
 }
 
@@ -137,10 +188,9 @@ std::string DescribeOwners(const Json* owners) {
   if (owners == nullptr || !owners->is_object() || owners->as_object().empty()) return {};
   std::string text = "they are owned by\n";
   for (const auto& [project, count] : owners->as_object()) {
-    const std::string images = count.is_number() ? base::ToText(count) : "?";
-    text += fmt::format("  {:34} {} images\n",
+    text += fmt::format("  {:34} {}\n",
                         project.empty() ? "nobody" : "project " + std::string(base::View(project)),
-                        images);
+                        Count(count.is_number() ? count.to_number<uint64_t>() : 0, "image"));
   }
   return text +
          "Projects and users are not in the blobs. Where one of these is gone, only admins see "
@@ -151,16 +201,25 @@ std::string DescribeOwners(const Json* owners) {
 }  // namespace
 
 std::string DescribeRebuild(const Json& report) {
-  std::string text = fmt::format(
-      "rebuilt the index from {} blobs: {} chunks, {} map pages, {} unreadable\n"
-      "found again: {}\n"
-      "image records made again: {}\n",
-      Number(report, "blobs"), Number(report, "chunks"), Number(report, "pages"),
-      Number(report, "bad_blobs"), Joined(base::Find(report, "holders")),
-      Joined(base::Find(report, "images")));
-  if (const std::string skipped = Joined(base::Find(report, "skipped")); !skipped.empty()) {
-    text += "left without a record: " + skipped + "\n";
+  const Json* images = base::Find(report, "images");
+  const Json* skipped = base::Find(report, "skipped");
+  std::string text;
+  const std::string aside = base::FindString(report, "set_aside").value_or("");
+  if (!aside.empty()) {
+    text += fmt::format(
+        "the old index could not be read; it is set aside as {}\n"
+        "Users, projects and whatever else was not in the blobs were in it: the next start of the\n"
+        "service makes the admin of clouds.yaml again.\n",
+        aside);
   }
+  text += fmt::format("rebuilt the index from {}: {}, {}, {} unreadable\n",
+                      Count(report, "blobs", "blob"), Count(report, "chunks", "chunk"),
+                      Count(report, "pages", "map page"), Number(report, "bad_blobs"));
+  text += fmt::format("found {} again; made {} again{}\n",
+                      Count(SizeOf(base::Find(report, "holders")), "stored content"),
+                      Count(SizeOf(images), "image record"), SizeOf(images) > 0 ? ":" : "");
+  text += Lines(images, "  ");
+  if (SizeOf(skipped) > 0) text += "left without a record:\n" + Lines(skipped, "  ");
   return text + DescribeOwners(base::Find(report, "owners"));
 }
 
@@ -181,7 +240,7 @@ std::string DescribeStats(const Json& stats) {
   line("dedup", Ratio(nonzero, unique), "non-zero / unique");
   line("compression", Ratio(unique, compressed), "unique / compressed");
   line("chunks", fmt::format("{}", Number(stats, "chunks")), "");
-  line("holders", fmt::format("{}", Number(stats, "holders")), "images, snapshots, uploads");
+  line("holders", fmt::format("{}", Number(stats, "holders")), "images, uploads");
   return text;
 }
 

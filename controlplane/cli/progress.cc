@@ -45,7 +45,11 @@ ProgressBar::ProgressBar(std::string title, Unit unit, bool quiet, const base::C
 ProgressBar::~ProgressBar() { Finish(); }
 
 void ProgressBar::Update(uint64_t done, uint64_t total, std::string_view note) {
-  if (!std::exchange(updated_, true)) first_done_ = done;
+  // The next phase of a pass counts other things.
+  if (!std::exchange(updated_, true) || (unit_ == Unit::kItems && note != note_)) {
+    first_done_ = done;
+    started_ns_ = clock_.MonotonicNs();
+  }
   done_ = done;
   total_ = total;
   note_ = note;
@@ -63,29 +67,38 @@ void ProgressBar::Finish() {
   }
 }
 
+// "  [====>  ]  47 %  120 of 255 blobs  60/s": what is counted is the phase.
+std::string ProgressBar::DescribeItems(double rate) const {
+  const std::string what = note_.empty() ? "" : " " + note_;
+  if (total_ == 0 && done_ == 0) return fmt::format("  looking for{}", what);
+  if (total_ == 0) return fmt::format("  {}{}  {:.0f}/s", done_, what, rate);
+  const double share = std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
+  return fmt::format("  [{}] {:3.0f} %  {} of {}{}  {:.0f}/s", Bar(share), share * 100, done_,
+                     total_, what, rate);
+}
+
 void ProgressBar::Draw() {
   const double seconds =
       std::max(1e-3, static_cast<double>(clock_.MonotonicNs() - started_ns_) / 1e9);
   // What was there before the first update (a resumed transfer) is no work of ours: it is not in
   // the rate.
   const double rate = static_cast<double>(done_ - std::min(done_, first_done_)) / seconds;
-  const auto amount = [this](double value) {
-    return unit_ == Unit::kBytes ? base::FormatBytes(static_cast<uint64_t>(value))
-                                 : fmt::format("{:.0f}", value);
-  };
+  const auto amount = [](double value) { return base::FormatBytes(static_cast<uint64_t>(value)); };
   std::string line = title_;
-  if (total_ > 0) {
+  if (unit_ == Unit::kItems) {
+    line += DescribeItems(rate);
+  } else if (total_ > 0) {
     const double share = std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
     line += fmt::format("  [{}] {:3.0f} %  {} of {}", Bar(share), share * 100,
                         amount(static_cast<double>(done_)), amount(static_cast<double>(total_)));
   } else {
     line += fmt::format("  {}", amount(static_cast<double>(done_)));
   }
-  line += fmt::format("  {}/s", amount(rate));
+  if (unit_ == Unit::kBytes) line += fmt::format("  {}/s", amount(rate));
   if (total_ > done_ && rate > 0) {
     line += fmt::format("  {} left", FormatSeconds(static_cast<double>(total_ - done_) / rate));
   }
-  if (!note_.empty()) line += "  " + note_;
+  if (unit_ == Unit::kBytes && !note_.empty()) line += "  " + note_;
   std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
   std::fflush(stderr);
 }

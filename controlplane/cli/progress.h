@@ -16,7 +16,10 @@ namespace controlplane::cli {
 // printed every ten seconds, so that long work is never silent. Made quiet for --json. One thread.
 class ProgressBar {
  public:
-  enum class Unit { kBytes, kItems };
+  enum class Unit {
+    kBytes,
+    kItems,  // of which the note says what they are; each note is a phase with its own rate
+  };
   ProgressBar(std::string title, Unit unit, bool quiet,
               const base::Clock& clock = base::SystemClock());
   ~ProgressBar();  // ends the line, if it was not ended
@@ -30,13 +33,14 @@ class ProgressBar {
 
  private:
   void Draw();
+  std::string DescribeItems(double rate) const;
 
   const std::string title_;
   const Unit unit_;
   const bool quiet_;
   const bool terminal_;
   const base::Clock& clock_;
-  const int64_t started_ns_;
+  int64_t started_ns_;
   int64_t drawn_ns_ = 0;
   uint64_t first_done_ = 0;
   bool updated_ = false;

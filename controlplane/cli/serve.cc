@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "controlplane/cli/command.h"
 #include "controlplane/compose.h"
+#include "controlplane/embedded_store.h"
 #include "controlplane/settings.h"
 
 namespace controlplane::cli {
@@ -111,7 +112,7 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
   RaiseDescriptorLimit();
 
   base::Result<std::unique_ptr<Quarry>> quarry = Quarry::Start(settings);
-  if (!quarry.has_value()) return Fail(quarry.error());
+  if (!quarry.has_value()) return Fail(ExplainDamage(quarry.error(), *settings.data_dir));
   LogSettings(options.Describe());
   if (*settings.auth_mode == "keystone") {
     WelcomeBesideKeystone(**quarry, settings);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -35,7 +36,9 @@ using base::JsonObject;
 using base::Result;
 using chunkstore::ProgressFn;
 
-constexpr int64_t kPollMs = 100;
+// Each look is a request, and a line in the service's log.
+constexpr int64_t kFirstPollMs = 50;
+constexpr int64_t kLongestPollMs = 1000;
 
 base::http::ClientRequest Ask(std::string method, std::string url, const Json& body = nullptr) {
   base::http::ClientRequest request;
@@ -59,15 +62,51 @@ Result<Json> RunInService(Running& service, const std::string& kind, const Json&
                    service.client->CallJson(Ask("POST", service.url + "/" + kind, body)));
   const std::string url =
       service.url + "/operations/" + base::FindString(started, "id").value_or("");
-  while (true) {
+  for (int64_t poll_ms = kFirstPollMs;; poll_ms = std::min(2 * poll_ms, kLongestPollMs)) {
     ASSIGN_OR_RETURN(const Json state, service.client->CallJson(Ask("GET", url)));
     bar.Update(Number(state, "done"), Number(state, "total"),
                base::FindString(state, "phase").value_or(""));
     const std::string name = base::FindString(state, "state").value_or("");
     if (name == "done") return *base::Find(state, "report");
     if (name == "failed") return Error(Code::kIo, base::FindString(state, "error").value_or(kind));
-    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+    std::this_thread::sleep_for(std::chrono::milliseconds(poll_ms));
   }
+}
+
+using NameOf = std::function<Result<std::string>(const std::string& image_id)>;
+
+// What a person calls a holder: an image's name and id.
+std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
+  const std::string id(imaged::ImageOfHolder(holder));
+  if (id.empty()) return std::string(holder);
+  const Result<std::string> name = name_of(id);
+  if (!name.has_value()) return fmt::format("{}  (deleted, or on its way)", id);
+  return fmt::format("{}  {}", id, Printable(*name));
+}
+
+void NameHolders(Json* holders, const NameOf& name_of) {
+  if (holders == nullptr || !holders->is_array()) return;
+  for (Json& holder : holders->as_array())
+    if (holder.is_string()) holder = HolderForPeople(base::View(holder.get_string()), name_of);
+}
+
+// The holders that a scrub's findings touch, by name.
+void NameFindings(Json* report, const NameOf& name_of) {
+  Json* findings = report->as_object().if_contains("findings");
+  if (findings == nullptr || !findings->is_array()) return;
+  for (Json& finding : findings->as_array())
+    NameHolders(finding.as_object().if_contains("holders"), name_of);
+}
+
+NameOf NamesIn(Running& service) {
+  return [&service](const std::string& id) -> Result<std::string> {
+    ASSIGN_OR_RETURN(const Json shown, FindImage(*service.client, id));
+    return base::FindString(shown, "name").value_or("");
+  };
+}
+
+NameOf NamesIn(EmbeddedStore& store) {
+  return [&store](const std::string& id) { return NameOfStoredImage(store, id); };
 }
 
 ProgressFn Draw(ProgressBar& bar) {
@@ -79,19 +118,26 @@ ProgressFn Draw(ProgressBar& bar) {
 
 using LocalPass = std::function<Result<Json>(EmbeddedStore&, const ProgressFn&)>;
 
-// Runs a pass where it can be run: in the service, or here.
+// Runs a pass where it can be run: in the service, or here. `names`: a person reads the report.
 Result<Json> RunPass(const Settings& settings, const std::string& kind, const Json& body,
-                     const LocalPass& local, ProgressBar& bar) {
+                     const LocalPass& local, ProgressBar& bar, bool names) {
   ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*settings.data_dir));
-  if (service.has_value()) return RunInService(*service, kind, body, bar);
+  if (service.has_value()) {
+    ASSIGN_OR_RETURN(Json report, RunInService(*service, kind, body, bar));
+    if (names) NameFindings(&report, NamesIn(*service));
+    return report;
+  }
   base::Metrics metrics;
   ASSIGN_OR_RETURN(const auto store,
                    EmbeddedStore::Open(settings, metrics, EmbeddedStore::Purpose::kInspect));
-  return local(*store, Draw(bar));
+  ASSIGN_OR_RETURN(Json report, local(*store, Draw(bar)));
+  if (names) NameFindings(&report, NamesIn(*store));
+  return report;
 }
 
-int Print(const Result<Json>& report, bool json, std::string (*describe)(const Json&)) {
-  if (!report.has_value()) return Fail(report.error());
+int Print(const Result<Json>& report, const std::string& data_dir, bool json,
+          std::string (*describe)(const Json&)) {
+  if (!report.has_value()) return Fail(ExplainDamage(report.error(), data_dir));
   if (json) {
     PrintJson(*report);
   } else {
@@ -115,24 +161,10 @@ struct StoreOptions {
   Settings settings;
 };
 
-using NameOf = std::function<Result<std::string>(const std::string& image_id)>;
-
-// What a person calls a holder: an image's name and id.
-std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
-  const std::string id(imaged::ImageOfHolder(holder));
-  if (id.empty()) return std::string(holder);
-  const Result<std::string> name = name_of(id);
-  if (!name.has_value()) return fmt::format("{}  (deleted, or on its way)", id);
-  return fmt::format("{}  {}", id, Printable(*name));
-}
-
 // The figures of one image; what it shares with by name if a person asks (`names`).
 Result<Json> WithNames(Result<Json> stats, bool names, const NameOf& name_of) {
   if (!stats.has_value() || !names) return stats;
-  Json* others = stats->as_object().if_contains("shared_with");
-  if (others == nullptr || !others->is_array()) return stats;
-  for (Json& other : others->as_array())
-    if (other.is_string()) other = HolderForPeople(base::View(other.get_string()), name_of);
+  NameHolders(stats->as_object().if_contains("shared_with"), name_of);
   return stats;
 }
 
@@ -141,11 +173,7 @@ Result<Json> AskForStats(Running& service, const std::string* image, bool names)
   if (image == nullptr) return service.client->CallJson(Ask("GET", url));
   ASSIGN_OR_RETURN(const Json found, FindImage(*service.client, *image));
   const std::string id = base::FindString(found, "id").value_or("");
-  return WithNames(service.client->CallJson(Ask("GET", url + "/" + id)), names,
-                   [&](const std::string& other) -> Result<std::string> {
-                     ASSIGN_OR_RETURN(const Json shown, FindImage(*service.client, other));
-                     return base::FindString(shown, "name").value_or("");
-                   });
+  return WithNames(service.client->CallJson(Ask("GET", url + "/" + id)), names, NamesIn(service));
 }
 
 Result<Json> ReadStats(EmbeddedStore& store, const std::string* image, bool names) {
@@ -155,8 +183,7 @@ Result<Json> ReadStats(EmbeddedStore& store, const std::string* image, bool name
   }
   ASSIGN_OR_RETURN(const std::string id, FindStoredImage(store, *image));
   ASSIGN_OR_RETURN(const auto stats, admin::StatsOfImage(*store.chunks, id));
-  return WithNames(admin::ToJson(stats), names,
-                   [&](const std::string& other) { return NameOfStoredImage(store, other); });
+  return WithNames(admin::ToJson(stats), names, NamesIn(store));
 }
 
 }  // namespace
@@ -180,10 +207,22 @@ int RunGc(const Command& command, const std::vector<std::string>& args) {
         ASSIGN_OR_RETURN(const auto collected, store.chunks->Collect(*orphans, progress));
         return admin::ToJson(collected);
       },
-      bar);
+      bar, !*common.json);
   bar.Finish();
-  return Print(report, *common.json, admin::DescribeCollect);
+  return Print(report, *common.settings.data_dir, *common.json, admin::DescribeCollect);
 }
+
+namespace {
+
+chunkstore::ScrubReport OfDamagedIndex(const Error& error, const std::string& data_dir) {
+  chunkstore::ScrubReport report;
+  report.finding_count = 1;
+  report.findings.push_back(
+      {.problem = ExplainDamage(error, data_dir).message() + "\n  blobs were not checked"});
+  return report;
+}
+
+}  // namespace
 
 int RunScrub(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
@@ -198,20 +237,66 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
     return exit_code;
   base::SetLogLevel("error");
 
-  ProgressBar bar("scrub", ProgressBar::Unit::kBytes, *common.json);
-  const Result<Json> report = RunPass(
+  ProgressBar bar("scrub", ProgressBar::Unit::kItems, *common.json);
+  Result<Json> report = RunPass(
       common.settings, "scrub", JsonObject{{"repair", *repair}},
       [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
         ASSIGN_OR_RETURN(const auto scrubbed, store.chunks->Scrub(*repair, progress));
-        RETURN_IF_ERROR(admin::ScrubLog(*store.meta, base::SystemClock()).Ended());
+        const Result<void> noted = admin::ScrubLog(*store.meta, base::SystemClock()).Ended();
+        if (!noted.has_value() && noted.error().code() != Code::kCorruption) return noted.error();
         return admin::ToJson(scrubbed);
       },
-      bar);
+      bar, !*common.json);
   bar.Finish();
-  const int printed = Print(report, *common.json, admin::DescribeScrub);
+  // The store does not even open: that is what was found.
+  if (!report.has_value() && report.error().code() == Code::kCorruption)
+    report = admin::ToJson(OfDamagedIndex(report.error(), *common.settings.data_dir));
+  const int printed = Print(report, *common.settings.data_dir, *common.json, admin::DescribeScrub);
   if (printed != kOk) return printed;
   return Number(*report, "finding_count") > 0 ? kFindings : kOk;
 }
+
+namespace {
+
+// An index that can't be read can't be emptied either: it makes room for a new one.
+Result<Json> RebuildHere(const Settings& settings, const ProgressFn& progress, bool names) {
+  const auto open = [&settings](base::Metrics& metrics) {
+    return EmbeddedStore::Open(settings, metrics, EmbeddedStore::Purpose::kRebuild);
+  };
+  auto metrics = std::make_unique<base::Metrics>();
+  auto store = open(*metrics);
+  Result<void> readable;
+  if (store.has_value()) {
+    readable = ReadIndex(*(*store)->meta);
+  } else {
+    readable = store.error();
+  }
+  std::string aside;
+  // What brings its own advice (a log that lost its end) is the operator's to decide.
+  if (!readable.has_value() && readable.error().code() == Code::kCorruption &&
+      (store.has_value() || ExplainDamage(readable.error(), *settings.data_dir).message() !=
+                                readable.error().message())) {
+    store = Error(Code::kCancelled, "closed");
+    ASSIGN_OR_RETURN(aside, SetIndexAside(*settings.data_dir));
+    metrics = std::make_unique<base::Metrics>();
+    store = open(*metrics);
+  } else {
+    RETURN_IF_ERROR(readable);
+  }
+  if (!store.has_value()) return store.error();
+  ASSIGN_OR_RETURN(Json report, RebuildAll(**store, settings, progress));
+  if (!aside.empty()) report.as_object()["set_aside"] = aside;
+  Json* images = report.as_object().if_contains("images");
+  if (!names || images == nullptr || !images->is_array()) return report;
+  for (Json& image : images->as_array()) {
+    const std::string id(base::View(image.get_string()));
+    const Result<std::string> name = NameOfStoredImage(**store, id);
+    if (name.has_value()) image = fmt::format("{}  {}", id, Printable(*name));
+  }
+  return report;
+}
+
+}  // namespace
 
 int RunFsck(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
@@ -237,13 +322,10 @@ int RunFsck(const Command& command, const std::vector<std::string>& args) {
   }
 
   ProgressBar bar("rebuild", ProgressBar::Unit::kItems, *common.json);
-  base::Metrics metrics;
-  const auto store =
-      EmbeddedStore::Open(common.settings, metrics, EmbeddedStore::Purpose::kRebuild);
-  if (!store.has_value()) return Fail(store.error());
-  const Result<Json> report = RebuildAll(**store, common.settings, Draw(bar));
+  const Result<Json> report = RebuildHere(common.settings, Draw(bar), !*common.json);
   bar.Finish();
-  const int printed = Print(report, *common.json, admin::DescribeRebuild);
+  const int printed =
+      Print(report, *common.settings.data_dir, *common.json, admin::DescribeRebuild);
   if (printed != kOk) return printed;
   return Number(*report, "bad_blobs") > 0 ? kFindings : kOk;
 }
@@ -266,7 +348,7 @@ int RunStats(const Command& command, const std::vector<std::string>& args) {
                                                            EmbeddedStore::Purpose::kInspect));
     return ReadStats(*store, image, !*common.json);
   };
-  return Print(ask(), *common.json,
+  return Print(ask(), *common.settings.data_dir, *common.json,
                image != nullptr ? admin::DescribeHolderStats : admin::DescribeStats);
 }
 

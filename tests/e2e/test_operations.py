@@ -207,3 +207,34 @@ def test_a_flipped_bit_is_never_served_and_is_found_and_healed():
         reply = images.call("GET", f"/{image}/file")
         assert reply.status == 200 and reply.body == data
         assert service.quarry("scrub").returncode == 0
+
+
+def test_a_damaged_index_is_a_finding_and_is_made_again():
+    with quarry.Service() as service:
+        data = os.urandom(CHUNK + 7)
+        image = quarry.Images(service).make(data, name="kept")
+        assert service.stop() == 0
+        assert service.quarry("stats").returncode == 0  # flushes the log into a table
+        meta = os.path.join(service.data_dir, "meta")
+        tables = [os.path.join(meta, name) for name in os.listdir(meta) if name.endswith(".sst")]
+        victim = max(tables, key=os.path.getsize)
+        with open(victim, "r+b") as table:
+            table.seek(200)
+            byte = table.read(1)
+            table.seek(200)
+            table.write(bytes([byte[0] ^ 1]))
+        scrubbed = service.quarry("scrub")
+        assert scrubbed.returncode == 3, (scrubbed.stdout, scrubbed.stderr)
+        for word in (os.path.basename(victim), "index is damaged", "fsck --rebuild-index"):
+            assert word in scrubbed.stdout, scrubbed.stdout
+        served = subprocess.run([quarry.QUARRY, "serve", "--data-dir", service.data_dir,
+                                 "--listen", "127.0.0.1:0"], capture_output=True, text=True,
+                                timeout=60, env=service.environment)
+        assert served.returncode == 1 and "fsck --rebuild-index" in served.stderr, served.stderr
+        rebuilt = service.quarry("fsck", "--rebuild-index")
+        assert rebuilt.returncode == 0, (rebuilt.stdout, rebuilt.stderr)
+        assert "set aside" in rebuilt.stdout and image in rebuilt.stdout
+        assert service.quarry("scrub").returncode == 0
+        service.start()
+        reply = quarry.Images(service).call("GET", f"/{image}/file")
+        assert reply.status == 200 and reply.body == data
