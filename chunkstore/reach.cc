@@ -28,6 +28,14 @@ class Reach {
     for (const Digest256& id : ids) chunks_.try_emplace(id);
   }
 
+  // The names of all holders, first and whatever is asked for: how long an answer takes must not
+  // tell whether somebody else has a chunk.
+  Result<void> ReadNames() {
+    return store_.VisitHolders([&](std::string_view name, const HolderRecord& holder) {
+      if (holder.held) names_.emplace(holder.token, name);
+    });
+  }
+
   Result<bool> OfChunk(const Digest256& id) {
     Chunk& chunk = chunks_.find(id)->second;
     if (!chunk.answer.has_value()) {
@@ -83,21 +91,13 @@ class Reach {
   Result<bool> OfHolder(Token token) {
     const auto known = tokens_.find(token);
     if (known != tokens_.end()) return known->second;
-    if (!names_.has_value()) RETURN_IF_ERROR(ReadNames());
-    const auto name = names_->find(token);
+    const auto name = names_.find(token);
     bool readable = false;
-    if (name != names_->end()) {
+    if (name != names_.end()) {
       ASSIGN_OR_RETURN(readable, may_read_(name->second));
     }
     tokens_[token] = readable;
     return readable;
-  }
-
-  Result<void> ReadNames() {
-    names_.emplace();
-    return store_.VisitHolders([&](std::string_view name, const HolderRecord& holder) {
-      if (holder.held) names_->emplace(holder.token, name);
-    });
   }
 
   // A chunk's neighbours are asked for with it: they need not climb.
@@ -123,7 +123,7 @@ class Reach {
   std::unordered_map<Digest256, Chunk> chunks_;  // that are asked for
   std::unordered_map<Digest256, bool> pages_;
   std::unordered_map<Token, bool> tokens_;
-  std::optional<std::unordered_map<Token, std::string>> names_;
+  std::unordered_map<Token, std::string> names_;
 };
 
 }  // namespace
@@ -131,6 +131,7 @@ class Reach {
 Result<std::vector<bool>> ChunkStoreImpl::WhichReachable(std::span<const Digest256> ids,
                                                          const HolderCheck& may_read) {
   Reach reach(*this, ids, may_read);
+  RETURN_IF_ERROR(reach.ReadNames());
   std::vector<bool> reachable(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     ASSIGN_OR_RETURN(reachable[i], reach.OfChunk(ids[i]));
