@@ -114,6 +114,8 @@ class ChunkStreamReader : public BodyReader {
     if (entry.how == ChunkHow::kSent) {
       filled = co_await TakeSent(entry.id, chunk);
     } else if (entry.how == ChunkHow::kNamed) {
+      Result<void> checked = co_await CheckNamedAgain();
+      if (!checked.has_value()) co_return checked.error();
       filled = co_await TakeNamed(entry.id, chunk);
     } else {
       std::memset(chunk.data(), 0, chunk.size());
@@ -143,14 +145,26 @@ class ChunkStreamReader : public BodyReader {
     co_return checked;
   }
 
-  // What is named is checked batch by batch: a right that ends meanwhile ends the upload soon.
+  // What is named is checked batch by batch, and again where a batch takes long: a right that ends
+  // meanwhile ends the upload soon.
+  Task<Result<void>> CheckNamedAgain() {
+    const int64_t age_ns = path_.clock().MonotonicNs() - checked_ns_;
+    if (age_ns <= kNamedRightMs * 1'000'000) co_return Result<void>();
+    Result<void> checked = co_await CheckNamed();
+    co_return checked;
+  }
+
+  // All of the batch from the next chunk on.
   Task<Result<void>> CheckNamed() {
+    checked_ns_ = path_.clock().MonotonicNs();
     std::vector<Digest256> ids;
     std::vector<uint64_t> numbers;
-    for (size_t i = 0; i < batch_.size(); ++i) {
-      if (batch_[i].how != ChunkHow::kNamed) continue;
-      ids.push_back(batch_[i].id);
-      numbers.push_back(next_ + i);
+    const uint64_t batch_begin = batch_end_ - batch_.size();
+    for (uint64_t number = next_; number < batch_end_; ++number) {
+      const ChunkEntry& entry = batch_[number - batch_begin];
+      if (entry.how != ChunkHow::kNamed) continue;
+      ids.push_back(entry.id);
+      numbers.push_back(number);
     }
     if (ids.empty()) co_return Result<void>();
     auto check = [&path = path_, request = request_, ids, numbers]() -> Result<void> {
@@ -225,6 +239,7 @@ class ChunkStreamReader : public BodyReader {
   uint64_t next_ = 0;
   std::vector<ChunkEntry> batch_;  // of chunks up to batch_end_
   uint64_t batch_end_ = 0;
+  int64_t checked_ns_ = 0;  // when the named ones were
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "base/async/task.h"
@@ -18,6 +19,10 @@
 // not, and deduplicated silently. Both requests check it, by the same rule (policy.h).
 
 namespace imaged {
+
+// How long a right to read a named chunk counts after it was looked at: a client that sends slowly
+// can't make use of one that has ended.
+constexpr int64_t kNamedRightMs = 1'000;
 
 // POST /v2/quarry/images/{image_id}/wanted. A job of the pool.
 base::http::Route WantedRoute(DataPath& path);

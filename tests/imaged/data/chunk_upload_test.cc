@@ -1,3 +1,5 @@
+#include "imaged/chunk_upload.h"
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -328,6 +330,41 @@ TEST_F(ChunkUpload, TheOwnerMayGoInTheMiddle) {
   client.Send(stream.substr(first));
   EXPECT_EQ(client.ReadAnswer().status, 409);
   ExpectQueued(id);
+}
+
+// A chunk that comes slowly keeps a batch open, and not the right to what is named behind it.
+TEST_F(ChunkUpload, ARightThatEndsWithinABatchIsNoRight) {
+  const std::string owner = Active(base_.bytes);
+  Patch(owner, "/visibility", "public");
+  const uint64_t before = service_.BytesAfterCollect();
+  const Content content(RandomBytes(2 * kChunk, 31) + base_.bytes);
+  Flags sent(content.list.ids.size(), false);
+  sent[0] = sent[1] = true;
+  const std::string stream = content.Stream(sent);
+  const std::string id = service_.CreateImage("p2");
+  RawClient client(service_.address());
+  client.Send(Service::Head(
+      "p2", "PUT", "/v2/images/" + id + "/file",
+      fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n", kChunkStreamType, stream.size())));
+  client.Send(stream.substr(0, stream.size() - 1));
+  // The first chunk is stored: the batch has been looked at.
+  const auto stored_bytes = [&] {
+    uint64_t total = 0;
+    EXPECT_OK(service_.blobs().List([&](std::string_view, uint64_t size) {
+      total += size;
+      return true;
+    }));
+    return total;
+  };
+  ASSERT_TRUE(service_.Eventually([&] { return stored_bytes() > before + kChunk / 2; }));
+  Patch(owner, "/visibility", "private");
+  const base::Clock& clock = base::SystemClock();
+  const int64_t ended_ns = clock.MonotonicNs();
+  ASSERT_TRUE(service_.Eventually(
+      [&] { return clock.MonotonicNs() - ended_ns > kNamedRightMs * 1'000'000; }));
+  client.Send(stream.substr(stream.size() - 1));
+  EXPECT_EQ(client.ReadAnswer().status, 409);
+  EXPECT_EQ(service_.ImageOf(id).status, Status::kQueued);
 }
 
 TEST_F(ChunkUpload, WhatIsKnownButDamagedIsAskedForAgain) {
