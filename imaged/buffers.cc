@@ -1,6 +1,7 @@
 #include "imaged/buffers.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/async/sleep.h"
@@ -19,12 +20,26 @@ namespace {
 
 constexpr int64_t kAdmissionPollMs = 50;
 
+// Whether one who has `held` may have `more` of the `left` that are free. If not, why.
+std::optional<Refusal> RefusalOf(uint64_t held, uint64_t more, uint64_t left) {
+  if (held == 0) return more <= left ? std::nullopt : std::optional(Refusal::kMemory);
+  if (more <= left && held + more <= left - more) return std::nullopt;
+  return Refusal::kShare;
+}
+
 }  // namespace
 
-bool BufferPool::TryTake(Buffer* buffer) {
+bool BufferPool::TryTake(const std::string& project, Buffer* buffer, Refusal* why) {
   {
     MutexLock lock(mutex_);
-    if (in_use_ >= limit_) return false;
+    const auto held = held_.find(project);
+    const std::optional<Refusal> refusal =
+        RefusalOf(held == held_.end() ? 0 : held->second, 1, limit_ - in_use_);
+    if (refusal.has_value()) {
+      if (why != nullptr) *why = *refusal;
+      return false;
+    }
+    ++held_[project];
     ++in_use_;
     most_in_use_ = std::max(most_in_use_, in_use_);
     if (!idle_.empty()) {
@@ -37,9 +52,11 @@ bool BufferPool::TryTake(Buffer* buffer) {
   return true;
 }
 
-void BufferPool::Give(Buffer buffer) {
+void BufferPool::Give(const std::string& project, Buffer buffer) {
   MutexLock lock(mutex_);
-  CHECK(in_use_ > 0);
+  const auto held = held_.find(project);
+  CHECK(held != held_.end());
+  if (--held->second == 0) held_.erase(held);
   --in_use_;
   idle_.push_back(std::move(buffer));
 }
@@ -58,32 +75,42 @@ ChunkBuffer::~ChunkBuffer() {
   if (lane != nullptr) lane->Return(std::move(buffer));
 }
 
-BufferLane::BufferLane(std::shared_ptr<BufferPool> pool, Buffer first) : pool_(std::move(pool)) {
+BufferLane::BufferLane(std::shared_ptr<BufferPool> pool, std::string project, Buffer first)
+    : pool_(std::move(pool)), project_(std::move(project)) {
   MutexLock lock(mutex_);
   idle_.push_back(std::move(first));
 }
 
 BufferLane::~BufferLane() {
   MutexLock lock(mutex_);
-  for (Buffer& buffer : idle_) pool_->Give(std::move(buffer));
+  for (Buffer& buffer : idle_) pool_->Give(project_, std::move(buffer));
 }
 
-std::shared_ptr<BufferLane> BufferLane::TryAdmit(std::shared_ptr<BufferPool> pool) {
+std::shared_ptr<BufferLane> BufferLane::TryAdmit(std::shared_ptr<BufferPool> pool,
+                                                 std::string project, Refusal* why) {
   Buffer first;
-  if (!pool->TryTake(&first)) return nullptr;
-  return std::shared_ptr<BufferLane>(new BufferLane(std::move(pool), std::move(first)));
+  if (!pool->TryTake(project, &first, why)) return nullptr;
+  return std::shared_ptr<BufferLane>(
+      new BufferLane(std::move(pool), std::move(project), std::move(first)));
+}
+
+Error BufferLane::Refused(Refusal why) {
+  return Error(Code::kUnavailable,
+               why == Refusal::kShare
+                   ? "this project's uploads have its share of the service's memory; try again"
+                   : "as many uploads as the service has memory for are on their way; try again");
 }
 
 Task<Result<std::shared_ptr<BufferLane>>> BufferLane::Admit(std::shared_ptr<BufferPool> pool,
-                                                            int64_t wait_ms) {
+                                                            std::string project, int64_t wait_ms) {
+  Refusal why = Refusal::kMemory;
   for (int64_t waited_ms = 0;; waited_ms += kAdmissionPollMs) {
-    std::shared_ptr<BufferLane> lane = TryAdmit(pool);
+    std::shared_ptr<BufferLane> lane = TryAdmit(pool, project, &why);
     if (lane != nullptr) co_return lane;
     if (waited_ms >= wait_ms) break;
     co_await base::async::SleepMs(kAdmissionPollMs);
   }
-  co_return Error(Code::kUnavailable,
-                  "as many uploads as the service has memory for are on their way; try again");
+  co_return Refused(why);
 }
 
 std::shared_ptr<ChunkBuffer> BufferLane::TryTake() {
@@ -94,7 +121,7 @@ std::shared_ptr<ChunkBuffer> BufferLane::TryTake() {
     if (!idle_.empty()) {
       chunk->buffer = std::move(idle_.back());
       idle_.pop_back();
-    } else if (!pool_->TryTake(&chunk->buffer)) {
+    } else if (!pool_->TryTake(project_, &chunk->buffer)) {
       return nullptr;
     }
     ++in_use_;
@@ -106,11 +133,10 @@ std::shared_ptr<ChunkBuffer> BufferLane::TryTake() {
 void BufferLane::Return(Buffer buffer) {
   {
     MutexLock lock(mutex_);
-    --in_use_;
-    if (idle_.empty()) {
+    if (--in_use_ == 0) {
       idle_.push_back(std::move(buffer));
     } else {
-      pool_->Give(std::move(buffer));
+      pool_->Give(project_, std::move(buffer));
     }
   }
   returned_.Notify();
@@ -131,13 +157,11 @@ struct FairBudget::Taken {
 FairBudget::Share FairBudget::TryTake(const std::string& project, uint64_t bytes, Refusal* why) {
   {
     MutexLock lock(mutex_);
-    const uint64_t free_bytes = limit_bytes_ - used_bytes_;
-    const auto found = held_bytes_.find(project);
-    const uint64_t held_bytes = found == held_bytes_.end() ? 0 : found->second;
-    const bool fits = bytes <= free_bytes;
-    const bool fair = held_bytes == 0 || (fits && held_bytes + bytes <= free_bytes - bytes);
-    if (!fits || !fair) {
-      if (why != nullptr) *why = held_bytes == 0 ? Refusal::kMemory : Refusal::kShare;
+    const auto held = held_bytes_.find(project);
+    const std::optional<Refusal> refusal =
+        RefusalOf(held == held_bytes_.end() ? 0 : held->second, bytes, limit_bytes_ - used_bytes_);
+    if (refusal.has_value()) {
+      if (why != nullptr) *why = *refusal;
       return nullptr;
     }
     used_bytes_ += bytes;

@@ -23,15 +23,22 @@ namespace imaged {
 // Chunk buffers of one upload at most: 12 x 4 MiB stay below 64 MiB with room for compression.
 constexpr size_t kMaxBuffersOfUpload = 12;
 
-// A fixed number of chunk buffers for all uploads of the process; used ones are kept and handed out
-// again, because fresh memory costs a page fault each 4 KiB. Thread-safe.
+// Why something that projects share is not given.
+enum class Refusal {
+  kShare,   // the project has its share
+  kMemory,  // nothing is left
+};
+
+// A fixed number of chunk buffers for all uploads of the process, shared between projects as
+// FairBudget (below) shares bytes; used ones are kept and handed out again, because fresh memory
+// costs a page fault each 4 KiB. Thread-safe.
 class BufferPool {
  public:
   explicit BufferPool(size_t limit) : limit_(limit) {}
 
-  // False when all are in use.
-  bool TryTake(base::Buffer* buffer);
-  void Give(base::Buffer buffer);
+  // False, with `why`, if there is none. `project` is any name by which to share.
+  bool TryTake(const std::string& project, base::Buffer* buffer, Refusal* why = nullptr);
+  void Give(const std::string& project, base::Buffer buffer);
 
   size_t limit() const { return limit_; }
   size_t in_use() const;
@@ -43,6 +50,7 @@ class BufferPool {
   std::vector<base::Buffer> idle_ GUARDED_BY(mutex_);
   size_t in_use_ GUARDED_BY(mutex_) = 0;
   size_t most_in_use_ GUARDED_BY(mutex_) = 0;
+  std::map<std::string, size_t> held_ GUARDED_BY(mutex_);  // of those in use, by project
 };
 
 class BufferLane;
@@ -59,18 +67,21 @@ struct ChunkBuffer {
   std::shared_ptr<BufferLane> lane;
 };
 
-// The buffers of one upload. It was admitted with one buffer, which it keeps to the end: so it can
-// always go on, if slowly, however many others there are. Beyond that it takes what the pool has
-// left, up to its limit.
+// The buffers of one upload. It was admitted with one buffer, and keeps one to the end: so it can
+// always go on, if slowly, however many others there are. Beyond that it takes what the pool gives
+// its project, up to its limit; and while it waits for its client it has that one alone.
 //
 // One coroutine takes; any thread gives back (by letting go of a ChunkBuffer).
 class BufferLane : public std::enable_shared_from_this<BufferLane> {
  public:
   // Waits up to `wait_ms` for a first buffer; then kUnavailable.
   static base::async::Task<base::Result<std::shared_ptr<BufferLane>>> Admit(
-      std::shared_ptr<BufferPool> pool, int64_t wait_ms);
-  // The same on a blocking thread, without waiting; null if there is none.
-  static std::shared_ptr<BufferLane> TryAdmit(std::shared_ptr<BufferPool> pool);
+      std::shared_ptr<BufferPool> pool, std::string project, int64_t wait_ms);
+  // The same on a blocking thread, without waiting; null, with `why`, if there is none.
+  static std::shared_ptr<BufferLane> TryAdmit(std::shared_ptr<BufferPool> pool, std::string project,
+                                              Refusal* why = nullptr);
+  // What to tell a client that waited long enough: kUnavailable.
+  static base::Error Refused(Refusal why);
   ~BufferLane();
 
   // Null: all are in use; wait for `returned` and look again.
@@ -79,13 +90,14 @@ class BufferLane : public std::enable_shared_from_this<BufferLane> {
 
  private:
   friend struct ChunkBuffer;
-  BufferLane(std::shared_ptr<BufferPool> pool, base::Buffer first);
+  BufferLane(std::shared_ptr<BufferPool> pool, std::string project, base::Buffer first);
   void Return(base::Buffer buffer);
 
   const std::shared_ptr<BufferPool> pool_;
+  const std::string project_;
   base::async::Signal returned_;
   base::Mutex mutex_;
-  std::vector<base::Buffer> idle_ GUARDED_BY(mutex_);  // at most one
+  std::vector<base::Buffer> idle_ GUARDED_BY(mutex_);  // one while none is in use, else none
   size_t in_use_ GUARDED_BY(mutex_) = 0;
 };
 
@@ -99,10 +111,7 @@ class FairBudget : public std::enable_shared_from_this<FairBudget> {
   explicit FairBudget(uint64_t limit_bytes, base::Gauge* in_use = nullptr)
       : limit_bytes_(limit_bytes), in_use_(in_use) {}
 
-  enum class Refusal {
-    kShare,   // the project has its share
-    kMemory,  // nothing is left
-  };
+  using Refusal = imaged::Refusal;
   // Given back when the last copy goes.
   using Share = std::shared_ptr<void>;
   // Null, with `why`, if there is none. `project` is any name by which to share.

@@ -69,11 +69,6 @@ Response RangeError(const Request& request, uint64_t size) {
   return response;
 }
 
-// By what memory is shared: a token without a project still has a user.
-std::string SharerOf(const base::auth::Caller& caller) {
-  return caller.project_id.empty() ? caller.user_id : caller.project_id;
-}
-
 base::async::Task<Result<Response>> GetFile(DataPath& path, std::shared_ptr<const Request> request,
                                             BodyReader&) {
   auto open = [&path, request] { return OpenImage(path, *request); };

@@ -10,8 +10,8 @@
 
 #include <fmt/format.h>
 
-#include "base/limits.h"
 #include "base/log.h"
+#include "imaged/fetch_pace.h"
 #include "imaged/formats/inspector.h"
 #include "imaged/policy.h"
 
@@ -196,23 +196,27 @@ Result<Imported> TakeStaged(DataPath& path, const Image& image,
 // Bytes in order, in pieces of any size, into an ingest: one chunk at a time on this thread.
 class WebIngest {
  public:
-  WebIngest(DataPath& path, const Image& image, std::unique_ptr<chunkstore::Ingest> ingest,
+  WebIngest(DataPath& path, const Image& image, std::string project,
+            std::unique_ptr<chunkstore::Ingest> ingest,
             std::function<Result<void>(uint64_t)> reserve)
       : path_(path),
+        project_(std::move(project)),
         ingest_(std::move(ingest)),
         reserve_(std::move(reserve)),
         inspector_(image.disk_format.value_or(""), image.container_format.value_or("")) {}
 
   // Waits for memory as an upload does.
   Result<void> Open(const std::function<bool()>& cancelled) {
-    std::shared_ptr<BufferLane> lane = BufferLane::TryAdmit(path_.upload_buffers());
+    Refusal why = Refusal::kMemory;
+    auto admit = [&] { return BufferLane::TryAdmit(path_.upload_buffers(), project_, &why); };
+    std::shared_ptr<BufferLane> lane = admit();
     for (int64_t waited_ms = 0; lane == nullptr; waited_ms += kAdmissionPollMs) {
       if (cancelled()) return Error(Code::kCancelled, "the import was called off");
       if (waited_ms >= path_.options().admission_ms) {
-        return Error(Code::kUnavailable, "the service has no memory for another upload now");
+        return BufferLane::Refused(why);
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(kAdmissionPollMs));
-      lane = BufferLane::TryAdmit(path_.upload_buffers());
+      lane = admit();
     }
     chunk_ = lane->TryTake();
     for (const std::string& algorithm : path_.NeededDigests()) {
@@ -263,6 +267,7 @@ class WebIngest {
   }
 
   DataPath& path_;
+  const std::string project_;
   const std::unique_ptr<chunkstore::Ingest> ingest_;
   const std::function<Result<void>(uint64_t)> reserve_;
   formats::Inspector inspector_;
@@ -285,24 +290,20 @@ Result<Imported> Download(DataPath& path, const ImportPayload& payload, const Im
   auto reserve = [&](uint64_t bytes) {
     return path.catalog().RenewUpload(image.id, payload.holder, path.options().lease_ms, bytes);
   };
-  WebIngest web(path, image, std::move(ingest), reserve);
+  WebIngest web(path, image, payload.project, std::move(ingest), reserve);
   RETURN_IF_ERROR(web.Open(cancelled));
-  // A server that drips would hold one of the few import threads for as long as the deadline is.
-  const int64_t began_ns = path.clock().MonotonicNs();
-  uint64_t received_bytes = 0;
-  RETURN_IF_ERROR(FetchUri(
-      path.options().web, path.resolver(), payload.uri, [&](base::ByteView bytes) -> Result<void> {
-        if (cancelled()) {
-          return Error(Code::kCancelled, "the import was called off");
-        }
-        received_bytes += bytes.size();
-        const int64_t took_ms = (path.clock().MonotonicNs() - began_ns) / 1'000'000;
-        const auto due_bytes = static_cast<uint64_t>(took_ms / 1000 * base::kMinBodyBytesPerSecond);
-        if (took_ms > path.options().web.stall_timeout_ms && received_bytes < due_bytes) {
-          return Error(Code::kUnavailable, "the server sends too slowly");
-        }
-        return web.Write(bytes);
-      }));
+  const base::Clock& clock = path.clock();
+  FetchPace pace(path.options().web.stall_timeout_ms, clock.MonotonicNs());
+  RETURN_IF_ERROR(FetchUri(path.options().web, path.resolver(), payload.uri,
+                           [&](base::ByteView bytes) -> Result<void> {
+                             if (cancelled()) {
+                               return Error(Code::kCancelled, "the import was called off");
+                             }
+                             RETURN_IF_ERROR(pace.Came(bytes.size(), clock.MonotonicNs()));
+                             RETURN_IF_ERROR(web.Write(bytes));
+                             pace.Waiting(clock.MonotonicNs());
+                             return {};
+                           }));
   ASSIGN_OR_RETURN(Imported imported, web.Close());
   imported.data_holder = holder;
   return imported;

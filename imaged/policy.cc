@@ -22,6 +22,10 @@ bool IsOwner(const Caller& caller, const Image& image) {
 
 Viewer ViewerOf(const Caller& caller) { return {caller.project_id, caller.IsAdmin()}; }
 
+std::string SharerOf(const Caller& caller) {
+  return caller.project_id.empty() ? caller.user_id : caller.project_id;
+}
+
 bool MaySee(const Caller& caller, const Image& image) {
   if (caller.IsAdmin() || IsOwner(caller, image)) return true;
   switch (image.visibility) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "base/auth/caller.h"
 #include "base/result.h"
 #include "imaged/image.h"
@@ -17,6 +19,9 @@ namespace imaged {
 using base::auth::Caller;
 
 Viewer ViewerOf(const Caller& caller);
+
+// By what memory is shared: a token without a project still has a user.
+std::string SharerOf(const Caller& caller);
 
 // Owner's project, public, community, or shared with the caller's project (accepted or not), or
 // admin.

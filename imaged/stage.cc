@@ -166,6 +166,7 @@ Task<Result<Response>> PutData(DataPath& path, UploadKind kind,
   ReceiveOptions options;
   options.image_id = begun->image.id;
   options.holder = holder;
+  options.sharer = SharerOf(*request->caller);
   options.expected_bytes = expected;
   options.reserved_bytes = expected.value_or(0);
   if (kind == UploadKind::kData) {

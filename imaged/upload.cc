@@ -25,7 +25,8 @@ namespace {
 
 // How many chunks decide whether these bytes are likely to be in the store already, as a whole: the
 // first ones of a disk hold what differs between disks (partition table, superblock with its
-// times). If all are known, the digests wait: a root that turns out known needs none.
+// times). If all are known, the digests are put off: a root that turns out known needs none. Until
+// that is clear they run: to keep the chunks for later would be memory that a slow client fills.
 constexpr size_t kProbeChunks = 4;
 // What a chunked upload reserves of the quota ahead of what has arrived.
 constexpr uint64_t kReserveStepBytes = 64 * base::kMiB;
@@ -144,14 +145,16 @@ class Receiver {
   enum class Digesting { kProbing, kRunning, kPutOff };
 
   Task<Result<void>> ReadAll() {
-    Result<std::shared_ptr<BufferLane>> lane =
-        co_await BufferLane::Admit(path_.upload_buffers(), path_.options().admission_ms);
+    Result<std::shared_ptr<BufferLane>> lane = co_await BufferLane::Admit(
+        path_.upload_buffers(), options_.sharer, path_.options().admission_ms);
     if (!lane.has_value()) co_return lane.error();
     lane_ = std::move(*lane);
     {
       MutexLock lock(shared_->mutex);
       shared_->lane = lane_;
     }
+    Result<void> begun = BeginDigests();
+    if (!begun.has_value()) co_return begun.error();
     for (uint64_t index = 0;; ++index) {
       std::shared_ptr<ChunkBuffer> chunk = co_await NextBuffer();
       std::optional<Error> failed = shared_->failure();
@@ -179,11 +182,9 @@ class Receiver {
   // upload has failed.
   Task<std::shared_ptr<ChunkBuffer>> NextBuffer() {
     for (;;) {
-      SettleProbe(false);
+      SettleProbe();
       std::shared_ptr<ChunkBuffer> chunk = lane_->TryTake();
       if (chunk != nullptr) co_return chunk;
-      // Chunks that are kept only for the digests would never come back.
-      if (shared_->pending() == 0) SettleProbe(true);
       if (shared_->failure().has_value()) co_return nullptr;
       co_await lane_->returned().Wait();
     }
@@ -240,6 +241,7 @@ class Receiver {
     // The digest that names the chunk as well comes first, and hands the chunk on.
     DigestChain* naming = nullptr;
     for (auto& chain : chains_) {
+      if (digesting_ == Digesting::kPutOff) break;
       if (chain->HashesChunks()) {
         naming = chain.get();
       } else {
@@ -270,12 +272,11 @@ class Receiver {
       --shared_->puts_pending;
       co_return Error(Code::kUnavailable, "the service has more work than it can take; try again");
     }
-    if (digesting_ == Digesting::kProbing) held_.push_back(std::move(chunk));
     co_return Result<void>();
   }
 
-  // Decides whether the digests run beside the upload or wait for its root.
-  void SettleProbe(bool now) {
+  // Decides whether the digests go on beside the upload or wait for its root.
+  void SettleProbe() {
     if (digesting_ != Digesting::kProbing) return;
     size_t done;
     bool all_known;
@@ -286,28 +287,17 @@ class Receiver {
       all_known = shared_->all_known;
       any_stored = shared_->any_stored;
     }
-    if (!all_known || now) {
-      StartDigests();
-    } else if (done >= kProbeChunks && any_stored) {
-      digesting_ = Digesting::kPutOff;
-      held_.clear();
-    } else if (done >= kProbeChunks) {
-      StartDigests();  // zeros say nothing about what follows
-    }
+    if (all_known && done < kProbeChunks) return;
+    // Zeros say nothing about what follows.
+    digesting_ = all_known && any_stored ? Digesting::kPutOff : Digesting::kRunning;
   }
 
-  void StartDigests() {
-    digesting_ = Digesting::kRunning;
+  Result<void> BeginDigests() {
     for (const std::string& algorithm : path_.NeededDigests()) {
-      auto chain = DigestChain::Create(algorithm, path_.data_pool());
-      if (!chain.has_value()) {
-        shared_->Fail(chain.error());
-        return;
-      }
-      for (const auto& chunk : held_) (*chain)->Push(chunk);
-      chains_.push_back(std::move(*chain));
+      ASSIGN_OR_RETURN(auto chain, DigestChain::Create(algorithm, path_.data_pool()));
+      chains_.push_back(std::move(chain));
     }
-    held_.clear();
+    return {};
   }
 
   Result<void> CheckEnd() {
@@ -326,13 +316,11 @@ class Receiver {
   // All puts are done.
   Task<Result<Received>> Finish() {
     std::optional<Error> failed = shared_->failure();
-    // Digests must let go of their chunks in any case; what is short hashes in no time.
-    if (!failed.has_value() && digesting_ == Digesting::kProbing) StartDigests();
-    held_.clear();
     Received received;
+    // Digests must let go of their chunks in any case.
     for (auto& chain : chains_) {
       std::string hex = co_await chain->Finish();
-      received.digests[chain->algorithm()] = std::move(hex);
+      if (digesting_ != Digesting::kPutOff) received.digests[chain->algorithm()] = std::move(hex);
     }
     if (failed.has_value()) co_return *failed;
     received.virtual_bytes = virtual_bytes_;
@@ -367,7 +355,6 @@ class Receiver {
   std::optional<uint64_t> virtual_bytes_;
   bool bad_format_ = false;
   Digesting digesting_ = Digesting::kProbing;
-  std::vector<std::shared_ptr<ChunkBuffer>> held_;
   std::vector<std::shared_ptr<DigestChain>> chains_;
 };
 

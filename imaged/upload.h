@@ -28,6 +28,7 @@ namespace imaged {
 struct ReceiveOptions {
   std::string image_id;
   std::string holder;
+  std::string sharer;       // whose share of the memory for uploads it takes
   std::string disk_format;  // empty: nothing is inspected
   std::string container_format;
   std::optional<uint64_t> expected_bytes;  // what the client said beside Content-Length

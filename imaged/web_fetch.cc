@@ -199,6 +199,17 @@ bool LooksNumeric(std::string_view host) {
   return last.find_first_not_of(hex ? "0123456789abcdef" : "0123456789") == std::string_view::npos;
 }
 
+// What a URI says by itself; names that are looked up come after that. The same for the first
+// address and for each redirect.
+bool PassesAsWritten(const WebFetchOptions& options, const Uri& uri) {
+  if (!PassesLists(options, uri)) return false;
+  const bool is_address = ParseAddress(uri.host).has_value();
+  if (is_address && !IsFetchableAddress(uri.host, options.allowed_networks)) return false;
+  if (!is_address && LooksNumeric(uri.host)) return false;
+  const bool local = uri.host == "localhost" || uri.host.ends_with(".localhost");
+  return !local || IsFetchableAddress("127.0.0.1", options.allowed_networks);
+}
+
 base::http::ClientOptions ClientOptionsOf(const WebFetchOptions& options,
                                           base::http::Resolver& resolver) {
   base::http::ClientOptions client;
@@ -213,7 +224,7 @@ base::http::ClientOptions ClientOptionsOf(const WebFetchOptions& options,
   };
   client.allow_host = [&options](std::string_view scheme, std::string_view text, uint16_t port) {
     const std::optional<std::string> host = CanonicalHost(text);
-    return host.has_value() && PassesLists(options, Uri{Lower(scheme), *host, port});
+    return host.has_value() && PassesAsWritten(options, Uri{Lower(scheme), *host, port});
   };
   return client;
 }
@@ -245,16 +256,10 @@ Result<void> CheckHostLists(const WebFetchOptions& options) {
 }
 
 Result<void> CheckUri(const WebFetchOptions& options, std::string_view text) {
-  Error refused(Code::kInvalidArgument,
-                fmt::format("URI for web-download does not pass filtering: {}", text));
-  std::optional<Uri> uri = SplitUri(text);
-  if (!uri.has_value() || !PassesLists(options, *uri)) return refused;
-  bool is_address = ParseAddress(uri->host).has_value();
-  if (is_address && !IsFetchableAddress(uri->host, options.allowed_networks)) return refused;
-  if (!is_address && LooksNumeric(uri->host)) return refused;
-  bool local = uri->host == "localhost" || uri->host.ends_with(".localhost");
-  if (local && !IsFetchableAddress("127.0.0.1", options.allowed_networks)) return refused;
-  return {};
+  const std::optional<Uri> uri = SplitUri(text);
+  if (uri.has_value() && PassesAsWritten(options, *uri)) return {};
+  return Error(Code::kInvalidArgument,
+               fmt::format("URI for web-download does not pass filtering: {}", text));
 }
 
 Result<void> FetchUri(const WebFetchOptions& options, base::http::Resolver& resolver,

@@ -366,6 +366,25 @@ TEST(Import, LooksAtEachRedirectAgain) {
   }
 }
 
+// What the lists refuse is refused in each of its forms, and by what a redirect says as well.
+TEST(Import, LooksAtTheFormOfARedirectsHost) {
+  Service::Options options = Local();
+  options.data.web.disallowed_hosts = {"127.0.0.1"};
+  options.data.web.lookup = [](const std::string&) {
+    return base::Result<std::vector<std::string>>({"127.0.0.1"});
+  };
+  Service service(options);
+  Web web;
+  for (const char* host : {"127.1", "0x7f000001", "2130706433"}) {
+    web.elsewhere = fmt::format("http://{}:{}/disk", host, web.port());
+    const std::string id = service.CreateImage();
+    const std::string first = fmt::format("http://front.example:{}/to/elsewhere", web.port());
+    EXPECT_EQ(ImportWeb(service, id, first).status, 202);
+    EXPECT_NE(EndOf(service, id).find("failure"), std::string::npos) << host;
+  }
+  EXPECT_EQ(web.fetched, 0);
+}
+
 TEST(Import, TasksAreTheirOwnersToSee) {
   Service service;
   std::string id = service.CreateImage();

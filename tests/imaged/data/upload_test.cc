@@ -1,3 +1,7 @@
+#include "imaged/upload.h"
+
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -5,6 +9,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "base/async/run.h"
+#include "base/async/sleep.h"
 #include "base/hash.h"
 #include "tests/imaged/data/fixture.h"
 #include "tests/support/results.h"
@@ -285,6 +291,77 @@ TEST(Upload, StaysWithinItsMemoryAndItsShareOfIt) {
   for (std::thread& client : clients) client.join();
   EXPECT_LE(service.path().upload_buffers()->most_in_use(), 3u);
   EXPECT_EQ(service.path().upload_buffers()->in_use(), 0u);
+}
+
+// Known chunks, and then a client that stands still until the upload has let go of them.
+class StandingStill : public base::http::BodyReader {
+ public:
+  StandingStill(DataPath& path, std::string known) : path_(path), known_(std::move(known)) {}
+  std::optional<uint64_t> content_length() const override { return std::nullopt; }
+  base::async::Task<base::Result<size_t>> Read(base::MutableByteView into) override {
+    const size_t count = std::min(into.size(), known_.size() - at_);
+    std::copy_n(known_.data() + at_, count, into.data());
+    at_ += count;
+    constexpr int64_t kPauseMs = 10;
+    constexpr int kPauses = 1000;
+    for (int i = 0; count == 0 && held_ != 1 && i < kPauses; ++i) {
+      held_ = path_.upload_buffers()->in_use();
+      co_await base::async::SleepMs(kPauseMs);
+    }
+    co_return base::Result<size_t>(count);
+  }
+  size_t held() const { return held_; }  // buffers, at last
+
+ private:
+  DataPath& path_;
+  const std::string known_;
+  size_t at_ = 0;
+  size_t held_ = 0;
+};
+
+TEST(Upload, ThatWaitsForItsClientHoldsOneBuffer) {
+  Service service;
+  const std::string known = RandomBytes(3 * kChunk);
+  ASSERT_EQ(service.Upload(service.CreateImage(), known).status, 204);
+  StandingStill body(service.path(), known);
+  ReceiveOptions options;
+  options.image_id = service.CreateImage();
+  options.holder = NewHolder(options.image_id);
+  options.sharer = "p1";
+  ASSERT_OK_AND_ASSIGN(auto ingest, service.store().NewIngest(options.holder, ""));
+  ReceiveOutcome outcome = base::async::RunToEnd(
+      ReceiveBody(service.path(), body, std::move(ingest), std::move(options)));
+  EXPECT_EQ(body.held(), 1u);
+  ASSERT_TRUE(outcome.received.has_value());
+  EXPECT_EQ(outcome.received->digests["sha256"], Digest("sha256", known));
+}
+
+TEST(BufferPool, LeavesAsManyFreeAsAProjectHolds) {
+  auto pool = std::make_shared<BufferPool>(12);
+  std::vector<std::shared_ptr<BufferLane>> lanes;
+  auto take_all = [&](const std::string& project) {
+    size_t count = 0;
+    while (auto lane = BufferLane::TryAdmit(pool, project)) {
+      lanes.push_back(std::move(lane));
+      ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(take_all("a"), 6u);
+  Refusal why = Refusal::kMemory;
+  EXPECT_EQ(BufferLane::TryAdmit(pool, "a", &why), nullptr);
+  EXPECT_EQ(why, Refusal::kShare);
+  // One upload has a first buffer in any case, and more of its project's share.
+  auto lane = BufferLane::TryAdmit(pool, "b");
+  ASSERT_NE(lane, nullptr);
+  std::vector<std::shared_ptr<ChunkBuffer>> chunks;
+  while (auto chunk = lane->TryTake()) chunks.push_back(std::move(chunk));
+  EXPECT_EQ(chunks.size(), 3u);
+  chunks.clear();
+  EXPECT_EQ(pool->in_use(), 7u) << "it keeps one";
+  lane.reset();
+  lanes.clear();
+  EXPECT_EQ(pool->in_use(), 0u);
 }
 
 TEST(Upload, BeyondTheMemoryIsTurnedAway) {

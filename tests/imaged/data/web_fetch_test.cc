@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "imaged/fetch_pace.h"
 #include "tests/support/results.h"
 
 namespace imaged {
@@ -152,6 +153,35 @@ TEST(WebFetch, HoldsToTheLists) {
   options.disallowed_ports = {22};
   EXPECT_OK(CheckUri(options, "https://example.com:8443/x"));
   EXPECT_ERROR(CheckUri(options, "https://example.com:22/x"), base::Code::kInvalidArgument);
+}
+
+TEST(FetchPace, LetsGoOfAServerThatDrips) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  constexpr int64_t kWindowMs = 60'000;
+  FetchPace drips(kWindowMs, 0);
+  // A fast beginning buys one window, and no more.
+  EXPECT_OK(drips.Came(size_t{1} << 30, kSecondNs));
+  int64_t second = 2;
+  base::Result<void> came;
+  for (; second < 1000 && came.has_value(); ++second) came = drips.Came(1500, second * kSecondNs);
+  ASSERT_FALSE(came.has_value());
+  EXPECT_EQ(came.error().code(), base::Code::kUnavailable);
+  EXPECT_LE(second, 122);
+
+  FetchPace goes(kWindowMs, 0);
+  for (second = 1; second < 1000; ++second) {
+    ASSERT_OK(goes.Came(kMinFetchBytesPerSecond, second * kSecondNs));
+  }
+}
+
+TEST(FetchPace, CountsOnlyTheServersTime) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  FetchPace pace(60'000, 0);
+  for (int64_t i = 0; i < 100; ++i) {
+    const int64_t now_ns = i * 100 * kSecondNs;
+    ASSERT_OK(pace.Came(1, now_ns));
+    pace.Waiting(now_ns + 100 * kSecondNs);  // taking it in took long
+  }
 }
 
 }  // namespace
