@@ -43,9 +43,8 @@ std::string GroupUsage(std::string_view group) {
                             command.example);
   }
   return text + "\nFor example:\n" + examples +
-         "\nThe cloud is the one of OS_CLOUD or --cloud, or that of --data-dir DIR, where a "
-         "service "
-         "of this machine keeps its data.\n";
+         "\nThe cloud is the one of --cloud; else that of --data-dir DIR, where a service of this "
+         "machine\nkeeps its data; else the one of OS_CLOUD.\n";
 }
 
 // What there is instead of the command that the words try to name.
@@ -63,7 +62,7 @@ int UnknownCommand(const std::vector<std::string>& args) {
   if (closest.has_value()) {
     fmt::print(stderr, "; did you mean `quarry {}`? `quarry --help` lists all\n", *closest);
   } else {
-    fmt::print(stderr, "\n\n{}", group ? GroupUsage(args[0]) : Usage());
+    fmt::print(stderr, "; `quarry {}--help` lists all\n", group ? args[0] + " " : "");
   }
   return kUsage;
 }
@@ -82,7 +81,8 @@ const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       {"serve", "[OPTION...]", "run the service in the foreground",
        "--data-dir /srv/quarry --listen 10.0.0.5:9696", RunServe},
-      {"image push", "FILE", "upload a disk image", "debian.raw --name debian-12", RunImagePush},
+      {"image push", "FILE", "upload a disk image; FILE - is standard input",
+       "debian.raw --name debian-12", RunImagePush},
       {"image pull", "IMAGE FILE", "download an image, verified; goes on where it was broken off",
        "debian-12 copy.raw", RunImagePull},
       {"image ls", "", "list images", "", RunImageLs},
@@ -126,7 +126,8 @@ int Run(const std::vector<std::string>& args) {
 bool ParseOptions(const Command& command, base::ConfigBuilder& options,
                   const std::vector<std::string>& args, base::ConfigBuilder::Unknown unknown,
                   size_t positional_min, size_t positional_max, int* exit_code) {
-  const std::string usage = fmt::format("usage: quarry {} {}", command.name, command.synopsis);
+  const std::string usage = fmt::format("usage: quarry {}{}{}", command.name,
+                                        command.synopsis.empty() ? "" : " ", command.synopsis);
   const auto refuse = [&](std::string_view why) {
     fmt::print(stderr, "quarry {0}: {1}\n{2}\n`quarry {0} --help` tells more\n", command.name, why,
                usage);

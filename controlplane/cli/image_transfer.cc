@@ -336,6 +336,7 @@ std::string PushSummary(const Json& pushed) {
       number("bytes_total") - std::min(number("bytes_total"), number("bytes_zero"));
   const uint64_t there = number("bytes_already_there");
   const uint64_t sent = number("bytes_sent");
+  if (number("bytes_total") == 0) return "empty";
   if (data == 0) return "nothing but zeros";
   return fmt::format("already there: {} %, {} sent", there * 100 / data,
                      sent == 0 ? "nothing" : base::FormatBytes(sent));
@@ -375,7 +376,9 @@ Result<Json> PullImage(ApiClient& client, const std::string& image_name, const s
     RETURN_IF_ERROR(files.Remove(part_path));
     return Error(
         Code::kCorruption,
-        fmt::format("what came is not image {}: its digest differs; nothing was kept", id));
+        fmt::format("what came is not image {} ({}): its digest differs; nothing was kept. Pull "
+                    "again; if it stays so, have its store scrubbed (quarry scrub)",
+                    base::FindString(image, "name").value_or(""), id));
   }
   RETURN_IF_ERROR(file->Sync());
   RETURN_IF_ERROR(files.Rename(part_path, path));
