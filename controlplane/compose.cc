@@ -213,7 +213,7 @@ Result<void> QuarryImpl::StartImages() {
 }
 
 Result<void> QuarryImpl::Serve() {
-  router_.Mount(StatusService(metrics_));
+  router_.Mount(StatusService(metrics_, identity_ != nullptr));
   if (identity_ != nullptr) router_.Mount(identity_->service());
   router_.Mount(images_->service());
   router_.Mount(admin_->service());

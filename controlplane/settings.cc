@@ -50,7 +50,7 @@ Settings::Settings(base::ConfigBuilder& options)
                                             "how long no byte of a body may move, either way")),
       http_min_rate(options.Bytes("http.min_rate", base::kMinBodyBytesPerSecond,
                                   "bytes a second of a body, either way, below which a client is "
-                                  "cut off; 0: none is")),
+                                  "cut off; 0: nobody is cut off")),
       http_body_memory(options.Bytes("http.body_memory", base::http::kBodyMemoryBytes,
                                      "memory of all request bodies that are read whole; one more "
                                      "than fits is answered 503")),
@@ -135,10 +135,10 @@ Settings::Settings(base::ConfigBuilder& options)
                       "last passwords that can't be set again; 0: any can")),
       auth_mode(options.Choice("auth.mode", "local", {"local", "keystone"},
                                "who vouches for tokens: this process, or a Keystone at auth.url")),
-      auth_url(options.String("auth.url", "", "of the Keystone: http://host:port/v3")),
+      auth_url(options.String("auth.url", "", "URL of the Keystone: http://host:port/v3")),
       auth_username(options.String("auth.username", "quarry",
                                    "service user that asks Keystone; with the role service")),
-      auth_password(options.Secret("auth.password", "its password")),
+      auth_password(options.Secret("auth.password", "password of auth.username")),
       auth_user_domain(options.String("auth.user_domain", "Default", "its domain, by name")),
       auth_project(options.String("auth.project", "service", "its project")),
       auth_project_domain(

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/http/errors.h"
+#include "base/json.h"
 
 namespace controlplane {
 
@@ -12,7 +13,7 @@ using base::Result;
 using base::http::Request;
 using base::http::Response;
 
-base::http::Service StatusService(base::Metrics& metrics) {
+base::http::Service StatusService(base::Metrics& metrics, bool own_identity) {
   const auto get = [](std::string pattern, base::http::Handler handler) {
     base::http::Route route;
     route.method = "GET";
@@ -24,6 +25,11 @@ base::http::Service StatusService(base::Metrics& metrics) {
   base::http::Service service;
   service.name = "status";
   service.prefix = "";
+  service.routes.push_back(get("/", [own_identity](const Request&) -> Result<Response> {
+    base::JsonArray services = {"/image/v2", "/admin/v1", "/metrics", "/healthz"};
+    if (own_identity) services.emplace_back("/identity/v3");
+    return Response::OfJson(200, base::JsonObject{{"services", std::move(services)}});
+  }));
   service.routes.push_back(get("/healthz", [](const Request&) -> Result<Response> {
     return Response::Text(200, "ok\n", "text/plain; charset=utf-8");
   }));

@@ -75,6 +75,7 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
 int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const ImageOptions common(options);
+  auto& force = options.Bool("force", false, "take the place of a FILE that is there already");
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 2, 2,
                     &exit_code))
@@ -83,6 +84,7 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   const auto client = common.LogIn();
   if (!client.has_value()) return Fail(client.error());
   PullOptions pull;
+  pull.force = *force;
   pull.quiet = *common.json;
   const Result<Json> pulled =
       PullImage(**client, options.positional()[0], options.positional()[1], pull);

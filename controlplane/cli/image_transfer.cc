@@ -344,6 +344,10 @@ std::string PushSummary(const Json& pushed) {
 
 Result<Json> PullImage(ApiClient& client, const std::string& image_name, const std::string& path,
                        const PullOptions& options) {
+  if (!options.force && base::SystemFiles().Stat(path).has_value()) {
+    return Error(Code::kConflict,
+                 fmt::format("{} is there already; --force puts the image in its place", path));
+  }
   ASSIGN_OR_RETURN(const Json image, FindImage(client, image_name));
   const std::string id = base::FindString(image, "id").value_or("");
   const Json* size_member = base::Find(image, "size");

@@ -33,6 +33,7 @@ base::Result<base::Json> PushImage(ApiClient& client, const std::string& path,
 std::string PushSummary(const base::Json& pushed);
 
 struct PullOptions {
+  bool force = false;  // take the place of a file that is there
   bool quiet = false;
 };
 

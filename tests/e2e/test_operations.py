@@ -40,6 +40,8 @@ def test_first_start_makes_private_credentials_and_a_restart_keeps_them():
 def test_health_metrics_and_request_ids():
     with quarry.Service() as service:
         assert quarry.call("GET", service.base + "/healthz").status == 200
+        root = quarry.call("GET", service.base + "/")
+        assert root.status == 200 and "/image/v2" in root.json()["services"]
         images = quarry.Images(service)
         images.make(b"x" * 5000)
         text = quarry.call("GET", service.base + "/metrics").body.decode()
