@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "chunkstore/blob_format.h"
 #include "chunkstore/map.h"
+#include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
 #include "imaged/chunk_wire.h"
 
@@ -114,6 +115,7 @@ Result<FileChunks> HashChunks(const ImageSource& source,
   base::Buffer buffer(kChunkBytes);
   uint64_t data_at = 0;  // nothing but holes before
   for (size_t i = 0; i < chunks.ids.size(); ++i) {
+    RETURN_IF_ERROR(CheckInterrupt());
     const uint64_t offset = i * kChunkBytes;
     const uint32_t length = chunkstore::ChunkLength(i, chunks.size_bytes);
     const MutableByteView bytes = buffer.view().first(length);
@@ -150,6 +152,7 @@ ChunkStreamBody::ChunkStreamBody(const ImageSource& source, const FileChunks& ch
 }
 
 Result<size_t> ChunkStreamBody::Fill(MutableByteView into) {
+  RETURN_IF_ERROR(CheckInterrupt());
   if (piece_.empty()) RETURN_IF_ERROR(Refill());
   const size_t count = std::min(into.size(), piece_.size());
   std::copy_n(piece_.begin(), count, into.begin());

@@ -5,6 +5,7 @@
 #include "controlplane/cli/cloud.h"
 #include "controlplane/cli/command.h"
 #include "controlplane/cli/image_transfer.h"
+#include "controlplane/cli/interrupt.h"
 
 namespace controlplane::cli {
 namespace {
@@ -61,8 +62,9 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
   push.disk_format = *disk_format;
   push.again = *again;
   push.quiet = *common.json;
+  const InterruptScope interrupts;
   const Result<Json> image = PushImage(**client, options.positional()[0], push);
-  if (!image.has_value()) return Fail(image.error());
+  if (!image.has_value()) return ExitCodeAfterInterrupt(Fail(image.error()));
   if (*common.json) {
     PrintJson(*image);
     return kOk;
@@ -86,16 +88,19 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   PullOptions pull;
   pull.force = *force;
   pull.quiet = *common.json;
+  const InterruptScope interrupts;
   const Result<Json> pulled =
       PullImage(**client, options.positional()[0], options.positional()[1], pull);
-  if (!pulled.has_value()) return Fail(pulled.error());
+  if (!pulled.has_value()) return ExitCodeAfterInterrupt(Fail(pulled.error()));
   if (*common.json) {
     PrintJson(*pulled);
     return kOk;
   }
   const bool verified = base::Find(*pulled, "verified")->as_bool();
-  fmt::print("{}  {}  {}\n", Text(*pulled, "path"), base::FormatBytes(Number(*pulled, "size")),
-             verified ? "verified" : "not verified: the image shows no digest");
+  const uint64_t resumed = Number(*pulled, "resumed_bytes");
+  fmt::print("{}  {}  {}{}\n", Text(*pulled, "path"), base::FormatBytes(Number(*pulled, "size")),
+             verified ? "verified" : "not verified: the image shows no digest",
+             resumed == 0 ? "" : fmt::format("  ({} had come before)", base::FormatBytes(resumed)));
   return kOk;
 }
 

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "controlplane/cli/interrupt.h"
+
 namespace controlplane::cli {
 namespace {
 
@@ -107,7 +109,10 @@ class PipeSource : public ImageSource {
     size_t done = 0;
     while (done < into.size()) {
       const ssize_t count = ::read(descriptor_, into.data() + done, into.size() - done);
-      if (count < 0 && errno == EINTR) continue;
+      if (count < 0 && errno == EINTR) {
+        RETURN_IF_ERROR(CheckInterrupt());
+        continue;
+      }
       if (count < 0) return SystemError("the pipe", "reading");
       if (count == 0) break;
       done += static_cast<size_t>(count);

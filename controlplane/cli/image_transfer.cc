@@ -14,6 +14,7 @@
 #include "base/uuid.h"
 #include "controlplane/cli/image_chunks.h"
 #include "controlplane/cli/image_source.h"
+#include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
 #include "imaged/formats/inspector.h"
 
@@ -86,6 +87,7 @@ template <typename Take>
 Result<void> ReadThrough(const base::File& file, uint64_t from, uint64_t to, const Take& take) {
   base::Buffer buffer(kCopyBytes);
   for (uint64_t offset = from; offset < to;) {
+    RETURN_IF_ERROR(CheckInterrupt());
     const uint64_t length = std::min<uint64_t>(buffer.size(), to - offset);
     RETURN_IF_ERROR(file.ReadAt(offset, buffer.view().first(length)));
     take(buffer.view().first(length), offset);
@@ -139,6 +141,7 @@ Result<void> UploadPlainly(ApiClient& client, const std::string& url, ImageSourc
   request.headers.Set("Content-Type", "application/octet-stream");
   if (source.file() != nullptr) request.body_size = source.size_bytes();
   request.body_source = [&](base::MutableByteView into) -> Result<size_t> {
+    RETURN_IF_ERROR(CheckInterrupt());
     ASSIGN_OR_RETURN(const size_t length, source.Next(into));
     sent += length;
     bar.Update(sent, source.size_bytes());
@@ -212,6 +215,7 @@ Result<void> Download(ApiClient& client, const std::string& url, uint64_t size,
   request.headers.Set("Accept", "application/octet-stream");
   if (resumed > 0) request.headers.Set("Range", fmt::format("bytes={}-", resumed));
   request.body_sink = [&](base::ByteView bytes) -> Result<void> {
+    RETURN_IF_ERROR(CheckInterrupt());
     if (writer.offset() + bytes.size() > size) {
       return Error(Code::kCorruption, "the service sent more than the image's size");
     }
@@ -225,8 +229,7 @@ Result<void> Download(ApiClient& client, const std::string& url, uint64_t size,
                  fmt::format("asked for a part, the service answered {}", response.status));
   }
   if (writer.offset() != size) {
-    return Error(Code::kIo, fmt::format("the service sent {} of {} bytes; pull again to go on",
-                                        writer.offset(), size));
+    return Error(Code::kIo, fmt::format("the service sent {} of {} bytes", writer.offset(), size));
   }
   return {};
 }
@@ -370,8 +373,13 @@ Result<Json> PullImage(ApiClient& client, const std::string& image_name, const s
   const std::string title = "pull " + base::FindString(image, "name").value_or(id);
   if (resumed < size) {
     ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
-    RETURN_IF_ERROR(
-        Download(client, images_url + "/" + id + "/file", size, writer, title, options.quiet));
+    const Result<void> downloaded =
+        Download(client, images_url + "/" + id + "/file", size, writer, title, options.quiet);
+    if (!downloaded.has_value()) {
+      return downloaded.error().Annotate(fmt::format(
+          "pull of image {} broke off; what came lies in {}: the same command goes on there", id,
+          part_path));
+    }
   }
   RETURN_IF_ERROR(file->Truncate(size));
   ASSIGN_OR_RETURN(const std::optional<bool> verified,

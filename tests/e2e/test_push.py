@@ -1,11 +1,13 @@
-"""`quarry image push`: sends what the service lacks, says so, and manages with another service."""
+"""`quarry image push` and `pull`: move what is lacking, say so, and leave nothing half done."""
 
 import http.server
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -312,3 +314,46 @@ def test_odd_files(world, tmp_path):
     for path, words in ((tmp_path, b"directory"), (tmp_path / "none", b"No such file")):
         done = run(world, path)
         assert done.returncode == 1 and words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_push_leaves_nothing(number):
+    with quarry.Service() as service:
+        images = quarry.Images(service)
+        push_process = subprocess.Popen(
+            [quarry.QUARRY, "image", "push", "-", "--name", "broken-off"], stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=as_user(service))
+        push_process.stdin.write(os.urandom(CHUNK))  # the rest never comes
+        push_process.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not any(image["status"] == "saving" for image in images.list()):
+            assert time.monotonic() < deadline, images.list()
+            time.sleep(0.05)
+        push_process.send_signal(number)
+        said = push_process.communicate(timeout=30)[1]
+        assert push_process.returncode == 128 + number, said
+        assert b"nothing is left" in said, said
+        assert images.list() == []
+
+
+def test_a_pull_that_broke_off_goes_on(world, tmp_path):
+    data = disk()
+    image = quarry.Images(world).make(data, "wanted")
+    target = tmp_path / "wanted.raw"
+
+    def pull(*options):
+        return subprocess.run([quarry.QUARRY, "image", "pull", image, target, *options],
+                              capture_output=True, env=as_user(world), timeout=60)
+
+    world.between.on = lambda method, path, body: (
+        (200, data[:len(data) // 2]) if path.endswith("/file") else None)
+    done = pull()
+    assert done.returncode == 1 and b"the same command goes on" in done.stderr, done.stderr
+    assert not target.exists() and (tmp_path / f"wanted.raw.{image}.part").exists()
+    world.between.on = lambda method, path, body: None
+    done = pull()
+    assert done.returncode == 0 and b"had come before" in done.stdout, (done.stdout, done.stderr)
+    assert target.read_bytes() == data
+    done = pull()
+    assert done.returncode == 1 and b"--force" in done.stderr, done.stderr
+    assert pull("--force").returncode == 0
