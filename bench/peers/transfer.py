@@ -164,9 +164,9 @@ def measure(context, figures):
                  "with its Keystone, database and cache) until they are idle again")
     figures.note("transfer: Glance leaves an upload in the page cache, Quarry syncs it to disk "
                  "before it answers; every round starts Quarry on an empty directory")
-    figures.note("transfer: Quarry writes past the page cache, so that its first download of random "
-                 "data reads the disk where the others' lies in memory; 'random again' is in "
-                 "memory for all")
+    figures.note("transfer: Quarry writes past the page cache, so that its first download of "
+                 "random data reads the disk where the others' lies in memory; 'random again' is "
+                 "in memory for all")
     nginx = Nginx(context.work, context.work / "inputs")
     context.stack.callback(nginx.stop)
     glance = context.openstack()
