@@ -153,6 +153,11 @@ class Catalog {
   // Any other key; nothing: absent. And those below a prefix, in order.
   base::Result<std::optional<std::string>> GetKey(std::string_view key);
   base::Result<void> ScanKeys(std::string_view prefix, const chunkstore::MetaStore::Visitor& visit);
+  // The records below a prefix, in order, as `decode` (bytes -> Result<Record>) reads them; its
+  // first error ends it.
+  template <typename Record>
+  base::Result<std::vector<Record>> ReadAll(std::string_view prefix,
+                                            base::Result<Record> (*decode)(std::string_view));
 
   // --- quotas ---
   base::Result<Amounts> UsageOf(std::string_view project_id);
@@ -196,5 +201,25 @@ class Catalog {
   // other; the expectations alone decide.
   base::Mutex turn_;
 };
+
+// --- implementation ---
+
+template <typename Record>
+base::Result<std::vector<Record>> Catalog::ReadAll(
+    std::string_view prefix, base::Result<Record> (*decode)(std::string_view)) {
+  std::vector<Record> records;
+  base::Result<void> damage;
+  RETURN_IF_ERROR(ScanKeys(prefix, [&](std::string_view, std::string_view value) {
+    base::Result<Record> record = decode(value);
+    if (record.has_value()) {
+      records.push_back(*std::move(record));
+    } else {
+      damage = std::move(record).error();
+    }
+    return damage.has_value();
+  }));
+  RETURN_IF_ERROR(damage);
+  return records;
+}
 
 }  // namespace blockd

@@ -42,20 +42,8 @@ struct Context {
   ImageSource& images;
 };
 
-// A handler with its context bound.
-using ContextHandler = base::Result<base::http::Response> (*)(const Context&, const api::Call&);
+using ContextHandler = api::ContextHandler<Context>;
 using Routes = std::vector<api::Route>;
-
-inline api::Route MakeRoute(const Context& context, std::string method, std::string pattern,
-                            ContextHandler handler,
-                            base::http::Access access = base::http::Access::kToken, int since = 0) {
-  api::Route route;
-  route.method = std::move(method);
-  route.pattern = std::move(pattern);
-  route.access = access;
-  route.since = since;
-  route.handler = [context, handler](const api::Call& call) { return handler(context, call); };
-  return route;
-}
+using api::MakeRoute;
 
 }  // namespace blockd

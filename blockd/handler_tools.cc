@@ -144,8 +144,8 @@ Result<Naming> ParseNaming(const JsonObject& body) {
 Result<std::optional<Metadata>> ParseMetadata(const JsonObject& body, std::string_view name) {
   const Json* value = body.if_contains(name);
   if (value == nullptr || value->is_null()) return std::optional<Metadata>();
-  ASSIGN_OR_RETURN(const api::TextMap map, api::ParseTextMap(*value, name));
-  return std::optional<Metadata>(Metadata(map.begin(), map.end()));
+  ASSIGN_OR_RETURN(Metadata metadata, api::ParseTextMap(*value, name));
+  return std::optional<Metadata>(std::move(metadata));
 }
 
 Result<Metadata> ParseMetadataFilter(std::string_view text) {

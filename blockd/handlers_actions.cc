@@ -328,7 +328,7 @@ Result<Response> SetImageMetadata(const Context& context, const api::Call& call,
                                   if (volume.image_metadata.size() <= api::kMaxPairs) return {};
                                   return InvalidInput("too many image metadata items");
                                 }));
-  return Wrapped(200, "metadata", ToJson(changed.image_metadata));
+  return Wrapped(200, "metadata", api::ToJson(changed.image_metadata));
 }
 
 Result<Response> UnsetImageMetadata(const Context& context, const api::Call& call,
@@ -346,7 +346,7 @@ Result<Response> UnsetImageMetadata(const Context& context, const api::Call& cal
 Result<Response> ShowImageMetadata(const Context& context, const api::Call& call, const Json&) {
   ASSIGN_OR_RETURN(const VolumeRecord volume,
                    VisibleVolume(context, call, call.Param("volume_id")));
-  return Wrapped(200, "metadata", ToJson(volume.image_metadata));
+  return Wrapped(200, "metadata", api::ToJson(volume.image_metadata));
 }
 
 constexpr std::array<Action, 12> kVolumeActions = {{{"os-extend", Extend},

@@ -42,7 +42,7 @@ using Method = Result<Response> (*)(const Context&, const api::Call&, const Meta
 Result<Response> ShowAll(const Context& context, const api::Call& call,
                          const MetadataAccess& access) {
   ASSIGN_OR_RETURN(const Metadata metadata, access.read(context, call));
-  return Wrapped(200, "metadata", ToJson(metadata));
+  return Wrapped(200, "metadata", api::ToJson(metadata));
 }
 
 Result<Response> Merge(const Context& context, const api::Call& call,
@@ -53,7 +53,7 @@ Result<Response> Merge(const Context& context, const api::Call& call,
                      for (const auto& [key, value] : added) present[key] = value;
                      return CheckCount(present);
                    }));
-  return Wrapped(200, "metadata", ToJson(metadata));
+  return Wrapped(200, "metadata", api::ToJson(metadata));
 }
 
 Result<Response> ReplaceAll(const Context& context, const api::Call& call,
@@ -64,7 +64,7 @@ Result<Response> ReplaceAll(const Context& context, const api::Call& call,
                      present = wanted;
                      return CheckCount(present);
                    }));
-  return Wrapped(200, "metadata", ToJson(metadata));
+  return Wrapped(200, "metadata", api::ToJson(metadata));
 }
 
 Result<Response> ShowOne(const Context& context, const api::Call& call,

@@ -14,7 +14,7 @@
 
 namespace blockd {
 
-using Metadata = std::map<std::string, std::string, std::less<>>;
+using Metadata = std::map<std::string, std::string>;
 
 // Cinder's statuses. The transitional ones always have something behind them that ends them: a job
 // of the journal, or a lease (VolumeRecord::lease_until_us); reconcile.h.

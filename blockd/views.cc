@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "blockd/api/body.h"
 #include "blockd/api/views.h"
 #include "blockd/policy.h"
 
@@ -79,7 +80,7 @@ void AddExtended(const Context& context, const api::Call& call, const VolumeReco
     view->emplace("os-vol-host-attr:host", context.options.host);
   }
   if (!volume.image_metadata.empty())
-    view->emplace("volume_image_metadata", ToJson(volume.image_metadata));
+    view->emplace("volume_image_metadata", api::ToJson(volume.image_metadata));
 }
 
 // The type's name as it is now. A type is not removed while volumes have it.
@@ -104,12 +105,6 @@ Result<void> CheckAdmin(const base::auth::Caller& caller, std::string_view actio
                "Policy doesn't allow " + std::string(action) + " to be performed.");
 }
 
-JsonObject ToJson(const Metadata& metadata) {
-  JsonObject object;
-  for (const auto& [key, value] : metadata) object.emplace(key, value);
-  return object;
-}
-
 Result<JsonObject> VolumeView(const Context& context, const api::Call& call,
                               const VolumeRecord& volume, Detail detail) {
   if (detail == Detail::kSummary)
@@ -130,7 +125,7 @@ Result<JsonObject> VolumeView(const Context& context, const api::Call& call,
       {"volume_type", api::TextOrNull(type_name)},
       {"snapshot_id", IdIf(volume.source_kind == SourceKind::kSnapshot, volume.source_id)},
       {"source_volid", IdIf(volume.source_kind == SourceKind::kVolume, volume.source_id)},
-      {"metadata", ToJson(volume.metadata)},
+      {"metadata", api::ToJson(volume.metadata)},
       {"links", api::LinksOf(call, "volumes", volume.id)},
       {"user_id", volume.user_id},
       {"bootable", volume.bootable ? "true" : "false"},
@@ -154,7 +149,7 @@ JsonObject SnapshotView(const api::Call& call, const SnapshotRecord& snapshot, D
                      {"volume_id", snapshot.volume_id},
                      {"status", SnapshotStatusName(snapshot.status)},
                      {"size", snapshot.size_gb},
-                     {"metadata", ToJson(snapshot.metadata)}};
+                     {"metadata", api::ToJson(snapshot.metadata)}};
   if (detail == Detail::kSummary) return view;
   if (call.version.AtLeast(kGroupSnapshots)) view.emplace("group_snapshot_id", nullptr);
   if (call.version.AtLeast(kSnapshotUser)) view.emplace("user_id", snapshot.user_id);

@@ -24,8 +24,6 @@ base::JsonObject AttachmentView(const AttachmentRecord& attachment,
 // "data" of connection_info with what the attachments API adds to it.
 base::JsonObject ConnectionInfo(const AttachmentRecord& attachment, base::JsonObject data);
 
-base::JsonObject ToJson(const Metadata& metadata);
-
 // 200 or 202 with {"<name>": <object>}.
 base::http::Response Wrapped(int status, std::string_view name, base::JsonObject object);
 

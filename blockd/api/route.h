@@ -3,6 +3,8 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/auth/caller.h"
@@ -34,6 +36,17 @@ struct Route {
   int since = 0;  // 3.<since> brought it; an older version is told 404
   Handler handler;
 };
+
+// A handler with what it works with, its folder's Context (copied), and a route of the two bound.
+template <typename Context>
+using ContextHandler = base::Result<base::http::Response> (*)(const Context&, const Call&);
+template <typename Context>
+Route MakeRoute(const Context& context, std::string method, std::string pattern,
+                std::type_identity_t<ContextHandler<Context>> handler,
+                base::http::Access access = base::http::Access::kToken, int since = 0) {
+  return {std::move(method), std::move(pattern), access, since,
+          [context, handler](const Call& call) { return handler(context, call); }};
+}
 
 // As the router takes them: each with the project's id in its path, and without (what 3.67
 // announces). Another project's id than the token's is 400 "Malformed request url", as in Cinder. A

@@ -21,8 +21,6 @@ using base::Result;
 using base::http::Access;
 using base::http::Response;
 
-using HandlerFunction = Result<Response> (*)(const Context&, const Call&);
-
 constexpr int kClusterSince = 7;
 constexpr int kBackendStateSince = 49;
 constexpr std::string_view kProtocol = "NBD";
@@ -274,10 +272,9 @@ HostName ParseHost(std::string_view host) {
 }
 
 void AppendServiceRoutes(const Context& context, std::vector<api::Route>* routes) {
-  const auto add = [&](const char* method, const char* pattern, HandlerFunction handler,
-                       Access access = Access::kAdmin) {
-    routes->push_back({method, pattern, access, 0,
-                       [context, handler](const Call& call) { return handler(context, call); }});
+  const auto add = [&](const char* method, const char* pattern,
+                       api::ContextHandler<Context> handler, Access access = Access::kAdmin) {
+    routes->push_back(api::MakeRoute(context, method, pattern, handler, access));
   };
   add("GET", "/os-services", ListServices);
   add("PUT", "/os-services/{action}", ChangeService);

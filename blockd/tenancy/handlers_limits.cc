@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "blockd/api/body.h"
-#include "blockd/tenancy/bind.h"
+#include "blockd/tenancy/tenancy.h"
 
 // What a project may use and does, and the sum of its volumes.
 
@@ -11,6 +11,7 @@ namespace blockd::tenancy {
 namespace {
 
 using api::Call;
+using api::MakeRoute;
 using base::JsonArray;
 using base::JsonObject;
 using base::Result;

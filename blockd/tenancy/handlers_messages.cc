@@ -5,12 +5,13 @@
 #include "blockd/api/list_request.h"
 #include "blockd/api/views.h"
 #include "blockd/policy.h"
-#include "blockd/tenancy/bind.h"
+#include "blockd/tenancy/tenancy.h"
 
 namespace blockd::tenancy {
 namespace {
 
 using api::Call;
+using api::MakeRoute;
 using base::JsonArray;
 using base::JsonObject;
 using base::Result;
@@ -103,7 +104,8 @@ Result<Response> Delete(const Context& context, const Call& call) {
 }  // namespace
 
 void AppendMessageRoutes(const Context& context, std::vector<api::Route>* routes) {
-  const auto add = [&](const char* method, const char* pattern, HandlerFunction handler) {
+  const auto add = [&](const char* method, const char* pattern,
+                       api::ContextHandler<Context> handler) {
     routes->push_back(MakeRoute(context, method, pattern, handler, Access::kToken, kMessagesSince));
   };
   add("GET", "/messages", List);

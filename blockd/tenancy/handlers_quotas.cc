@@ -4,7 +4,7 @@
 #include "blockd/api/body.h"
 #include "blockd/api/errors.h"
 #include "blockd/policy.h"
-#include "blockd/tenancy/bind.h"
+#include "blockd/tenancy/tenancy.h"
 
 // Quotas of projects and of the class "default", which is what projects without their own have.
 
@@ -13,6 +13,7 @@ namespace {
 
 using api::Bad;
 using api::Call;
+using api::MakeRoute;
 using base::Code;
 using base::Error;
 using base::JsonObject;
@@ -197,8 +198,8 @@ Result<Response> UpdateClass(const Context& context, const Call& call) {
 }  // namespace
 
 void AppendQuotaRoutes(const Context& context, std::vector<api::Route>* routes) {
-  const auto add = [&](const char* method, const char* pattern, HandlerFunction handler,
-                       Access access) {
+  const auto add = [&](const char* method, const char* pattern,
+                       api::ContextHandler<Context> handler, Access access) {
     routes->push_back(MakeRoute(context, method, pattern, handler, access));
   };
   add("GET", "/os-quota-sets/{target_id}", Show, Access::kToken);

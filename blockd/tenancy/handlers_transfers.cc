@@ -6,7 +6,7 @@
 #include "blockd/api/list_request.h"
 #include "blockd/api/views.h"
 #include "blockd/policy.h"
-#include "blockd/tenancy/bind.h"
+#include "blockd/tenancy/tenancy.h"
 
 // Transfers of volumes, under their old name (os-volume-transfer) and since 3.55 under their new
 // one (volume-transfers), where snapshots may stay behind.
@@ -15,6 +15,7 @@ namespace blockd::tenancy {
 namespace {
 
 using api::Call;
+using api::MakeRoute;
 using base::JsonArray;
 using base::JsonObject;
 using base::Result;
@@ -141,7 +142,8 @@ void AppendTransferRoutes(const Context& context, std::vector<api::Route>* route
   for (const std::string_view name : {kOldName, kNewName}) {
     const std::string root = "/" + std::string(name);
     const int since = name == kNewName ? kWithSnapshotsSince : 0;
-    const auto add = [&](const char* method, const std::string& pattern, HandlerFunction handler) {
+    const auto add = [&](const char* method, const std::string& pattern,
+                         api::ContextHandler<Context> handler) {
       routes->push_back(MakeRoute(context, method, pattern, handler, Access::kToken, since));
     };
     add("GET", root, List);

@@ -72,20 +72,7 @@ Result<MessageRecord> Decode(std::string_view bytes) {
 Error NoMessage(std::string_view id) { return api::NotFound("Message", id); }
 
 Result<std::vector<MessageRecord>> All(Catalog& catalog, std::string_view project_id) {
-  std::vector<MessageRecord> messages;
-  Result<void> damage;
-  const auto visit = [&](std::string_view, std::string_view value) {
-    Result<MessageRecord> message = Decode(value);
-    if (message.has_value()) {
-      messages.push_back(*std::move(message));
-    } else {
-      damage = std::move(message).error();
-    }
-    return damage.has_value();
-  };
-  RETURN_IF_ERROR(catalog.ScanKeys(ProjectPrefix(project_id), visit));
-  RETURN_IF_ERROR(damage);
-  return messages;
+  return catalog.ReadAll<MessageRecord>(ProjectPrefix(project_id), Decode);
 }
 
 }  // namespace

@@ -189,19 +189,12 @@ Result<TransferRecord> Transfers::Get(const Caller& caller, std::string_view id)
 }
 
 Result<std::vector<TransferRecord>> Transfers::List(const Caller& caller, bool all_tenants) {
+  ASSIGN_OR_RETURN(std::vector<TransferRecord> transfers,
+                   catalog_.ReadAll<TransferRecord>(kPrefix, Decode));
   const bool all = all_tenants && caller.IsAdmin();
-  std::vector<TransferRecord> transfers;
-  Result<void> damage;
-  RETURN_IF_ERROR(catalog_.ScanKeys(kPrefix, [&](std::string_view, std::string_view value) {
-    Result<TransferRecord> transfer = Decode(value);
-    if (!transfer.has_value()) {
-      damage = std::move(transfer).error();
-    } else if (all || transfer->source_project_id == caller.project_id) {
-      transfers.push_back(*std::move(transfer));
-    }
-    return damage.has_value();
-  }));
-  RETURN_IF_ERROR(damage);
+  std::erase_if(transfers, [&](const TransferRecord& transfer) {
+    return !all && transfer.source_project_id != caller.project_id;
+  });
   return transfers;
 }
 

@@ -7,19 +7,13 @@
 
 namespace blockd::types {
 
-using HandlerFunction = base::Result<base::http::Response> (*)(const Context&, const api::Call&);
+using HandlerFunction = api::ContextHandler<Context>;
 
-// A route with its context bound.
+// A route for administrators, unless it says otherwise.
 inline api::Route MakeRoute(const Context& context, std::string method, std::string pattern,
                             HandlerFunction handler,
                             base::http::Access access = base::http::Access::kAdmin, int since = 0) {
-  api::Route route;
-  route.method = std::move(method);
-  route.pattern = std::move(pattern);
-  route.access = access;
-  route.since = since;
-  route.handler = [context, handler](const api::Call& call) { return handler(context, call); };
-  return route;
+  return api::MakeRoute(context, std::move(method), std::move(pattern), handler, access, since);
 }
 
 }  // namespace blockd::types

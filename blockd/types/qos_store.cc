@@ -39,19 +39,7 @@ Result<void> TakeOff(Transaction& transaction, const QosSpec& spec, const std::s
 }  // namespace
 
 Result<std::vector<QosSpec>> TypeStore::ListQos() {
-  std::vector<QosSpec> specs;
-  Result<void> damage;
-  RETURN_IF_ERROR(catalog_.ScanKeys(kQosPrefix, [&](std::string_view, std::string_view value) {
-    Result<QosSpec> spec = DecodeQosSpec(value);
-    if (spec.has_value()) {
-      specs.push_back(*std::move(spec));
-    } else {
-      damage = std::move(spec).error();
-    }
-    return damage.has_value();
-  }));
-  RETURN_IF_ERROR(damage);
-  return specs;
+  return catalog_.ReadAll<QosSpec>(kQosPrefix, DecodeQosSpec);
 }
 
 Result<QosSpec> TypeStore::GetQos(std::string_view id) {

@@ -106,19 +106,7 @@ Result<void> TypeStore::Use(Transaction& transaction, std::string_view id) {
 }
 
 Result<std::vector<VolumeType>> TypeStore::List() {
-  std::vector<VolumeType> types;
-  Result<void> damage;
-  RETURN_IF_ERROR(catalog_.ScanKeys(kTypePrefix, [&](std::string_view, std::string_view value) {
-    Result<VolumeType> type = DecodeType(value);
-    if (type.has_value()) {
-      types.push_back(*std::move(type));
-    } else {
-      damage = std::move(type).error();
-    }
-    return damage.has_value();
-  }));
-  RETURN_IF_ERROR(damage);
-  return types;
+  return catalog_.ReadAll<VolumeType>(kTypePrefix, DecodeType);
 }
 
 Result<VolumeType> TypeStore::Get(std::string_view id) {
