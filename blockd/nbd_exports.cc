@@ -34,18 +34,35 @@ std::shared_ptr<qos::VolumeLimiter> NbdExports::LimiterOf(const ExportSpec& spec
       .first->second;
 }
 
+void NbdExports::ListensOn(uint16_t port) {
+  base::MutexLock lock(mutex_);
+  address_.port = port;
+}
+
 JsonObject NbdExports::DataOf(const ExportSpec& spec, const std::string& name) const {
   const bool v6 = address_.host.find(':') != std::string::npos;
   const std::string host = v6 ? "[" + address_.host + "]" : address_.host;
   const std::string scheme = address_.tls ? "nbds://" : "nbd://";
-  return {{"transport", "tcp"},
-          {"host", address_.host},
-          {"port", address_.port},
-          {"export", name},
-          {"tls", address_.tls},
-          {"uri", scheme + host + ":" + std::to_string(address_.port) + "/" + name},
-          {"format", "raw"},
-          {"volume_id", spec.volume_id}};
+  JsonObject data = {{"transport", "tcp"},
+                     {"host", address_.host},
+                     {"port", address_.port},
+                     {"export", name},
+                     {"tls", address_.tls},
+                     {"uri", scheme + host + ":" + std::to_string(address_.port) + "/" + name},
+                     {"format", "raw"},
+                     {"volume_id", spec.volume_id}};
+  if (!address_.socket.empty()) data.emplace("socket", address_.socket);
+  return data;
+}
+
+Result<std::shared_ptr<ChangedBlocks>> NbdExports::ChangedSince(const std::string& project_id,
+                                                                const std::string& volume_id,
+                                                                std::string_view snapshot_id) {
+  if (snapshot_right_ != nullptr) {
+    ASSIGN_OR_RETURN(const bool theirs, snapshot_right_(project_id, snapshot_id));
+    if (!theirs) return Error(Code::kNotFound, "no such snapshot");
+  }
+  return store_.ChangedSince(volume_id, std::string(snapshot_id));
 }
 
 Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
@@ -62,11 +79,15 @@ Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
   attachment.read_only = spec.read_only;
   attachment.multi_attach = spec.multi_attach;
   attachment.open = [this, watch, volume_id = spec.volume_id,
+                     project_id = spec.project_id,
                      limiter = LimiterOf(spec, limits)]() -> Result<nbd::Export> {
     nbd::Export exported;
     ASSIGN_OR_RETURN(exported.volume, store_.Open(volume_id));
     exported.limiter = limiter;
     exported.claim = std::make_shared<int>();
+    exported.changed_since = [this, volume_id, project_id](std::string_view snapshot_id) {
+      return ChangedSince(project_id, volume_id, snapshot_id);
+    };
     base::MutexLock watch_lock(mutex_);
     *watch = exported.claim;
     return exported;

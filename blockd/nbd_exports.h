@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -21,7 +23,8 @@ namespace blockd {
 struct NbdAddress {
   std::string host;  // as compute hosts know it
   uint16_t port = 0;
-  bool tls = false;  // clients must use it
+  bool tls = false;    // clients must use it
+  std::string socket;  // a path, for clients on this machine; may be empty
 };
 
 // Exports of volumes by the NBD server beside us. The name of one is "<attachment>.<secret>":
@@ -34,14 +37,23 @@ class NbdExports : public Exports {
     qos::Timer* timer = nullptr;  // may be null in tests
     base::Metrics* metrics = nullptr;
   };
+  // Whether a snapshot is one of this project, who may then learn what changed since; null: any is.
+  // (A volume that went to another project may have left its snapshots behind.)
+  using SnapshotRight =
+      std::function<base::Result<bool>(std::string_view project_id, std::string_view snapshot_id)>;
   // Borrowed, all of it: outlives the exports. `attachments` is what the server serves.
   NbdExports(NbdAddress address, VolumeStore& store, nbd::Attachments& attachments,
-             nbd::Server& server, Pace pace)
+             nbd::Server& server, Pace pace, SnapshotRight snapshot_right = nullptr)
       : address_(std::move(address)),
         store_(store),
         attachments_(attachments),
         server_(server),
-        pace_(pace) {}
+        pace_(pace),
+        snapshot_right_(std::move(snapshot_right)) {}
+
+  // The port is known: that of clients which ask from now on. Where `address` has one it may be
+  // left out.
+  void ListensOn(uint16_t port);
 
   base::Result<base::JsonObject> Publish(const ExportSpec& spec) override;
   // kUnavailable while a write of a client that was cut off is still at the back end: again later.
@@ -61,13 +73,17 @@ class NbdExports : public Exports {
 
   std::shared_ptr<qos::VolumeLimiter> LimiterOf(const ExportSpec& spec, const qos::Limits& limits)
       REQUIRES(mutex_);
-  base::JsonObject DataOf(const ExportSpec& spec, const std::string& name) const;
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(const std::string& project_id,
+                                                            const std::string& volume_id,
+                                                            std::string_view snapshot_id);
+  base::JsonObject DataOf(const ExportSpec& spec, const std::string& name) const REQUIRES(mutex_);
 
-  const NbdAddress address_;
+  NbdAddress address_ GUARDED_BY(mutex_);
   VolumeStore& store_;
   nbd::Attachments& attachments_;
   nbd::Server& server_;
   const Pace pace_;
+  const SnapshotRight snapshot_right_;
 
   base::Mutex mutex_;
   std::map<std::string, Published, std::less<>> published_ GUARDED_BY(mutex_);
