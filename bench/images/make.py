@@ -60,8 +60,8 @@ def run(*args, **options):
     return done.stdout
 
 
-def install_tools():
-    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+def install_tools(tools=None):
+    missing = [package for tool, package in (tools or TOOLS).items() if not shutil.which(tool)]
     if missing:
         say(f"installing {' '.join(missing)}")
         run("apt-get", "-o", "DPkg::Lock::Timeout=900", "install", "-y",
