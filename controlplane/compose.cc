@@ -24,6 +24,7 @@
 #include "controlplane/identity/identity.h"
 #include "controlplane/public_url.h"
 #include "controlplane/status_service.h"
+#include "controlplane/volumes.h"
 #include "imaged/catalog.h"
 #include "imaged/data_path.h"
 #include "imaged/metadefs.h"
@@ -37,16 +38,7 @@ using base::Error;
 using base::Result;
 
 constexpr char kImageEndpoint[] = "$(base_url)s/image";
-
-// What to call a server that listens on every address: this machine's own.
-std::string ReachableAddress(std::string address) {
-  for (const auto& [any, loopback] :
-       {std::pair<std::string_view, std::string_view>{"0.0.0.0:", "127.0.0.1:"},
-        {"[::]:", "[::1]:"}}) {
-    if (address.starts_with(any)) return address.replace(0, any.size(), loopback);
-  }
-  return address;
-}
+constexpr char kVolumeEndpoint[] = "$(base_url)s/volume/v3/$(project_id)s";
 
 // Options say 0 where the rooms say "no limit".
 std::optional<uint64_t> LimitOf(uint64_t value) {
@@ -109,6 +101,25 @@ identity::Options IdentityOptionsOf(const Settings& settings) {
   return options;
 }
 
+class NoImages : public blockd::ImageSource {
+ public:
+  Result<blockd::ImageFacts> Find(const base::auth::Caller&, std::string_view) override {
+    return No();
+  }
+  Result<std::string> RawHolder(std::string_view) override { return No(); }
+  Result<std::string> NewImage(const base::auth::Caller&, std::string_view, std::string_view,
+                               std::string_view, std::string_view, bool) override {
+    return No();
+  }
+  Result<void> Fill(const blockd::ImageUpload&) override { return No(); }
+  Result<void> Abandon(std::string_view) override { return No(); }
+
+ private:
+  static Error No() {
+    return Error(Code::kInvalidArgument, "volumes and images can't be made of each other here yet");
+  }
+};
+
 // Members in the order in which they are made; destroyed in the opposite one.
 class QuarryImpl : public Quarry {
  public:
@@ -126,6 +137,7 @@ class QuarryImpl : public Quarry {
  private:
   Result<void> StartIdentity();
   Result<void> StartImages();
+  Result<void> StartVolumes();
   Result<void> Serve();
   // Writes down where it is, and how to log in.
   Result<void> Announce();
@@ -149,6 +161,9 @@ class QuarryImpl : public Quarry {
   std::unique_ptr<imaged::Metadefs> metadefs_;
   std::unique_ptr<imaged::DataPath> data_path_;
   std::unique_ptr<imaged::ImageService> images_;
+
+  std::unique_ptr<blockd::ImageSource> volume_images_;
+  std::unique_ptr<Volumes> volumes_;
 
   std::unique_ptr<admin::Operations> operations_;
   std::unique_ptr<admin::ScrubLog> scrubs_;
@@ -190,6 +205,9 @@ Result<void> QuarryImpl::StartIdentity() {
   bootstrap.reset_admin_password = first_start_;
   bootstrap.region = *settings_.region;
   bootstrap.services.push_back({"image", "glance", kImageEndpoint});
+  // Clients look for either of the two types.
+  bootstrap.services.push_back({"block-storage", "cinder", kVolumeEndpoint});
+  bootstrap.services.push_back({"volumev3", "cinderv3", kVolumeEndpoint});
   RETURN_IF_ERROR(identity_->Bootstrap(bootstrap));
   verifier_ = &identity_->verifier();
   return {};
@@ -212,10 +230,18 @@ Result<void> QuarryImpl::StartImages() {
   return {};
 }
 
+Result<void> QuarryImpl::StartVolumes() {
+  volume_images_ = std::make_unique<NoImages>();
+  ASSIGN_OR_RETURN(volumes_,
+                   Volumes::Start(settings_, {*store_, *verifier_, *volume_images_, metrics_}));
+  return {};
+}
+
 Result<void> QuarryImpl::Serve() {
   router_.Mount(StatusService(metrics_, identity_ != nullptr));
   if (identity_ != nullptr) router_.Mount(identity_->service());
   router_.Mount(images_->service());
+  router_.Mount(volumes_->service());
   router_.Mount(admin_->service());
   base::http::ServerOptions options;
   options.listen = *settings_.listen;
@@ -230,7 +256,9 @@ Result<void> QuarryImpl::Serve() {
   options.trusted_proxies = *settings_.http_trusted_proxies;
   options.drain_timeout_ms = *settings_.http_drain_timeout;
   ASSIGN_OR_RETURN(server_, base::http::Server::Start(options, router_, *pool_, metrics_));
-  base_url_ = "http://" + ReachableAddress(server_->address());
+  const std::string& address = server_->address();
+  const size_t colon = address.rfind(':');
+  base_url_ = "http://" + ReachableHost(address.substr(0, colon)) + address.substr(colon);
   return {};
 }
 
@@ -242,6 +270,7 @@ Result<void> QuarryImpl::Start() {
       "worker", static_cast<size_t>(*settings_.http_workers), base::kMaxQueuedJobs);
   RETURN_IF_ERROR(StartIdentity());
   RETURN_IF_ERROR(StartImages());
+  RETURN_IF_ERROR(StartVolumes());
 
   operations_ = std::make_unique<admin::Operations>(base::SystemClock());
   const auto release_first = [this]() -> Result<void> {
@@ -275,6 +304,7 @@ void QuarryImpl::Stop() {
   }
   if (schedule_ != nullptr) schedule_->Stop();
   if (operations_ != nullptr) operations_->Stop();
+  if (volumes_ != nullptr) volumes_->Stop();
   if (data_path_ != nullptr) data_path_->Stop();
 }
 

@@ -87,6 +87,8 @@ Result<std::string> SetIndexAside(const std::string& data_dir) {
   return aside;
 }
 
+std::string LayersDir(const std::string& data_dir) { return data_dir + "/layers"; }
+
 std::string RebuildMarker(const std::string& data_dir) { return data_dir + "/REBUILDING"; }
 
 Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& settings,

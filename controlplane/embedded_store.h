@@ -42,6 +42,9 @@ base::Result<void> ReadIndex(chunkstore::MetaStore& meta);
 // Nobody may have the store open. Until the rebuild ends nothing else opens it (RebuildMarker).
 base::Result<std::string> SetIndexAside(const std::string& data_dir);
 
+// Where volumes keep what was written to them and is not in the store yet.
+std::string LayersDir(const std::string& data_dir);
+
 // A file that stands while the index is made again (restore.h): until it is gone, nothing else may
 // open the store.
 std::string RebuildMarker(const std::string& data_dir);

@@ -57,4 +57,10 @@ Result<std::string> ParsePublicUrl(std::string_view text) {
   return std::string(text.substr(0, rest.data() + rest.size() - text.data()));
 }
 
+std::string ReachableHost(std::string_view host) {
+  if (host == "0.0.0.0") return "127.0.0.1";
+  if (host == "::") return "::1";
+  return std::string(host == "[::]" ? "[::1]" : host);
+}
+
 }  // namespace controlplane

@@ -13,4 +13,8 @@ namespace controlplane {
 // password. kInvalidArgument says what is wrong with it.
 base::Result<std::string> ParsePublicUrl(std::string_view text);
 
+// What to call a host that means every address of this machine (0.0.0.0, ::, [::]): this machine's
+// own. Others stay as they are.
+std::string ReachableHost(std::string_view host);
+
 }  // namespace controlplane

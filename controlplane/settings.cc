@@ -3,6 +3,8 @@
 #include "base/bytes.h"
 #include "base/http/server.h"
 #include "base/limits.h"
+#include "blockd/chunk/chunk_volume_store.h"
+#include "blockd/nbd/server.h"
 #include "chunkstore/chunk_store.h"
 #include "imaged/data_options.h"
 
@@ -20,6 +22,14 @@ const chunkstore::ChunkStoreOptions& StoreDefaults() {
 }
 const imaged::DataOptions& ImageDefaults() {
   static const imaged::DataOptions defaults;
+  return defaults;
+}
+const blockd::chunk::ChunkVolumeStoreOptions& VolumeDefaults() {
+  static const blockd::chunk::ChunkVolumeStoreOptions defaults;
+  return defaults;
+}
+const blockd::nbd::ServerSettings& NbdDefaults() {
+  static const blockd::nbd::ServerSettings defaults;
   return defaults;
 }
 std::vector<std::string> PortsOf(const imaged::WebFetchOptions& web) {
@@ -116,6 +126,38 @@ Settings::Settings(base::ConfigBuilder& options)
       import_project_limit(options.Int("import.project_limit",
                                        static_cast<int64_t>(ImageDefaults().project_imports), 1,
                                        1000, "imports of one project at work; others wait")),
+      block_nbd_listen(options.String(
+          "block.nbd_listen", "",
+          "HOST:PORT that compute hosts attach volumes at; none: 127.0.0.1:10809, or any free "
+          "port where --listen says 0")),
+      block_nbd_host(options.String("block.nbd_host", "",
+                                    "what they are told to connect to; none: as block.nbd_listen")),
+      block_nbd_socket(options.String("block.nbd_socket", "",
+                                      "path of a unix socket for clients on this machine as well")),
+      block_nbd_tls_cert(options.String("block.nbd_tls_cert", "",
+                                        "PEM file with the NBD server's certificate and chain")),
+      block_nbd_tls_key(options.String("block.nbd_tls_key", "", "PEM file with its key")),
+      block_nbd_tls_client_ca(options.String(
+          "block.nbd_tls_client_ca", "",
+          "PEM file: only clients whose certificate these sign may attach; none: any")),
+      block_nbd_tls_psk(options.String("block.nbd_tls_psk", "",
+                                       "file of pre-shared keys, lines of \"name:hex\"")),
+      block_nbd_plain_text(options.Bool(
+          "block.nbd_plain_text", false,
+          "let clients beyond loopback do without TLS, on a network that is secret by itself")),
+      block_nbd_max_connections(options.Int("block.nbd_max_connections",
+                                            static_cast<int64_t>(NbdDefaults().max_connections), 1,
+                                            100'000, "open NBD connections; one more is closed")),
+      block_nbd_deadline(options.DurationMs("block.nbd_deadline", NbdDefaults().request_deadline_ms,
+                                            "a read or write that the disk leaves undone for so "
+                                            "long is answered with an I/O error")),
+      block_seal_rate(options.Bytes("block.seal_rate", VolumeDefaults().seal_bytes_per_s,
+                                    "bytes a second at which snapshots are put into the store")),
+      block_availability_zone(
+          options.String("block.availability_zone", "nova", "zone of the volumes")),
+      block_backup_dir(options.String(
+          "block.backup_dir", "",
+          "data directory that backups go to: another disk, or a mounted host; none: no backups")),
       identity_token_lifetime(
           options.DurationMs("identity.token_lifetime", kHourMs, "how long a token is good for")),
       identity_token_key_rotation(options.DurationMs("identity.token_key_rotation", kDayMs,

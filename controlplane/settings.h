@@ -8,6 +8,9 @@
 
 namespace controlplane {
 
+// Of NBD, as IANA assigned it.
+constexpr uint16_t kNbdPort = 10809;
+
 // Every option of the service, declared once, in the order in which `quarry serve --help` prints
 // them. Borrows the builder, which holds the values and must outlive it.
 struct Settings {
@@ -57,6 +60,20 @@ struct Settings {
   Option<std::vector<std::string>>& import_allowed_networks;
   Option<int64_t>& import_deadline;
   Option<int64_t>& import_project_limit;
+
+  Option<std::string>& block_nbd_listen;
+  Option<std::string>& block_nbd_host;
+  Option<std::string>& block_nbd_socket;
+  Option<std::string>& block_nbd_tls_cert;
+  Option<std::string>& block_nbd_tls_key;
+  Option<std::string>& block_nbd_tls_client_ca;
+  Option<std::string>& block_nbd_tls_psk;
+  Option<bool>& block_nbd_plain_text;
+  Option<int64_t>& block_nbd_max_connections;
+  Option<int64_t>& block_nbd_deadline;
+  Option<uint64_t>& block_seal_rate;
+  Option<std::string>& block_availability_zone;
+  Option<std::string>& block_backup_dir;
 
   Option<int64_t>& identity_token_lifetime;
   Option<int64_t>& identity_token_key_rotation;

@@ -1,0 +1,276 @@
+#include "controlplane/volumes.h"
+
+#include <atomic>
+#include <charconv>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread_annotations.h"
+#include "base/uuid.h"
+#include "blockd/catalog.h"
+#include "blockd/chunk/chunk_volume_store.h"
+#include "blockd/discovery/discovery.h"
+#include "blockd/jobs.h"
+#include "blockd/nbd/attachments.h"
+#include "blockd/nbd/server.h"
+#include "blockd/nbd/tls.h"
+#include "blockd/nbd_exports.h"
+#include "blockd/qos/timer.h"
+#include "blockd/reconcile.h"
+#include "blockd/service.h"
+#include "blockd/tenancy/tenancy.h"
+#include "blockd/types/handlers.h"
+#include "controlplane/public_url.h"
+
+namespace controlplane {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+
+// How often lanes are measured and statuses proven.
+constexpr int64_t kUpkeepMs = 30'000;
+// How long a stop waits for what NBD clients have asked.
+constexpr int64_t kDrainMs = 10'000;
+// In the catalog's partition: this service's id, for ever.
+constexpr char kServiceIdKey[] = "S/id";
+
+struct HostPort {
+  std::string host;
+  uint16_t port = 0;
+};
+
+// "127.0.0.1:10809", "[::1]:10809".
+Result<HostPort> ParseListen(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  HostPort result;
+  const char* const end = text.data() + text.size();
+  const char* const digits = colon == std::string::npos ? end : text.data() + colon + 1;
+  const auto [stopped, error] = std::from_chars(digits, end, result.port);
+  if (digits == end || error != std::errc() || stopped != end)
+    return Error(Code::kInvalidArgument, "block.nbd-listen: '" + text + "' is not HOST:PORT");
+  result.host = text.substr(0, colon);
+  if (result.host.starts_with('[') && result.host.ends_with(']'))
+    result.host = result.host.substr(1, result.host.size() - 2);
+  return result;
+}
+
+// A service that takes any port for its HTTP does so for NBD as well.
+bool TakesAnyPort(const Settings& settings) { return settings.listen->ends_with(":0"); }
+
+Result<HostPort> ListenOf(const Settings& settings) {
+  if (!settings.block_nbd_listen->empty()) return ParseListen(*settings.block_nbd_listen);
+  return HostPort{"127.0.0.1", TakesAnyPort(settings) ? uint16_t{0} : kNbdPort};
+}
+
+Result<std::shared_ptr<const blockd::nbd::TlsContext>> TlsOf(const Settings& settings) {
+  blockd::nbd::TlsSettings tls;
+  tls.certificate_path = *settings.block_nbd_tls_cert;
+  tls.key_path = *settings.block_nbd_tls_key;
+  tls.client_ca_path = *settings.block_nbd_tls_client_ca;
+  tls.psk_path = *settings.block_nbd_tls_psk;
+  if (tls.certificate_path.empty() && tls.key_path.empty() && tls.psk_path.empty() &&
+      tls.client_ca_path.empty())
+    return std::shared_ptr<const blockd::nbd::TlsContext>();
+  auto context = blockd::nbd::TlsContext::Create(tls);
+  if (!context.has_value())
+    return Error(context.error().code(), "block.nbd-tls-...: " + context.error().message());
+  return context;
+}
+
+// This service's id, made at the first start.
+Result<std::string> ServiceId(blockd::Catalog& catalog) {
+  std::string id;
+  RETURN_IF_ERROR(catalog.Transact([&](blockd::Transaction& transaction) -> Result<void> {
+    ASSIGN_OR_RETURN(const std::optional<std::string> known, transaction.GetKey(kServiceIdKey));
+    id = known.value_or(base::NewUuid());
+    if (!known.has_value()) transaction.PutKey(kServiceIdKey, id);
+    return {};
+  }));
+  return id;
+}
+
+// Members in the order in which they are made; destroyed in the opposite one.
+class VolumesImpl : public Volumes {
+ public:
+  VolumesImpl(const Settings& settings, const Parts& parts)
+      : settings_(settings),
+        parts_(parts),
+        journal_(*parts.store.meta, base::SystemClock(), std::string(blockd::kPartition),
+                 base::NewUuid()),
+        catalog_(*parts.store.meta, base::SystemClock(), journal_),
+        types_(catalog_),
+        messages_(catalog_),
+        transfers_(catalog_, types_) {}
+  ~VolumesImpl() override { Stop(); }
+
+  Result<void> Start();
+  base::http::Service service() const override { return service_->service(); }
+  void Stop() override;
+
+ private:
+  Result<void> OpenStore();
+  Result<void> StartNbd();
+  Result<void> Listen();
+  void MakeService();
+  Result<blockd::discovery::Capacity> Space();
+  blockd::Jobs::World world() { return {catalog_, *store_, *exports_, parts_.images, types_}; }
+  void Upkeep();
+
+  const Settings& settings_;
+  const Parts parts_;
+  bool stopped_ = false;
+
+  chunkstore::jobs::Journal journal_;
+  blockd::Catalog catalog_;
+  blockd::types::TypeStore types_;
+  blockd::tenancy::Messages messages_;
+  blockd::tenancy::Transfers transfers_;
+  blockd::ServiceOptions options_;
+
+  std::unique_ptr<blockd::chunk::ChunkVolumeStore> store_;
+  std::unique_ptr<blockd::qos::Timer> timer_;
+  std::shared_ptr<blockd::nbd::Attachments> attachments_;
+  std::unique_ptr<blockd::nbd::Server> server_;
+  std::unique_ptr<blockd::NbdExports> exports_;
+  std::unique_ptr<blockd::Jobs> jobs_;
+  std::unique_ptr<blockd::BlockService> service_;
+
+  base::Mutex mutex_;
+  base::CondVar wake_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::thread upkeep_;
+};
+
+Result<void> VolumesImpl::OpenStore() {
+  blockd::chunk::ChunkVolumeStoreOptions options;
+  options.dir = LayersDir(*settings_.data_dir);
+  options.seal_bytes_per_s = *settings_.block_seal_rate;
+  options.reserve_bytes = *settings_.store_reserve;
+  ASSIGN_OR_RETURN(store_, blockd::chunk::ChunkVolumeStore::Open(
+                               options, base::SystemFiles(), *parts_.store.chunks,
+                               *parts_.store.meta, parts_.metrics));
+  return {};
+}
+
+Result<void> VolumesImpl::StartNbd() {
+  ASSIGN_OR_RETURN(timer_, blockd::qos::Timer::Create());
+  attachments_ = std::make_shared<blockd::nbd::Attachments>();
+  blockd::nbd::ServerSettings server;
+  ASSIGN_OR_RETURN(server.tls, TlsOf(settings_));
+  server.max_connections = static_cast<size_t>(*settings_.block_nbd_max_connections);
+  server.request_deadline_ms = *settings_.block_nbd_deadline;
+  server.plain_text_beyond_loopback = *settings_.block_nbd_plain_text;
+  ASSIGN_OR_RETURN(HostPort listen, ListenOf(settings_));
+  ASSIGN_OR_RETURN(server_, blockd::nbd::Server::Create(server, attachments_, parts_.metrics));
+
+  blockd::NbdAddress address;
+  address.host =
+      settings_.block_nbd_host->empty() ? ReachableHost(listen.host) : *settings_.block_nbd_host;
+  address.port = listen.port;
+  address.tls = server.tls != nullptr;
+  address.socket = *settings_.block_nbd_socket;
+  exports_ = std::make_unique<blockd::NbdExports>(
+      std::move(address), *store_, *attachments_, *server_,
+      blockd::NbdExports::Pace{base::SystemClock(), timer_.get(), &parts_.metrics});
+  return {};
+}
+
+// Only now, when every attached volume is there to be found: who comes back after a restart must
+// not be told that his export is unknown.
+Result<void> VolumesImpl::Listen() {
+  ASSIGN_OR_RETURN(const HostPort listen, ListenOf(settings_));
+  const Result<uint16_t> port = server_->ListenTcp(listen.host, listen.port);
+  if (!port.has_value()) {
+    return Error(port.error().code(),
+                 port.error().message() + " (block.nbd-listen chooses where; port 0: any)");
+  }
+  exports_->ListensOn(*port);
+  if (settings_.block_nbd_socket->empty()) return {};
+  return server_->ListenUnix(*settings_.block_nbd_socket);
+}
+
+Result<blockd::discovery::Capacity> VolumesImpl::Space() {
+  ASSIGN_OR_RETURN(const base::SpaceInfo space,
+                   base::SystemFiles().Space(LayersDir(*settings_.data_dir)));
+  return blockd::discovery::Capacity{space.capacity_bytes, space.available_bytes};
+}
+
+void VolumesImpl::MakeService() {
+  blockd::Routes more;
+  blockd::types::AppendRoutes({catalog_, types_, *exports_}, &more);
+  blockd::tenancy::AppendRoutes({catalog_, types_, messages_, transfers_}, &more);
+  blockd::discovery::AppendServiceRoutes({options_, catalog_, [this] { return Space(); }}, &more);
+  blockd::discovery::AppendListRoutes(&more);
+  std::vector<base::http::Route> versions;
+  blockd::discovery::AppendVersionRoutes(options_.prefix, &versions);
+  const blockd::Context context = {options_, catalog_,  *jobs_,       types_,
+                                   *store_,  *exports_, parts_.images};
+  service_ = std::make_unique<blockd::BlockService>(options_, context, parts_.verifier,
+                                                    std::move(more), std::move(versions));
+}
+
+Result<void> VolumesImpl::Start() {
+  RETURN_IF_ERROR(types_.Start());
+  ASSIGN_OR_RETURN(options_.service_id, ServiceId(catalog_));
+  options_.availability_zone = *settings_.block_availability_zone;
+  if (*settings_.auth_mode == "keystone") options_.auth_url = *settings_.auth_url;
+  RETURN_IF_ERROR(OpenStore());
+  RETURN_IF_ERROR(StartNbd());
+  jobs_ = std::make_unique<blockd::Jobs>(world(), parts_.metrics);
+  ASSIGN_OR_RETURN(const blockd::ReconcileReport found, blockd::ReconcileAtStart(world(), *jobs_));
+  if (found.settled > 0 || found.published > 0) {
+    LOG(kInfo, "blockd", "{} attachments are open again, {} statuses were put right",
+        found.published, found.settled);
+  }
+  RETURN_IF_ERROR(Listen());
+  MakeService();
+  jobs_->Start();
+  upkeep_ = std::thread([this] { Upkeep(); });
+  return {};
+}
+
+void VolumesImpl::Upkeep() {
+  while (true) {
+    const Result<void> measured = jobs_->Measure();
+    if (!measured.has_value())
+      LOG(kWarn, "blockd", "jobs can't be counted: {}", measured.error().ToString());
+    const auto report = blockd::Reconcile(world(), *jobs_, options_.attach_lease_ms);
+    if (!report.has_value())
+      LOG(kWarn, "blockd", "statuses can't be checked: {}", report.error().ToString());
+    base::MutexLock lock(mutex_);
+    if (!stopping_) wake_.WaitForMs(mutex_, kUpkeepMs);
+    if (stopping_) return;
+  }
+}
+
+void VolumesImpl::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  {
+    base::MutexLock lock(mutex_);
+    stopping_ = true;
+    wake_.NotifyAll();
+  }
+  if (upkeep_.joinable()) upkeep_.join();
+  if (jobs_ != nullptr) jobs_->Stop();
+  if (server_ == nullptr || server_->Stop(kDrainMs)) return;
+  // A thread of the server is still in the volume, and what it stands on must not go from under it.
+  // Leaving like a kill loses nothing that was acknowledged.
+  LOG(kError, "blockd", "a request of an NBD client hangs at the disk: leaving without it");
+  std::_Exit(EXIT_FAILURE);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Volumes>> Volumes::Start(const Settings& settings, const Parts& parts) {
+  auto volumes = std::make_unique<VolumesImpl>(settings, parts);
+  RETURN_IF_ERROR(volumes->Start());
+  return std::unique_ptr<Volumes>(std::move(volumes));
+}
+
+}  // namespace controlplane

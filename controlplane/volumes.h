@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+
+#include "base/auth/verifier.h"
+#include "base/http/router.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "blockd/image_source.h"
+#include "controlplane/embedded_store.h"
+#include "controlplane/settings.h"
+
+namespace controlplane {
+
+// The volumes of one data directory, put together: layers of writes in DIR/layers, the Block
+// Storage API over them, and the NBD server that compute hosts attach to. Thread-safe.
+class Volumes {
+ public:
+  // What they stand on: borrowed, all of it, and outlives them.
+  struct Parts {
+    EmbeddedStore& store;
+    base::auth::TokenVerifier& verifier;
+    blockd::ImageSource& images;
+    base::Metrics& metrics;
+  };
+  // Puts right what a crash left, opens attached volumes to their clients again, and takes up the
+  // jobs that were under way. kInvalidArgument names the option that is wrong; kConflict if another
+  // process has the NBD port.
+  static base::Result<std::unique_ptr<Volumes>> Start(const Settings& settings, const Parts& parts);
+  virtual ~Volumes() = default;  // Stop()
+
+  // Under /volume. To be mounted once; borrows this.
+  virtual base::http::Service service() const = 0;
+
+  // After the HTTP server has stopped: answers what NBD clients have asked, closes their
+  // connections, lets running jobs end, and leaves the others for the next start. Blocks;
+  // idempotent.
+  virtual void Stop() = 0;
+};
+
+}  // namespace controlplane
