@@ -66,4 +66,17 @@ class Volume {
                                           const ExtentVisitor& visit) = 0;
 };
 
+// Which parts of a volume are not as one of its snapshots has them. Tells too much where it is
+// easier (what was written with the bytes it had), never too little: a write that was acknowledged
+// before a Visit began is in it. What the snapshot is too small for it has as zeros. Thread-safe;
+// blocking. Errors as of Volume, and kNotFound once the snapshot is gone.
+class ChangedBlocks {
+ public:
+  virtual ~ChangedBlocks() = default;
+  // Runs of [offset, offset + length) in order, without a gap; neighbours may be equal. `visit`
+  // returns false to stop.
+  using Visitor = std::function<bool(uint64_t length, bool changed)>;
+  virtual base::Result<void> Visit(uint64_t offset, uint64_t length, const Visitor& visit) = 0;
+};
+
 }  // namespace blockd

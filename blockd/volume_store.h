@@ -87,6 +87,12 @@ class VolumeStore {
   // ChunkStore::HoldAgain. kUnavailable while it is still being put there: it comes first now.
   virtual base::Result<std::string> SnapshotHolder(const std::string& id) = 0;
 
+  // What became different in a volume since one of its snapshots, whatever happened since: writes,
+  // reverts, other snapshots that came and went. kNotFound where it is not a snapshot of this one.
+  // The store outlives what it returns, which keeps neither of the two.
+  virtual base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
+      const std::string& volume_id, const std::string& snapshot_id) = 0;
+
   virtual base::Result<VolumeInfo> FindVolume(const std::string& id) = 0;
   virtual base::Result<SnapshotInfo> FindSnapshot(const std::string& id) = 0;
   // By id.

@@ -543,6 +543,28 @@ Result<std::string> ChunkVolumeStore::SnapshotHolder(const std::string& id) {
                "snapshot " + id + " is being put into the chunk store: try again in a moment");
 }
 
+// ---- what changed
+
+Result<chunk::ChangedSince::Stacks> ChunkVolumeStore::StacksOf(const std::string& volume_id,
+                                                               const std::string& snapshot_id) {
+  base::MutexLock lock(mutex_);
+  const VolumeRecord* volume = records_.FindVolume(volume_id);
+  if (!volume) return NoVolume(volume_id);
+  const SnapshotRecord* snapshot = records_.FindSnapshot(snapshot_id);
+  if (!snapshot || snapshot->volume != volume_id) return NoSnapshot(snapshot_id);
+  chunk::ChangedSince::Stacks stacks;
+  ASSIGN_OR_RETURN(stacks.now, StackFrom(volume->head));
+  ASSIGN_OR_RETURN(stacks.then, StackFrom(snapshot->layer));
+  return stacks;
+}
+
+Result<std::shared_ptr<ChangedBlocks>> ChunkVolumeStore::ChangedSince(
+    const std::string& volume_id, const std::string& snapshot_id) {
+  RETURN_IF_ERROR(StacksOf(volume_id, snapshot_id));
+  const auto source = [this, volume_id, snapshot_id] { return StacksOf(volume_id, snapshot_id); };
+  return std::shared_ptr<ChangedBlocks>(std::make_shared<chunk::ChangedSince>(source, chunks_));
+}
+
 // ---- lists
 
 VolumeInfo ChunkVolumeStore::InfoOf(const std::string& id, const VolumeRecord& record) const {

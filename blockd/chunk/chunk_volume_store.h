@@ -13,6 +13,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "blockd/chunk/changed_since.h"
 #include "blockd/chunk/chunk_volume.h"
 #include "blockd/chunk/volume_records.h"
 #include "blockd/volume_store.h"
@@ -58,6 +59,8 @@ class ChunkVolumeStore : public VolumeStore {
   base::Result<void> RemoveSnapshot(const std::string& id) override;
   base::Result<void> Revert(const std::string& volume_id, const std::string& snapshot_id) override;
   base::Result<std::string> SnapshotHolder(const std::string& id) override;
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
+      const std::string& volume_id, const std::string& snapshot_id) override;
   base::Result<VolumeInfo> FindVolume(const std::string& id) override;
   base::Result<SnapshotInfo> FindSnapshot(const std::string& id) override;
   base::Result<std::vector<VolumeInfo>> Volumes() override;
@@ -122,6 +125,10 @@ class ChunkVolumeStore : public VolumeStore {
                                   std::string* frozen) EXCLUDES(mutex_);
   base::Result<void> SwitchToSnapshot(const std::string& volume_id, const std::string& snapshot_id,
                                       const std::shared_ptr<Layer>& head, uint64_t expected_bytes)
+      EXCLUDES(mutex_);
+  // The volume and its snapshot as they are now.
+  base::Result<chunk::ChangedSince::Stacks> StacksOf(const std::string& volume_id,
+                                                     const std::string& snapshot_id)
       EXCLUDES(mutex_);
   base::Result<void> FlushFrom(const std::string& layer) EXCLUDES(mutex_);
   VolumeInfo InfoOf(const std::string& id, const VolumeRecord& record) const REQUIRES(mutex_);

@@ -81,10 +81,4 @@ base::Result<std::shared_ptr<const Export>> Attachments::Open(std::string_view n
   return opened;
 }
 
-base::Result<std::shared_ptr<ChangedBlocks>> Attachments::ChangedSince(const Export& exported,
-                                                                       std::string_view snapshot) {
-  if (changed_since_ == nullptr) return base::Error(base::Code::kNotFound, "no such snapshot");
-  return changed_since_(exported, snapshot);
-}
-
 }  // namespace blockd::nbd

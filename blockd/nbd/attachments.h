@@ -21,13 +21,6 @@ class Attachments : public ExportProvider {
   // connections were gone. May block; called without a lock. The Export's claim may hold what keeps
   // the volume open.
   using OpenVolume = std::function<base::Result<Export>()>;
-  // As ExportProvider::ChangedSince.
-  using ChangedSinceFn = std::function<base::Result<std::shared_ptr<ChangedBlocks>>(
-      const Export& exported, std::string_view snapshot)>;
-
-  explicit Attachments(ChangedSinceFn changed_since = nullptr)
-      : changed_since_(std::move(changed_since)) {}
-
   // Returns the export's name, to be told to who attached and to nobody else; `id` has no '.'.
   // Attachments that may write share a volume only if all of them declared multi_attach:
   // kConflict. kAlreadyExists for an id that is there.
@@ -45,8 +38,6 @@ class Attachments : public ExportProvider {
   base::Result<std::string> Remove(const std::string& id);
 
   base::Result<std::shared_ptr<const Export>> Open(std::string_view name) override;
-  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(const Export& exported,
-                                                            std::string_view snapshot) override;
 
  private:
   struct Attachment {
@@ -56,7 +47,6 @@ class Attachments : public ExportProvider {
     std::weak_ptr<const Export> opened GUARDED_BY(mutex);
   };
 
-  const ChangedSinceFn changed_since_;
   base::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Attachment>, std::less<>> by_id_ GUARDED_BY(mutex_);
 };

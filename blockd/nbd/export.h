@@ -16,15 +16,6 @@
 
 namespace blockd::nbd {
 
-// Which parts of a volume are not as a snapshot has them. Thread-safe; blocking.
-class ChangedBlocks {
- public:
-  virtual ~ChangedBlocks() = default;
-  // Runs of [offset, offset + length) in order, without a gap; `visit` returns false to stop.
-  using Visitor = std::function<bool(uint64_t length, bool changed)>;
-  virtual base::Result<void> Visit(uint64_t offset, uint64_t length, const Visitor& visit) = 0;
-};
-
 // What one connection works on. Kept until the last of its requests has ended, cut off or not.
 struct Export {
   std::string volume_id;  // for logs, metrics and the sharing of threads; no secret
@@ -33,6 +24,10 @@ struct Export {
   // A flush of one connection covers what the others wrote (a Volume's does).
   bool multi_conn = true;
   std::shared_ptr<qos::Limiter> limiter;  // may be null: no limits
+  // For the context quarry:changed-since/<snapshot>; may be null: no snapshots. kNotFound when
+  // there is no such snapshot of this volume, or none for whoever is served.
+  std::function<base::Result<std::shared_ptr<ChangedBlocks>>(std::string_view snapshot)>
+      changed_since;
   // Whatever must live as long: a claim to be the one writer, say.
   std::shared_ptr<void> claim;
 };
@@ -49,13 +44,6 @@ class ExportProvider {
   // What LIST shows. Names are secrets here, so there is nothing to show unless overridden.
   virtual base::Result<std::vector<std::string>> List() {
     return base::Error(base::Code::kPermissionDenied, "exports are not listed");
-  }
-
-  // For the context quarry:changed-since/<snapshot> of an export that was opened. kNotFound when
-  // there is no such snapshot of this volume.
-  virtual base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(const Export& exported,
-                                                                    std::string_view snapshot) {
-    return base::Error(base::Code::kNotFound, "no such snapshot");
   }
 };
 

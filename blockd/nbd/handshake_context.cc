@@ -13,10 +13,10 @@ base::Result<std::vector<Context>> Handshake::Match(std::string_view query, bool
   std::vector<Context> found;
   if (query == kAllocationContext || (list && query == "base:")) {
     found.push_back({std::string(kAllocationContext), nullptr});
-  } else if (query.starts_with(kChangedSincePrefix)) {
+  } else if (query.starts_with(kChangedSincePrefix) && session_.exported->changed_since) {
     const std::string_view snapshot = query.substr(kChangedSincePrefix.size());
     base::Result<std::shared_ptr<ChangedBlocks>> changed =
-        provider_.ChangedSince(*session_.exported, snapshot);
+        session_.exported->changed_since(snapshot);
     if (changed.has_value()) {
       found.push_back({std::string(query), std::move(changed).value()});
     } else if (changed.error().code() != base::Code::kNotFound) {

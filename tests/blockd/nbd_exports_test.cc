@@ -19,6 +19,10 @@ class OneVolumeStore : public FakeVolumeStore {
  public:
   using FakeVolumeStore::FakeVolumeStore;
   base::Result<std::shared_ptr<Volume>> Open(const std::string&) override { return volume; }
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
+      const std::string& volume_id, const std::string& snapshot_id) override {
+    return base::Error(Code::kUnavailable, volume_id + " since " + snapshot_id);
+  }
   std::shared_ptr<Volume> volume = std::make_shared<memory::MemoryVolume>(base::kGiB);
 };
 
@@ -87,6 +91,18 @@ TEST_F(NbdExportsTest, OneWriterUnlessDeclared) {
   ASSERT_OK(exports_->Publish(shared));
   shared.attachment_id = "d";
   ASSERT_OK(exports_->Publish(shared));
+}
+
+TEST_F(NbdExportsTest, WhatChangedIsToldSinceSnapshotsOfTheProject) {
+  const auto right = [](std::string_view project_id, std::string_view snapshot_id) {
+    return base::Result<bool>(snapshot_id == "of-" + std::string(project_id));
+  };
+  NbdExports exports(NbdAddress{"127.0.0.1", 10809, false}, store_, *attachments_, *server_,
+                     NbdExports::Pace{base::SystemClock()}, right);
+  ASSERT_OK(exports.Publish(Spec("a")));
+  ASSERT_OK_AND_ASSIGN(const auto exported, attachments_->Open("a.secret-of-a"));
+  EXPECT_EQ(exported->changed_since("of-p").error().message(), "v since of-p");
+  EXPECT_ERROR(exported->changed_since("of-q"), Code::kNotFound);
 }
 
 TEST_F(NbdExportsTest, LimitsThatAreNoneAreRefused) {

@@ -55,18 +55,17 @@ class Exports : public ExportProvider {
     made.volume = volume_;
     made.read_only = name == "readonly";
     made.limiter = limiter_;
+    made.changed_since =
+        [](std::string_view snapshot) -> base::Result<std::shared_ptr<ChangedBlocks>> {
+      if (snapshot != "before") return base::Error(base::Code::kNotFound, "no such snapshot");
+      return std::shared_ptr<ChangedBlocks>(std::make_shared<FirstMiB>());
+    };
     return std::make_shared<const Export>(std::move(made));
   }
 
   base::Result<std::vector<std::string>> List() override {
     if (!list_) return ExportProvider::List();
     return std::vector<std::string>{"disk", "readonly"};
-  }
-
-  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(const Export& exported,
-                                                            std::string_view snapshot) override {
-    if (snapshot != "before") return ExportProvider::ChangedSince(exported, snapshot);
-    return std::shared_ptr<ChangedBlocks>(std::make_shared<FirstMiB>());
   }
 
   std::string Attach() {
