@@ -65,6 +65,10 @@ Result<std::string> FakeVolumeStore::SnapshotHolder(const std::string& id) {
     return "layer/" + id;
   });
 }
+Result<std::shared_ptr<ChangedBlocks>> FakeVolumeStore::ChangedSince(
+    const std::string& volume_id, const std::string& snapshot_id) {
+  return Error(Code::kNotFound, "no snapshot " + snapshot_id + " of volume " + volume_id);
+}
 Result<VolumeInfo> FakeVolumeStore::FindVolume(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<VolumeInfo> {
     if (!volumes.contains(id)) return Error(Code::kNotFound, "volume");

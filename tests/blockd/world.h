@@ -35,6 +35,8 @@ class FakeVolumeStore : public VolumeStore {
   base::Result<void> RemoveSnapshot(const std::string& id) override;
   base::Result<void> Revert(const std::string& volume_id, const std::string& snapshot_id) override;
   base::Result<std::string> SnapshotHolder(const std::string& id) override;
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
+      const std::string& volume_id, const std::string& snapshot_id) override;
   base::Result<VolumeInfo> FindVolume(const std::string& id) override;
   base::Result<SnapshotInfo> FindSnapshot(const std::string& id) override;
   base::Result<std::vector<VolumeInfo>> Volumes() override;
