@@ -118,6 +118,7 @@ class VolumesImpl : public Volumes {
   Result<void> StartNbd();
   Result<void> Listen();
   void MakeService();
+  Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
   Result<blockd::discovery::Capacity> Space();
   blockd::Jobs::World world() { return {catalog_, *store_, *exports_, parts_.images, types_}; }
   void Upkeep();
@@ -177,8 +178,18 @@ Result<void> VolumesImpl::StartNbd() {
   address.socket = *settings_.block_nbd_socket;
   exports_ = std::make_unique<blockd::NbdExports>(
       std::move(address), *store_, *attachments_, *server_,
-      blockd::NbdExports::Pace{base::SystemClock(), timer_.get(), &parts_.metrics});
+      blockd::NbdExports::Pace{base::SystemClock(), timer_.get(), &parts_.metrics},
+      [this](std::string_view project_id, std::string_view snapshot_id) {
+        return HasSnapshot(project_id, snapshot_id);
+      });
   return {};
+}
+
+Result<bool> VolumesImpl::HasSnapshot(std::string_view project_id, std::string_view snapshot_id) {
+  const Result<blockd::SnapshotRecord> snapshot = catalog_.GetSnapshot(snapshot_id);
+  if (snapshot.has_value()) return snapshot->project_id == project_id;
+  if (snapshot.error().code() == Code::kNotFound) return false;
+  return snapshot.error();
 }
 
 // Only now, when every attached volume is there to be found: who comes back after a restart must
