@@ -17,6 +17,9 @@ int HexDigit(char c) {
   return -1;
 }
 
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 // How many bytes the sequence that begins with `lead` has, and the bounds of its second byte (table
@@ -101,6 +104,21 @@ std::optional<std::string> DecodePercent(std::string_view text, bool plus_is_spa
   }
   if (!IsUtf8(out)) return std::nullopt;
   return out;
+}
+
+std::string EncodePercent(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  std::string encoded;
+  for (const char c : text) {
+    const bool plain = IsDigit(c) || IsLetter(c) || c == '-' || c == '.' || c == '_';
+    const auto byte = static_cast<unsigned char>(c);
+    if (plain) {
+      encoded += c;
+    } else {
+      encoded += {'%', kHex[byte >> 4], kHex[byte & 15]};
+    }
+  }
+  return encoded;
 }
 
 Result<QueryFields> ParseQuery(std::string_view query) {

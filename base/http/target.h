@@ -33,6 +33,9 @@ Result<Target> SplitTarget(std::string_view target);
 // is no UTF-8.
 std::optional<std::string> DecodePercent(std::string_view text, bool plus_is_space = false);
 
+// For a path's segment or a query's value: all but letters, digits and "-._" as %XX.
+std::string EncodePercent(std::string_view text);
+
 // "a=1&b=%20&c" in order; '+' is a space. kInvalidArgument names the field that can't be decoded.
 Result<QueryFields> ParseQuery(std::string_view query);
 

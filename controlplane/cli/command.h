@@ -63,5 +63,9 @@ int RunImagePush(const Command& command,
 int RunImagePull(const Command& command, const std::vector<std::string>& args);
 int RunImageLs(const Command& command, const std::vector<std::string>& args);
 int RunImageRm(const Command& command, const std::vector<std::string>& args);
+int RunVolumeLs(const Command& command,
+                const std::vector<std::string>& args);  // volume_commands.cc
+int RunVolumeAttach(const Command& command, const std::vector<std::string>& args);
+int RunVolumeDetach(const Command& command, const std::vector<std::string>& args);
 
 }  // namespace controlplane::cli

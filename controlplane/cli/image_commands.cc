@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "controlplane/cli/cloud.h"
+#include "controlplane/cli/cloud_options.h"
 #include "controlplane/cli/command.h"
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/interrupt.h"
@@ -12,25 +13,6 @@ namespace {
 
 using base::Json;
 using base::Result;
-
-// What every image command can be told.
-struct ImageOptions {
-  explicit ImageOptions(base::ConfigBuilder& options)
-      : cloud(options.String("cloud", "", "name of a cloud in clouds.yaml (OS_CLOUD)")),
-        data_dir(options.String(
-            "data_dir", "",
-            "of a service on this machine, whose clouds.yaml is used if no cloud is named")),
-        json(options.Bool("json", false, "answer in JSON on stdout, without progress")) {}
-
-  Result<std::unique_ptr<ApiClient>> LogIn() const {
-    ASSIGN_OR_RETURN(const Cloud found, FindCloud(*cloud, *data_dir));
-    return ApiClient::Login(found);
-  }
-
-  base::ConfigBuilder::Option<std::string>& cloud;
-  base::ConfigBuilder::Option<std::string>& data_dir;
-  base::ConfigBuilder::Option<bool>& json;
-};
 
 std::string Text(const Json& image, std::string_view key) {
   return Printable(base::FindString(image, key).value_or("-"));
@@ -44,7 +26,7 @@ uint64_t Number(const Json& image, std::string_view key) {
 
 int RunImagePush(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const ImageOptions common(options);
+  const CloudOptions common(options);
   auto& name = options.String("name", "", "of the image; else the file's name");
   auto& disk_format = options.String(
       "disk_format", "", "raw, qcow2, vmdk, vhdx, vdi, iso; else what the file's first bytes say");
@@ -76,7 +58,7 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
 
 int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const ImageOptions common(options);
+  const CloudOptions common(options);
   auto& force = options.Bool("force", false, "take the place of a FILE that is there already");
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 2, 2,
@@ -106,7 +88,7 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
 
 int RunImageLs(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const ImageOptions common(options);
+  const CloudOptions common(options);
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
                     &exit_code))
@@ -133,7 +115,7 @@ int RunImageLs(const Command& command, const std::vector<std::string>& args) {
 
 int RunImageRm(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const ImageOptions common(options);
+  const CloudOptions common(options);
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1000,
                     &exit_code))

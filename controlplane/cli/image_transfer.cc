@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/http/target.h"
 #include "base/uuid.h"
 #include "controlplane/cli/image_chunks.h"
 #include "controlplane/cli/image_source.h"
@@ -32,20 +33,6 @@ using base::http::ClientRequest;
 constexpr size_t kCopyBytes = 1 * base::kMiB;
 constexpr size_t kHoleBytes = 64 * base::kKiB;  // zeros of this length, aligned, become a hole
 constexpr const char* kPageLimit = "1000";
-
-std::string PercentEncode(std::string_view text) {
-  std::string encoded;
-  for (const char c : text) {
-    const bool plain =
-        std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_';
-    if (plain) {
-      encoded += c;
-    } else {
-      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return encoded;
-}
 
 ClientRequest Ask(std::string method, std::string url) {
   ClientRequest request;
@@ -80,7 +67,9 @@ Result<JsonArray> Pages(ApiClient& client, const std::string& query) {
 }
 
 // With its operator, since a name may begin as one does ("in:stock").
-std::string NameFilter(std::string_view name) { return "&name=eq:" + PercentEncode(name); }
+std::string NameFilter(std::string_view name) {
+  return "&name=eq:" + base::http::EncodePercent(name);
+}
 
 // Calls `take` with the file's bytes in order.
 template <typename Take>

@@ -7,6 +7,13 @@
 namespace base::http {
 namespace {
 
+TEST(EncodePercent, IsReadBackByDecodePercent) {
+  EXPECT_EQ(EncodePercent("disk-1.raw_x"), "disk-1.raw_x");
+  EXPECT_EQ(EncodePercent("a b&c=d/e?"), "a%20b%26c%3Dd%2Fe%3F");
+  const std::string text = "\xc3\xa4\x01+%";
+  EXPECT_EQ(DecodePercent(EncodePercent(text)), text);
+}
+
 TEST(TargetTest, SplitsPathAndQuery) {
   ASSERT_OK_AND_ASSIGN(Target plain, SplitTarget("/a/b?c=d?e%23f"));
   EXPECT_EQ(plain.path, "/a/b");

@@ -1,0 +1,187 @@
+#include <fmt/format.h>
+
+#include "base/http/target.h"
+#include "base/uuid.h"
+#include "controlplane/cli/cloud.h"
+#include "controlplane/cli/cloud_options.h"
+#include "controlplane/cli/command.h"
+
+// What the stock client does only together with a compute service: an attachment of its own, for
+// whoever runs QEMU or an NBD client by hand.
+
+namespace controlplane::cli {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::JsonArray;
+using base::JsonObject;
+using base::Result;
+using base::http::ClientRequest;
+
+// The first with the mode of an attachment.
+constexpr char kMicroversion[] = "volume 3.54";
+
+std::string Text(const Json& object, std::string_view key) {
+  return Printable(base::FindString(object, key).value_or("-"));
+}
+
+Result<ClientRequest> Request(const ApiClient& client, const std::string& method,
+                              const std::string& path, const Json& body = nullptr) {
+  ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("block-storage"));
+  ClientRequest request;
+  request.method = method;
+  request.url = endpoint + path;
+  request.headers.Set("OpenStack-API-Version", kMicroversion);
+  if (body.is_null()) return request;
+  request.headers.Set("Content-Type", "application/json");
+  request.body = base::ToText(body);
+  return request;
+}
+
+Result<Json> Ask(ApiClient& client, const std::string& path) {
+  ASSIGN_OR_RETURN(ClientRequest request, Request(client, "GET", path));
+  return client.CallJson(std::move(request));
+}
+
+Result<JsonArray> ListOf(ApiClient& client, const std::string& path, std::string_view name) {
+  ASSIGN_OR_RETURN(const Json answer, Ask(client, path));
+  const Json* list = base::Find(answer, name);
+  if (list == nullptr || !list->is_array())
+    return Error(Code::kIo, "the volume service answered something that is no list");
+  return list->as_array();
+}
+
+Result<JsonArray> Volumes(ApiClient& client) {
+  return ListOf(client, "/volumes/detail?limit=1000", "volumes");
+}
+
+// By id or by name.
+Result<Json> FindVolume(ApiClient& client, const std::string& volume) {
+  if (base::IsUuid(volume)) {
+    Result<Json> by_id = Ask(client, "/volumes/" + volume);
+    if (by_id.has_value()) return *base::Find(*by_id, "volume");
+    if (by_id.error().code() != Code::kNotFound) return by_id;
+  }
+  ASSIGN_OR_RETURN(
+      const JsonArray all,
+      ListOf(client, "/volumes/detail?limit=1000&name=" + base::http::EncodePercent(volume),
+             "volumes"));
+  if (all.size() == 1) return all[0];
+  if (all.empty()) {
+    return Error(Code::kNotFound,
+                 fmt::format("no volume '{}'; `quarry volume ls` shows those you can see", volume));
+  }
+  return Error(Code::kConflict,
+               fmt::format("{} volumes are named '{}': name one by its id", all.size(), volume));
+}
+
+Result<Json> Attach(ApiClient& client, const std::string& volume_name, bool read_only) {
+  ASSIGN_OR_RETURN(const Json volume, FindVolume(client, volume_name));
+  const std::string mode = read_only ? "ro" : "rw";
+  const JsonObject attachment = {{"volume_uuid", base::FindString(volume, "id").value_or("")},
+                                 {"instance_uuid", nullptr},
+                                 {"mode", mode},
+                                 {"connector", {{"host", "quarry-volume-attach"}, {"mode", mode}}}};
+  ASSIGN_OR_RETURN(ClientRequest create,
+                   Request(client, "POST", "/attachments", JsonObject{{"attachment", attachment}}));
+  ASSIGN_OR_RETURN(const Json made, client.CallJson(std::move(create)));
+  const Json* view = base::Find(made, "attachment");
+  const Json* info = view == nullptr ? nullptr : base::Find(*view, "connection_info");
+  if (info == nullptr || !base::FindString(*info, "uri").has_value())
+    return Error(Code::kIo, "the volume service did not say how to connect");
+  const std::string id = base::FindString(*view, "id").value_or("");
+  ASSIGN_OR_RETURN(ClientRequest complete, Request(client, "POST", "/attachments/" + id + "/action",
+                                                   JsonObject{{"os-complete", JsonObject()}}));
+  RETURN_IF_ERROR(client.Call(std::move(complete)));
+  JsonObject result = {{"attachment_id", id}, {"volume_id", Text(volume, "id")}};
+  for (const std::string_view key : {"uri", "host", "port", "export", "socket", "tls"}) {
+    if (const Json* value = base::Find(*info, key)) result.emplace(key, *value);
+  }
+  return Json(std::move(result));
+}
+
+// Everybody who is attached is cut off.
+Result<JsonArray> Detach(ApiClient& client, const std::string& volume_name) {
+  ASSIGN_OR_RETURN(const Json volume, FindVolume(client, volume_name));
+  const Json* attachments = base::Find(volume, "attachments");
+  JsonArray removed;
+  if (attachments == nullptr || !attachments->is_array()) return removed;
+  for (const Json& attachment : attachments->as_array()) {
+    const std::string id = base::FindString(attachment, "attachment_id").value_or("");
+    ASSIGN_OR_RETURN(ClientRequest remove, Request(client, "DELETE", "/attachments/" + id));
+    RETURN_IF_ERROR(client.Call(std::move(remove)));
+    removed.emplace_back(id);
+  }
+  return removed;
+}
+
+}  // namespace
+
+int RunVolumeLs(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const CloudOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
+                    &exit_code))
+    return exit_code;
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  const Result<JsonArray> volumes = Volumes(**client);
+  if (!volumes.has_value()) return Fail(volumes.error());
+  if (*common.json) {
+    PrintJson(*volumes);
+    return kOk;
+  }
+  fmt::print("{:<36}  {:<16}  {:>9}  {}\n", "ID", "STATUS", "SIZE", "NAME");
+  for (const Json& volume : *volumes) {
+    const uint64_t size_gb = base::FindUint(volume, "size").value_or(0);
+    fmt::print("{:<36}  {:<16}  {:>9}  {}\n", Text(volume, "id"), Text(volume, "status"),
+               base::FormatBytes(size_gb * base::kGiB), Text(volume, "name"));
+  }
+  return kOk;
+}
+
+int RunVolumeAttach(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const CloudOptions common(options);
+  auto& read_only = options.Bool("read_only", false, "attach it to be read only");
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
+                    &exit_code))
+    return exit_code;
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  const Result<Json> attached = Attach(**client, options.positional()[0], *read_only);
+  if (!attached.has_value()) return Fail(attached.error());
+  if (*common.json) {
+    PrintJson(*attached);
+  } else {
+    fmt::print("{}\n", Text(*attached, "uri"));
+  }
+  return kOk;
+}
+
+int RunVolumeDetach(const Command& command, const std::vector<std::string>& args) {
+  base::ConfigBuilder options;
+  const CloudOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
+                    &exit_code))
+    return exit_code;
+  const auto client = common.LogIn();
+  if (!client.has_value()) return Fail(client.error());
+  const Result<JsonArray> removed = Detach(**client, options.positional()[0]);
+  if (!removed.has_value()) return Fail(removed.error());
+  if (*common.json) {
+    PrintJson(*removed);
+    return kOk;
+  }
+  for (const Json& id : *removed)
+    fmt::print("{}  detached\n", Printable(std::string(id.as_string())));
+  if (removed->empty()) fmt::print("nobody was attached\n");
+  return kOk;
+}
+
+}  // namespace controlplane::cli
