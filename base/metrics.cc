@@ -1,6 +1,7 @@
 #include "base/metrics.h"
 
 #include <exception>
+#include <functional>
 #include <tuple>
 
 #include <prometheus/counter.h>
@@ -47,6 +48,16 @@ class PrometheusHistogram : public Histogram {
 
 using Key = std::pair<std::string, Labels>;
 
+// One that is held by those who use it.
+template <typename Wrapper>
+struct Shared {
+  std::unique_ptr<Wrapper> wrapper;
+  std::function<void()> remove;  // from prometheus-cpp
+  size_t holders = 0;
+};
+template <typename Wrapper>
+using SharedMap = std::map<Key, Shared<Wrapper>>;
+
 }  // namespace
 
 std::vector<double> DurationBuckets() {
@@ -60,6 +71,9 @@ struct Metrics::Impl {
   std::map<Key, std::unique_ptr<PrometheusCounter>> counters GUARDED_BY(mutex);
   std::map<Key, std::unique_ptr<PrometheusGauge>> gauges GUARDED_BY(mutex);
   std::map<Key, std::unique_ptr<PrometheusHistogram>> histograms GUARDED_BY(mutex);
+
+  SharedMap<PrometheusCounter> shared_counters GUARDED_BY(mutex);
+  SharedMap<PrometheusHistogram> shared_histograms GUARDED_BY(mutex);
 
   // `make` registers with prometheus-cpp, which throws when a name is malformed or already used for
   // another kind of instrument: names are written in our code, so that is a broken promise.
@@ -77,7 +91,38 @@ struct Metrics::Impl {
   }
 };
 
-Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
+namespace {
+
+// Another holder. Each keeps the registry, so nothing hangs when one is left over at the end.
+template <typename Kind, typename Wrapper, typename Impl, typename Build, typename... More>
+std::shared_ptr<Kind> Hold(const std::shared_ptr<Impl>& impl, SharedMap<Wrapper> Impl::* map,
+                           const Key& key, const Build& build, const More&... more) {
+  MutexLock lock(impl->mutex);
+  Shared<Wrapper>& shared = ((*impl).*map)[key];
+  if (shared.wrapper == nullptr) {
+    try {
+      auto& family = build(impl->registry);
+      auto& instrument = family.Add(key.second, more...);
+      shared.wrapper = std::make_unique<Wrapper>(instrument);
+      shared.remove = [&family, &instrument] { family.Remove(&instrument); };
+    } catch (const std::exception& error) {
+      CheckFailed(__FILE__, __LINE__, error.what());
+    }
+  }
+  ++shared.holders;
+  return std::shared_ptr<Kind>(shared.wrapper.get(), [impl, map, key](Kind*) {
+    MutexLock release(impl->mutex);
+    SharedMap<Wrapper>& all = (*impl).*map;
+    const auto found = all.find(key);
+    if (--found->second.holders > 0) return;
+    found->second.remove();
+    all.erase(found);
+  });
+}
+
+}  // namespace
+
+Metrics::Metrics() : impl_(std::make_shared<Impl>()) {}
 Metrics::~Metrics() = default;
 
 Counter& Metrics::GetCounter(const std::string& name, const std::string& help,
@@ -108,6 +153,25 @@ Histogram& Metrics::GetHistogram(const std::string& name, const std::string& hel
         .Add(labels, buckets);
   };
   return Impl::GetOrMake(impl_->histograms, Key(name, labels), make);
+}
+
+std::shared_ptr<Counter> Metrics::ShareCounter(const std::string& name, const std::string& help,
+                                               const Labels& labels) {
+  const auto build =
+      [&](prometheus::Registry& registry) -> prometheus::Family<prometheus::Counter>& {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  };
+  return Hold<Counter>(impl_, &Impl::shared_counters, Key(name, labels), build);
+}
+
+std::shared_ptr<Histogram> Metrics::ShareHistogram(const std::string& name, const std::string& help,
+                                                   const std::vector<double>& buckets,
+                                                   const Labels& labels) {
+  const auto build =
+      [&](prometheus::Registry& registry) -> prometheus::Family<prometheus::Histogram>& {
+    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
+  };
+  return Hold<Histogram>(impl_, &Impl::shared_histograms, Key(name, labels), build, buckets);
 }
 
 std::string Metrics::Render() const {

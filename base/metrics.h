@@ -50,12 +50,22 @@ class Metrics {
   Gauge& GetGauge(const std::string& name, const std::string& help, const Labels& labels = {});
   Histogram& GetHistogram(const std::string& name, const std::string& help,
                           const std::vector<double>& buckets, const Labels& labels = {});
+
+  // The same for what comes and goes, a volume say: the instrument is gone from the text when the
+  // last holder lets go. Several may hold one. A holder may outlive the Metrics. Never to be mixed
+  // with the calls above for the same name and labels.
+  std::shared_ptr<Counter> ShareCounter(const std::string& name, const std::string& help,
+                                        const Labels& labels);
+  std::shared_ptr<Histogram> ShareHistogram(const std::string& name, const std::string& help,
+                                            const std::vector<double>& buckets,
+                                            const Labels& labels);
+
   // The text exposition format.
   std::string Render() const;
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace base

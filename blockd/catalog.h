@@ -26,6 +26,7 @@ namespace blockd {
 //                               same of snapshots, i/t/ of attachments
 //   i/o/<volume>/<snapshot>     the snapshots of a volume
 //   U/<project>                 usage; Q/<project>: limits that were set; C/default: of the class
+//   P/<project>                 limits of I/O (project_qos.h)
 //   j/<job>                     the journal (jobs.h)
 //   t/ q/ b/ x/ m/              types, qos-specs, backups, transfers, messages: of their own
 //   folders

@@ -38,9 +38,18 @@ class Exports {
   // A client is connected now.
   virtual bool IsConnected(std::string_view attachment_id) = 0;
 
+  // Limits that the volumes of a project share, from now on; none: unlimited. They stay while the
+  // process runs. kInvalidArgument.
+  virtual base::Result<void> SetProjectLimits(std::string_view project_id,
+                                              const std::map<std::string, std::string>& qos) = 0;
+
   // New limits for all attachments of a volume.
   virtual base::Result<void> SetLimits(std::string_view volume_id, uint64_t size_gb,
                                        const std::map<std::string, std::string>& qos) = 0;
+
+  // The volume is going away: what is kept of it (its budget, its metrics) goes when the last
+  // client has.
+  virtual void Forget(std::string_view volume_id) = 0;
 };
 
 }  // namespace blockd

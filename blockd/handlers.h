@@ -11,5 +11,6 @@ void AppendVolumeRoutes(const Context& context, Routes* routes);      // volumes
 void AppendActionRoutes(const Context& context, Routes* routes);      // volumes/{id}/action
 void AppendSnapshotRoutes(const Context& context, Routes* routes);    // snapshots
 void AppendAttachmentRoutes(const Context& context, Routes* routes);  // attachments
+void AppendProjectQosRoutes(const Context& context, Routes* routes);  // limits of projects
 
 }  // namespace blockd

@@ -123,6 +123,7 @@ Result<Response> ForceDelete(const Context& context, const api::Call& call, cons
         volume.status = VolumeStatus::kDeleting;
         return Jobs::Add(transaction, {Op::kDeleteVolume, volume.project_id, volume.id, ""});
       }));
+  context.exports.Forget(call.Param("volume_id"));
   return api::Accepted();
 }
 

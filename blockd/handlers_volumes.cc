@@ -166,6 +166,7 @@ Result<Response> Delete(const Context& context, const api::Call& call) {
         volume.status = VolumeStatus::kDeleting;
         return Jobs::Add(transaction, {Op::kDeleteVolume, volume.project_id, volume.id, ""});
       }));
+  context.exports.Forget(call.Param("volume_id"));
   return api::Accepted();
 }
 

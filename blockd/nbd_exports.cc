@@ -14,24 +14,40 @@ namespace {
 
 // How long a withdrawal waits for writes at the back end before it says "again later".
 constexpr int64_t kRevokeTimeoutMs = 5'000;
-constexpr size_t kMaxLimiters = 10'000;
+constexpr size_t kMaxKeptVolumes = 10'000;
 
 }  // namespace
 
+NbdExports::KeptProject& NbdExports::ProjectOf(std::string_view project_id) {
+  KeptProject& kept = projects_[std::string(project_id)];
+  if (kept.project == nullptr) kept.project = qos::Project::Create(pace_.clock, pace_.timer);
+  return kept;
+}
+
+// What nobody is connected to is forgotten when there is too much.
+void NbdExports::MakeRoom() {
+  if (volumes_.size() < kMaxKeptVolumes) return;
+  std::erase_if(volumes_, [](const auto& entry) { return entry.second.limiter.use_count() == 1; });
+  std::erase_if(projects_, [](const auto& entry) {
+    return !entry.second.limited && entry.second.project.use_count() == 1;
+  });
+}
+
 std::shared_ptr<qos::VolumeLimiter> NbdExports::LimiterOf(const ExportSpec& spec,
                                                           const qos::Limits& limits) {
-  const auto found = limiters_.find(spec.volume_id);
-  if (found != limiters_.end()) {
-    found->second->SetLimits(limits);
-    return found->second;
+  const auto found = volumes_.find(spec.volume_id);
+  if (found != volumes_.end() && found->second.project_id == spec.project_id) {
+    found->second.limiter->SetLimits(limits);
+    return found->second.limiter;
   }
-  if (limiters_.size() >= kMaxLimiters)
-    std::erase_if(limiters_, [](const auto& entry) { return entry.second.use_count() == 1; });
-  std::shared_ptr<qos::Project>& project = projects_[spec.project_id];
-  if (project == nullptr) project = qos::Project::Create(pace_.clock, pace_.timer);
-  return limiters_
-      .emplace(spec.volume_id, project->AddVolume(spec.volume_id, limits, pace_.metrics))
-      .first->second;
+  MakeRoom();
+  Kept kept;
+  kept.project_id = spec.project_id;
+  kept.limiter =
+      ProjectOf(spec.project_id).project->AddVolume(spec.volume_id, limits, pace_.metrics);
+  if (pace_.metrics != nullptr)
+    kept.metrics = std::make_shared<nbd::VolumeMetrics>(*pace_.metrics, spec.volume_id);
+  return volumes_.insert_or_assign(spec.volume_id, std::move(kept)).first->second.limiter;
 }
 
 void NbdExports::ListensOn(uint16_t port) {
@@ -78,8 +94,7 @@ Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
   attachment.volume_id = spec.volume_id;
   attachment.read_only = spec.read_only;
   attachment.multi_attach = spec.multi_attach;
-  attachment.open = [this, watch, volume_id = spec.volume_id,
-                     project_id = spec.project_id,
+  attachment.open = [this, watch, volume_id = spec.volume_id, project_id = spec.project_id,
                      limiter = LimiterOf(spec, limits)]() -> Result<nbd::Export> {
     nbd::Export exported;
     ASSIGN_OR_RETURN(exported.volume, store_.Open(volume_id));
@@ -129,9 +144,25 @@ Result<void> NbdExports::SetLimits(std::string_view volume_id, uint64_t size_gb,
                                    const std::map<std::string, std::string>& qos) {
   ASSIGN_OR_RETURN(const qos::Limits limits, qos::ParseSpec(qos, size_gb));
   base::MutexLock lock(mutex_);
-  const auto found = limiters_.find(volume_id);
-  if (found != limiters_.end()) found->second->SetLimits(limits);
+  const auto found = volumes_.find(volume_id);
+  if (found != volumes_.end()) found->second.limiter->SetLimits(limits);
   return {};
+}
+
+Result<void> NbdExports::SetProjectLimits(std::string_view project_id,
+                                          const std::map<std::string, std::string>& qos) {
+  ASSIGN_OR_RETURN(const qos::Limits limits, qos::ParseSpec(qos, 0));
+  base::MutexLock lock(mutex_);
+  KeptProject& kept = ProjectOf(project_id);
+  kept.limited = limits.limited();
+  kept.project->SetLimits(limits);
+  return {};
+}
+
+void NbdExports::Forget(std::string_view volume_id) {
+  base::MutexLock lock(mutex_);
+  const auto found = volumes_.find(volume_id);
+  if (found != volumes_.end()) volumes_.erase(found);
 }
 
 }  // namespace blockd

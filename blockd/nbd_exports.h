@@ -13,6 +13,7 @@
 #include "base/thread_annotations.h"
 #include "blockd/exports.h"
 #include "blockd/nbd/attachments.h"
+#include "blockd/nbd/metrics.h"
 #include "blockd/nbd/server.h"
 #include "blockd/qos/project.h"
 #include "blockd/volume_store.h"
@@ -61,6 +62,9 @@ class NbdExports : public Exports {
   bool IsConnected(std::string_view attachment_id) override;
   base::Result<void> SetLimits(std::string_view volume_id, uint64_t size_gb,
                                const std::map<std::string, std::string>& qos) override;
+  base::Result<void> SetProjectLimits(std::string_view project_id,
+                                      const std::map<std::string, std::string>& qos) override;
+  void Forget(std::string_view volume_id) override;
 
  private:
   struct Published {
@@ -71,8 +75,23 @@ class NbdExports : public Exports {
     std::shared_ptr<std::weak_ptr<void>> connected;
   };
 
+  // Kept from the first attachment until the volume is forgotten, so that to attach again is no way
+  // to a new budget, and counters don't begin again; bounded.
+  struct Kept {
+    std::string project_id;
+    std::shared_ptr<qos::VolumeLimiter> limiter;
+    std::shared_ptr<nbd::VolumeMetrics> metrics;  // may be null
+  };
+  // Kept while it has limits or volumes.
+  struct KeptProject {
+    std::shared_ptr<qos::Project> project;
+    bool limited = false;
+  };
+
   std::shared_ptr<qos::VolumeLimiter> LimiterOf(const ExportSpec& spec, const qos::Limits& limits)
       REQUIRES(mutex_);
+  KeptProject& ProjectOf(std::string_view project_id) REQUIRES(mutex_);
+  void MakeRoom() REQUIRES(mutex_);
   base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(const std::string& project_id,
                                                             const std::string& volume_id,
                                                             std::string_view snapshot_id);
@@ -87,10 +106,8 @@ class NbdExports : public Exports {
 
   base::Mutex mutex_;
   std::map<std::string, Published, std::less<>> published_ GUARDED_BY(mutex_);
-  // Kept while the process runs, so that to attach again is no way to a new budget; bounded.
-  std::map<std::string, std::shared_ptr<qos::VolumeLimiter>, std::less<>> limiters_
-      GUARDED_BY(mutex_);
-  std::map<std::string, std::shared_ptr<qos::Project>, std::less<>> projects_ GUARDED_BY(mutex_);
+  std::map<std::string, Kept, std::less<>> volumes_ GUARDED_BY(mutex_);
+  std::map<std::string, KeptProject, std::less<>> projects_ GUARDED_BY(mutex_);
 };
 
 }  // namespace blockd

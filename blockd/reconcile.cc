@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "blockd/attach.h"
+#include "blockd/project_qos.h"
 
 namespace blockd {
 namespace {
@@ -201,6 +202,7 @@ Result<ReconcileReport> Reconcile(const World& world, Jobs& jobs, int64_t attach
 Result<ReconcileReport> ReconcileAtStart(const World& world, Jobs& jobs) {
   RETURN_IF_ERROR(world.catalog.journal().BreakLeases());
   RETURN_IF_ERROR(jobs.Measure());
+  RETURN_IF_ERROR(ApplyAllProjectQos(world.catalog, world.exports));
   ReconcileReport start;
   RETURN_IF_ERROR(PublishAgain(world, &start));
   RETURN_IF_ERROR(CountUnnamed(world, &start));

@@ -36,6 +36,7 @@ base::http::Service BlockService::service() const {
   AppendActionRoutes(context_, &routes);
   AppendSnapshotRoutes(context_, &routes);
   AppendAttachmentRoutes(context_, &routes);
+  AppendProjectQosRoutes(context_, &routes);
   service.routes = outside_;
   api::AppendRoutes(options_.prefix, routes, &service.routes);
   service.render_error = [this](const base::http::Request& request, int status,

@@ -257,7 +257,7 @@ void Connection::Finish(Job& job, Reply reply, WireError error) {
     Tally tally;
     tally.Count(job.request.command, job.request.length, error);
     tally.MoveTo(per_volume_->metrics);
-    per_volume_->metrics.waited_seconds.Observe(static_cast<double>(took_ns) * 1e-9);
+    per_volume_->metrics.waited_seconds->Observe(static_cast<double>(took_ns) * 1e-9);
   });
   reply.charge_requests = 1;
   reply.charge_bytes = ChargeOf(job.request);

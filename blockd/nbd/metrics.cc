@@ -21,21 +21,21 @@ ServerMetrics::ServerMetrics(base::Metrics& all)
                          "NBD connections cut because the client did not take its answers.")) {}
 
 VolumeMetrics::VolumeMetrics(base::Metrics& all, const std::string& volume_id)
-    : reads(all.GetCounter("quarry_nbd_requests_total", "Requests to a volume.",
-                           {{"volume", volume_id}, {"kind", "read"}})),
-      writes(all.GetCounter("quarry_nbd_requests_total", "Requests to a volume.",
-                            {{"volume", volume_id}, {"kind", "write"}})),
-      others(all.GetCounter("quarry_nbd_requests_total", "Requests to a volume.",
-                            {{"volume", volume_id}, {"kind", "other"}})),
-      errors(all.GetCounter("quarry_nbd_request_errors_total", "Requests answered with an error.",
-                            {{"volume", volume_id}})),
-      read_bytes(all.GetCounter("quarry_nbd_read_bytes_total", "Bytes read from a volume.",
-                                {{"volume", volume_id}})),
-      written_bytes(all.GetCounter("quarry_nbd_written_bytes_total", "Bytes written to a volume.",
-                                   {{"volume", volume_id}})),
-      waited_seconds(all.GetHistogram("quarry_nbd_waited_request_seconds",
-                                      "How long requests took that could not be served at once.",
-                                      base::DurationBuckets(), {{"volume", volume_id}})) {}
+    : reads(all.ShareCounter("quarry_nbd_requests_total", "Requests to a volume.",
+                             {{"volume", volume_id}, {"kind", "read"}})),
+      writes(all.ShareCounter("quarry_nbd_requests_total", "Requests to a volume.",
+                              {{"volume", volume_id}, {"kind", "write"}})),
+      others(all.ShareCounter("quarry_nbd_requests_total", "Requests to a volume.",
+                              {{"volume", volume_id}, {"kind", "other"}})),
+      errors(all.ShareCounter("quarry_nbd_request_errors_total", "Requests answered with an error.",
+                              {{"volume", volume_id}})),
+      read_bytes(all.ShareCounter("quarry_nbd_read_bytes_total", "Bytes read from a volume.",
+                                  {{"volume", volume_id}})),
+      written_bytes(all.ShareCounter("quarry_nbd_written_bytes_total", "Bytes written to a volume.",
+                                     {{"volume", volume_id}})),
+      waited_seconds(all.ShareHistogram("quarry_nbd_waited_request_seconds",
+                                        "How long requests took that could not be served at once.",
+                                        base::DurationBuckets(), {{"volume", volume_id}})) {}
 
 void Tally::Count(Command command, uint32_t length, WireError error) {
   const bool good = error == WireError::kOk;
@@ -52,8 +52,8 @@ void Tally::Count(Command command, uint32_t length, WireError error) {
 }
 
 void Tally::MoveTo(VolumeMetrics& metrics) {
-  const auto move = [](uint64_t& from, base::Counter& to) {
-    if (from > 0) to.Add(static_cast<double>(from));
+  const auto move = [](uint64_t& from, const std::shared_ptr<base::Counter>& to) {
+    if (from > 0) to->Add(static_cast<double>(from));
     from = 0;
   };
   move(reads, metrics.reads);

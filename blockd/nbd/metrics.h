@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/metrics.h"
@@ -24,17 +25,18 @@ struct ServerMetrics {
   base::Counter& stalled_connections;  // the client didn't take its answers
 };
 
-// What is counted for one volume, whoever is connected. Thread-safe.
+// What is counted for one volume, whoever is connected: there while anybody holds one of these.
+// Thread-safe.
 struct VolumeMetrics {
   VolumeMetrics(base::Metrics& registry, const std::string& volume_id);
 
-  base::Counter& reads;
-  base::Counter& writes;
-  base::Counter& others;
-  base::Counter& errors;
-  base::Counter& read_bytes;
-  base::Counter& written_bytes;
-  base::Histogram& waited_seconds;  // requests that needed the disk
+  std::shared_ptr<base::Counter> reads;
+  std::shared_ptr<base::Counter> writes;
+  std::shared_ptr<base::Counter> others;
+  std::shared_ptr<base::Counter> errors;
+  std::shared_ptr<base::Counter> read_bytes;
+  std::shared_ptr<base::Counter> written_bytes;
+  std::shared_ptr<base::Histogram> waited_seconds;  // requests that needed the disk
 };
 
 // Counts of one connection's reader, added up without a shared write for each request. One thread.

@@ -62,11 +62,11 @@ std::shared_ptr<VolumeLimiter> Project::AddVolume(const std::string& volume_id,
                                                   const Limits& limits, base::Metrics* registry) {
   std::shared_ptr<VolumeLimiter> volume(new VolumeLimiter(shared_from_this()));
   if (registry != nullptr) {
-    volume->delivered_ = &registry->GetHistogram(
+    volume->delivered_ = registry->ShareHistogram(
         "quarry_qos_delivered_ratio",
         "What was delivered of what was promised, by seconds in which a volume wanted all of it.",
         ShareBuckets(), {{"volume", volume_id}});
-    volume->throttled_ = &registry->GetCounter("quarry_qos_waited_requests_total",
+    volume->throttled_ = registry->ShareCounter("quarry_qos_waited_requests_total",
                                                "Requests that had to wait for a volume's limits.",
                                                {{"volume", volume_id}});
   }

@@ -57,8 +57,8 @@ class VolumeLimiter : public Limiter {
   const std::shared_ptr<Project> project_;
   State state_;
   std::atomic<bool> limited_{false};  // by itself; read without the lock
-  base::Histogram* delivered_ = nullptr;
-  base::Counter* throttled_ = nullptr;
+  std::shared_ptr<base::Histogram> delivered_;
+  std::shared_ptr<base::Counter> throttled_;
 };
 
 // The limits that the volumes of one project share, if any; each volume belongs to one, and an I/O
@@ -70,7 +70,7 @@ class Project : public std::enable_shared_from_this<Project> {
   static std::shared_ptr<Project> Create(const base::Clock& clock, Timer* timer);
 
   void SetLimits(const Limits& limits);
-  // `registry` may be null.
+  // `registry` may be null. The volume's metrics are there as long as its limiter.
   std::shared_ptr<VolumeLimiter> AddVolume(const std::string& volume_id, const Limits& limits,
                                            base::Metrics* registry);
 

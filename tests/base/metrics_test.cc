@@ -36,6 +36,31 @@ TEST(Metrics, AskingAgainGivesTheSameInstrument) {
   EXPECT_EQ(metrics.GetGauge("quarry_test_now", "help").value(), 3);
 }
 
+TEST(Metrics, AnInstrumentThatIsSharedGoesWithItsLastHolder) {
+  Metrics metrics;
+  auto one = metrics.ShareCounter("quarry_test_total", "help", {{"volume", "a"}});
+  auto other = metrics.ShareCounter("quarry_test_total", "help", {{"volume", "a"}});
+  auto last = metrics.ShareHistogram("quarry_test_seconds", "help", {1}, {{"volume", "a"}});
+  EXPECT_EQ(one, other);
+  one->Add(2);
+  last->Observe(0.5);
+  one.reset();
+  EXPECT_THAT(metrics.Render(), HasSubstr("quarry_test_total{volume=\"a\"} 2\n"));
+  EXPECT_THAT(metrics.Render(), HasSubstr("quarry_test_seconds_count{volume=\"a\"} 1\n"));
+  other.reset();
+  last.reset();
+  EXPECT_EQ(metrics.Render().find("volume"), std::string::npos) << metrics.Render();
+  EXPECT_EQ(metrics.ShareCounter("quarry_test_total", "help", {{"volume", "a"}})->value(), 0);
+}
+
+TEST(Metrics, AHolderMayOutliveTheMetrics) {
+  auto metrics = std::make_unique<Metrics>();
+  const auto held = metrics->ShareCounter("quarry_test_total", "help", {{"volume", "a"}});
+  metrics.reset();
+  held->Add();
+  EXPECT_EQ(held->value(), 1);
+}
+
 TEST(Metrics, CountsRightlyFromManyThreads) {
   Metrics metrics;
   std::vector<std::thread> threads;

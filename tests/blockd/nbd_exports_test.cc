@@ -1,5 +1,7 @@
 #include "blockd/nbd_exports.h"
 
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "blockd/memory/memory_volume.h"
@@ -103,6 +105,53 @@ TEST_F(NbdExportsTest, WhatChangedIsToldSinceSnapshotsOfTheProject) {
   ASSERT_OK_AND_ASSIGN(const auto exported, attachments_->Open("a.secret-of-a"));
   EXPECT_EQ(exported->changed_since("of-p").error().message(), "v since of-p");
   EXPECT_ERROR(exported->changed_since("of-q"), Code::kNotFound);
+}
+
+// The clock stands still: what waits for a limit goes when the limit does.
+TEST_F(NbdExportsTest, AProjectsLimitHoldsForAllItsVolumesAndAtOnce) {
+  base::ManualClock clock;
+  NbdExports exports(NbdAddress{"127.0.0.1", 10809, false, ""}, store_, *attachments_, *server_,
+                     NbdExports::Pace{clock, nullptr, &metrics_});
+  ASSERT_OK(exports.SetProjectLimits("p", {{"total_iops_sec", "1"}}));
+  ASSERT_OK(exports.Publish(Spec("a", "v")));
+  ASSERT_OK(exports.Publish(Spec("b", "w")));
+  ExportSpec others = Spec("c", "x");
+  others.project_id = "another";
+  ASSERT_OK(exports.Publish(others));
+  nbd::Client first(socket_);
+  nbd::Client second(socket_);
+  nbd::Client stranger(socket_);
+  ASSERT_TRUE(first.Go("a.secret-of-a"));
+  ASSERT_TRUE(second.Go("b.secret-of-b"));
+  ASSERT_TRUE(stranger.Go("c.secret-of-c"));
+  const nbd::Request read = {nbd::Command::kRead, 0, 7, 0, 512};
+  EXPECT_EQ(first.Call(read).error, nbd::WireError::kOk) << "the one of this second";
+  ASSERT_TRUE(second.Send(nbd::Client::Encode(read)));
+  EXPECT_EQ(stranger.Call(read).error, nbd::WireError::kOk);
+  EXPECT_EQ(stranger.Call(read).error, nbd::WireError::kOk) << "no limit of another project's";
+  // The other volume's request waits, and goes when the limit is taken off.
+  const std::string waited = "quarry_qos_waited_requests_total{volume=\"w\"} 1\n";
+  while (metrics_.Render().find(waited) == std::string::npos) std::this_thread::yield();
+  ASSERT_OK(exports.SetProjectLimits("p", {}));
+  EXPECT_EQ(second.ReceiveAnswer(512).error, nbd::WireError::kOk);
+  EXPECT_EQ(first.Call(read).error, nbd::WireError::kOk);
+  EXPECT_ERROR(exports.SetProjectLimits("p", {{"total_iops_sec", "-1"}}), Code::kInvalidArgument);
+  for (const char* id : {"a", "b", "c"}) ASSERT_OK(exports.Withdraw(id));
+}
+
+TEST_F(NbdExportsTest, AVolumeThatIsForgottenLeavesTheMetrics) {
+  NbdExports exports(NbdAddress{"127.0.0.1", 10809, false, ""}, store_, *attachments_, *server_,
+                     NbdExports::Pace{base::SystemClock(), nullptr, &metrics_});
+  const auto shown = [&] { return metrics_.Render().find("volume=\"v\"") != std::string::npos; };
+  ASSERT_OK(exports.Publish(Spec("a")));
+  ASSERT_OK(exports.Withdraw("a"));
+  EXPECT_TRUE(shown()) << "counters stay from one attachment to the next";
+  ExportSpec given_away = Spec("b");
+  given_away.project_id = "another";
+  ASSERT_OK(exports.Publish(given_away));
+  ASSERT_OK(exports.Withdraw("b"));
+  exports.Forget("v");
+  EXPECT_FALSE(shown()) << metrics_.Render();
 }
 
 TEST_F(NbdExportsTest, LimitsThatAreNoneAreRefused) {

@@ -8,7 +8,9 @@ using base::Result;
 using support::RunFaulty;
 
 Result<void> FakeVolumeStore::Create(const NewVolume& volume) {
+  if (on_create) on_create(volume.id);
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (volumes.contains(volume.id)) return Error(Code::kAlreadyExists, "volume");
     if (volume.source.kind == VolumeSource::Kind::kSnapshot &&
         !snapshots.contains(volume.source.name))
@@ -25,12 +27,14 @@ Result<std::shared_ptr<Volume>> FakeVolumeStore::Open(const std::string&) {
 }
 Result<void> FakeVolumeStore::Remove(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (volumes.erase(id) == 0) return Error(Code::kNotFound, "volume");
     return {};
   });
 }
 Result<void> FakeVolumeStore::Resize(const std::string& id, uint64_t size_bytes) {
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!volumes.contains(id)) return Error(Code::kNotFound, "volume");
     if (volumes[id].size_bytes >= size_bytes) return Error(Code::kInvalidArgument, "not larger");
     volumes[id].size_bytes = size_bytes;
@@ -40,6 +44,7 @@ Result<void> FakeVolumeStore::Resize(const std::string& id, uint64_t size_bytes)
 Result<void> FakeVolumeStore::Snapshot(const std::string& volume_id,
                                        const std::string& snapshot_id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!volumes.contains(volume_id)) return Error(Code::kNotFound, "volume");
     if (snapshots.contains(snapshot_id)) return Error(Code::kAlreadyExists, "snapshot");
     snapshots[snapshot_id] = {snapshot_id, volume_id, volumes[volume_id].size_bytes, true};
@@ -48,12 +53,14 @@ Result<void> FakeVolumeStore::Snapshot(const std::string& volume_id,
 }
 Result<void> FakeVolumeStore::RemoveSnapshot(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (snapshots.erase(id) == 0) return Error(Code::kNotFound, "snapshot");
     return {};
   });
 }
 Result<void> FakeVolumeStore::Revert(const std::string& volume_id, const std::string& snapshot_id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!volumes.contains(volume_id) || !snapshots.contains(snapshot_id))
       return Error(Code::kNotFound, "volume or snapshot");
     return {};
@@ -61,6 +68,7 @@ Result<void> FakeVolumeStore::Revert(const std::string& volume_id, const std::st
 }
 Result<std::string> FakeVolumeStore::SnapshotHolder(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<std::string> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!snapshots.contains(id)) return Error(Code::kNotFound, "snapshot");
     return "layer/" + id;
   });
@@ -71,22 +79,26 @@ Result<std::shared_ptr<ChangedBlocks>> FakeVolumeStore::ChangedSince(
 }
 Result<VolumeInfo> FakeVolumeStore::FindVolume(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<VolumeInfo> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!volumes.contains(id)) return Error(Code::kNotFound, "volume");
     return volumes[id];
   });
 }
 Result<SnapshotInfo> FakeVolumeStore::FindSnapshot(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<SnapshotInfo> {
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!snapshots.contains(id)) return Error(Code::kNotFound, "snapshot");
     return snapshots[id];
   });
 }
 Result<std::vector<VolumeInfo>> FakeVolumeStore::Volumes() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<VolumeInfo> all;
   for (const auto& [id, info] : volumes) all.push_back(info);
   return all;
 }
 Result<std::vector<SnapshotInfo>> FakeVolumeStore::Snapshots() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<SnapshotInfo> all;
   for (const auto& [id, info] : snapshots) all.push_back(info);
   return all;
@@ -151,6 +163,7 @@ void BlockWorld::Open() {
   AppendActionRoutes(context, &routes);
   AppendSnapshotRoutes(context, &routes);
   AppendAttachmentRoutes(context, &routes);
+  AppendProjectQosRoutes(context, &routes);
   http_->Mount(routes);
 }
 
@@ -160,6 +173,7 @@ void BlockWorld::Restart(uint64_t seed) {
   // Exports live in the process.
   exports.published.clear();
   exports.connected.clear();
+  exports.project_limits.clear();
   jobs.reset();
   Open();
   EXPECT_OK(ReconcileAtStart(world(), *jobs));

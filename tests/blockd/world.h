@@ -1,7 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
@@ -21,7 +23,7 @@
 namespace blockd {
 
 // Volumes as names and sizes, with the errors of a VolumeStore. Every call is an operation of the
-// plan. One thread.
+// plan. Calls are Thread-safe; its members are to be read when nothing runs.
 class FakeVolumeStore : public VolumeStore {
  public:
   explicit FakeVolumeStore(support::FaultPlan& plan) : plan_(plan) {}
@@ -45,8 +47,11 @@ class FakeVolumeStore : public VolumeStore {
   std::map<std::string, VolumeInfo> volumes;
   std::map<std::string, SnapshotInfo> snapshots;
   std::map<std::string, VolumeSource> sources;  // what each volume was made of
+  // Called by Create before it does anything; may block. Null: nothing.
+  std::function<void(const std::string& id)> on_create;
 
  private:
+  std::mutex mutex_;
   support::FaultPlan& plan_;
 };
 
@@ -64,10 +69,18 @@ class RecordingExports : public Exports {
     limits[std::string(volume_id)] = size_gb;
     return {};
   }
+  base::Result<void> SetProjectLimits(std::string_view project_id,
+                                      const std::map<std::string, std::string>& qos) override {
+    project_limits[std::string(project_id)] = qos;
+    return {};
+  }
+  void Forget(std::string_view volume_id) override { forgotten.insert(std::string(volume_id)); }
 
   std::map<std::string, ExportSpec, std::less<>> published;
   std::set<std::string> connected;
   std::map<std::string, uint64_t> limits;
+  std::map<std::string, std::map<std::string, std::string>> project_limits;
+  std::set<std::string> forgotten;
 
  private:
   support::FaultPlan& plan_;

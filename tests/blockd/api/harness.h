@@ -43,6 +43,11 @@ class FakeExports : public Exports {
     limits[std::string(volume_id)] = qos;
     return {};
   }
+  base::Result<void> SetProjectLimits(std::string_view,
+                                      const std::map<std::string, std::string>&) override {
+    return {};
+  }
+  void Forget(std::string_view) override {}
 
   std::map<std::string, std::map<std::string, std::string>> limits;
 };
