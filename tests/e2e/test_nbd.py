@@ -2,24 +2,17 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 
 import pytest
 
+from nbd_tools import (SECONDS, make_secrets, mounted, need, need_fuse, pattern, qemu_io, run,
+                       write_and_read)
+
 SERVER = os.path.join(os.path.dirname(os.path.abspath(os.environ.get(
     "TEST_QUARRY_BINARY", "build/release/bin/quarry"))), "nbd_test_server")
 SIZE = 64 << 20
-SECONDS = 60
-
-
-def need(*programs):
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        pytest.fail(f"install {', '.join(missing)} "
-                    "(libnbd-bin, fuse3, fio, qemu-utils, gnutls-bin); ./dev test does")
 
 
 class Server:
@@ -55,20 +48,6 @@ class Server:
             self.process.kill()
             raise
         assert code == 0, "the server did not stop cleanly"
-
-
-def run(*command, check=True, **kwargs):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                          timeout=SECONDS, **kwargs)
-    if check:
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done
-
-
-def pattern(size):
-    """Data, holes, and data that does not end on a block."""
-    block = os.urandom(1 << 20)
-    return (block * 3 + bytes(5 << 20) + block + bytes(512) + block)[:size].ljust(size, b"\0")
 
 
 def test_nbdinfo_sees_what_is_served(tmp_path):
@@ -141,15 +120,6 @@ def test_qemu_img_converts_and_compares(tmp_path):
         assert any(extent["zero"] for extent in extents)
 
 
-def qemu_io(uri, *commands, check=True, options=()):
-    words = [word for command in commands for word in ("-c", command)]
-    done = run("qemu-io", "-f", "raw", *options, *words, uri, check=check)
-    # qemu-io says on its output that a pattern differs, or that a request failed.
-    if check:
-        assert "fail" not in done.stdout.lower(), done.stdout
-    return done
-
-
 def test_qemu_io_writes_trims_and_zeroes(tmp_path):
     need("qemu-io")
     with Server(tmp_path) as server:
@@ -195,30 +165,9 @@ def test_limits_hold_for_a_real_client(tmp_path):
 
 
 def test_nbdfuse_shows_the_volume_as_a_file(tmp_path):
-    need("nbdfuse", "fusermount3")
-    if not os.path.exists("/dev/fuse"):
-        print("nbdfuse was NOT tried: this machine has no /dev/fuse", file=sys.stderr)
-        pytest.skip("no /dev/fuse: nbdfuse was not tried")
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    with Server(tmp_path) as server:
-        fuse = subprocess.Popen(["nbdfuse", str(mounted), server.uri()])
-        try:
-            disk = mounted / "nbd"
-            deadline = time.monotonic() + SECONDS
-            while not disk.exists():
-                assert fuse.poll() is None and time.monotonic() < deadline, "nbdfuse did not start"
-                time.sleep(0.01)
-            data = pattern(16 << 20)
-            with open(disk, "r+b", buffering=0) as volume:
-                for at in range(0, len(data), 1 << 20):
-                    volume.write(data[at:at + (1 << 20)])
-                os.fsync(volume.fileno())
-            with open(disk, "rb") as volume:
-                assert volume.read(len(data)) == data
-        finally:
-            run("fusermount3", "-u", mounted, check=False)
-            fuse.wait(SECONDS)
+    need_fuse()
+    with Server(tmp_path) as server, mounted(tmp_path, server.uri()) as disk:
+        write_and_read(disk, pattern(16 << 20))
 
 
 def test_a_client_that_goes_away_harms_nobody(tmp_path):
@@ -235,23 +184,8 @@ def test_a_client_that_goes_away_harms_nobody(tmp_path):
 
 
 @pytest.fixture(name="secrets", scope="module")
-def make_secrets(tmp_path_factory):
-    """A CA, a certificate for localhost, and a pre-shared key, as QEMU and libnbd want them."""
-    need("openssl", "psktool")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*words):
-        run("openssl", *words, cwd=folder)
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca-key.pem", "-out",
-            "ca-cert.pem", "-days", "2", "-subj", "/CN=test CA",
-            "-addext", "keyUsage=critical,keyCertSign")
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server-key.pem", "-out",
-            "server.csr", "-subj", "/CN=localhost")
-    (folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem",
-            "-CAcreateserial", "-days", "2", "-extfile", "san", "-out", "server-cert.pem")
-    run("psktool", "-u", "alice", "-p", folder / "keys.psk")
-    return folder
+def secrets_of_this_module(tmp_path_factory):
+    return make_secrets(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_with_certificates(tmp_path, secrets):

@@ -1,0 +1,76 @@
+"""The Block Storage API of a running service, for tests."""
+
+import time
+
+from service import call
+
+WAIT_SECONDS = 60
+
+
+class Volumes:
+    """The Block Storage API as one user, with the newest microversion."""
+
+    def __init__(self, service, token=None, base=None):
+        self.url = (base or service.base) + "/volume/v3"
+        self.headers = {"X-Auth-Token": token or service.token(), "Accept": "application/json",
+                        "OpenStack-API-Version": "volume 3.71"}
+
+    def call(self, method, path, body=None, **kwargs):
+        return call(method, self.url + path, body, self.headers, **kwargs)
+
+    def ok(self, method, path, body=None):
+        """A call that must succeed: its body, or None."""
+        reply = self.call(method, path, body)
+        assert reply.status < 300, (method, path, body, reply.status, reply.body)
+        return reply.json() if reply.body else None
+
+    def wait(self, kind, item_id, *statuses):
+        """Waits until a volume or snapshot is in one of these; None: until it is gone."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            reply = self.call("GET", f"/{kind}s/{item_id}")
+            if reply.status == 404 and None in statuses:
+                return None
+            assert reply.status == 200, (kind, item_id, reply.status, reply.body)
+            item = reply.json()[kind]
+            if item["status"] in statuses:
+                return item
+            assert "error" not in item["status"] and time.monotonic() < deadline, item
+            time.sleep(0.02)
+
+    def create(self, size_gb=1, **fields):
+        """A volume that is there: its id."""
+        made = self.ok("POST", "/volumes", {"volume": {"size": size_gb, **fields}})["volume"]
+        self.wait("volume", made["id"], "available")
+        return made["id"]
+
+    def delete(self, volume_id):
+        self.ok("DELETE", f"/volumes/{volume_id}")
+        self.wait("volume", volume_id, None)
+
+    def snapshot(self, volume_id, **fields):
+        """A snapshot that is there, also of a volume in use: its id."""
+        made = self.ok("POST", "/snapshots",
+                       {"snapshot": {"volume_id": volume_id, "force": True, **fields}})
+        self.wait("snapshot", made["snapshot"]["id"], "available")
+        return made["snapshot"]["id"]
+
+    def attach(self, volume_id, host="here"):
+        """Attaches as a compute host does: the attachment's id, and how to connect."""
+        made = self.ok("POST", "/attachments", {"attachment": {
+            "volume_uuid": volume_id, "connector": {"host": host}}})["attachment"]
+        self.ok("POST", f"/attachments/{made['id']}/action", {"os-complete": {}})
+        return made["id"], made["connection_info"]
+
+    def detach(self, attachment_id):
+        self.ok("DELETE", f"/attachments/{attachment_id}")
+
+    def list(self, kind, query=""):
+        """All of a kind, page after page."""
+        items, marker = [], ""
+        while True:
+            page = self.ok("GET", f"/{kind}?limit=1000{query}{marker}")[kind]
+            items += page
+            if len(page) < 1000:
+                return items
+            marker = "&marker=" + page[-1]["id"]
