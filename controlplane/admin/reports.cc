@@ -220,6 +220,16 @@ std::string DescribeRebuild(const Json& report) {
                       Count(SizeOf(images), "image record"), SizeOf(images) > 0 ? ":" : "");
   text += Lines(images, "  ");
   if (SizeOf(skipped) > 0) text += "left without a record:\n" + Lines(skipped, "  ");
+  const std::string volumes = base::FindString(report, "volumes_set_aside").value_or("");
+  const uint64_t sealed = Number(report, "lost_volume_layers");
+  if (!volumes.empty() || sealed > 0) {
+    text += "Volumes and snapshots can't be made again: their records were in the index alone.\n";
+    if (!volumes.empty())
+      text += fmt::format("  what was written to them is kept in {}\n", volumes);
+    if (sealed > 0)
+      text += fmt::format("  {} are kept in the store under holders lost/...\n",
+                          Count(sealed, "sealed layer"));
+  }
   return text + DescribeOwners(base::Find(report, "owners"));
 }
 

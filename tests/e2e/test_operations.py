@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import service as quarry  # noqa: E402
+from volumes import Volumes  # noqa: E402
 
 CHUNK = 4 << 20
 
@@ -181,6 +182,29 @@ def test_the_index_can_be_made_again_from_the_blobs():
         assert shown["status"] == "active" and shown["name"] == "survivor"
         assert shown["os_distro"] == "debian"
         assert images.call("GET", f"/{image}/file").body == data
+
+
+def test_a_rebuild_without_records_keeps_what_volumes_hold():
+    import shutil
+    with quarry.Service() as service:
+        volume = Volumes(service).create()
+        uri = service.quarry("volume", "attach", volume)
+        assert uri.returncode == 0, uri.stderr
+        wrote = subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 7 0 64k", "-c", "flush",
+                                uri.stdout.strip()], capture_output=True, text=True, timeout=60)
+        assert wrote.returncode == 0, wrote.stderr
+        assert service.stop() == 0
+        shutil.rmtree(os.path.join(service.data_dir, "meta"))
+        rebuilt = service.quarry("fsck", "--rebuild-index", "--json")
+        assert rebuilt.returncode == 0, (rebuilt.stdout, rebuilt.stderr)
+        aside = json.loads(rebuilt.stdout)["volumes_set_aside"]
+        service.start()
+        kept = [os.path.join(aside, name) for name in os.listdir(aside) if name.endswith(".data")]
+        assert any(b"\7" * 65536 in open(path, "rb").read() for path in kept), kept
+        # And beside records that are whole nothing is set aside.
+        assert service.stop() == 0
+        again = service.quarry("fsck", "--rebuild-index", "--json")
+        assert "volumes_set_aside" not in json.loads(again.stdout), again.stdout
 
 
 def test_a_flipped_bit_is_never_served_and_is_found_and_healed():
