@@ -38,6 +38,31 @@ Result<AttachmentRecord> OwnAttachment(Transaction& transaction, const api::Call
   return attachment;
 }
 
+Result<void> BeginAttaching(Transaction& transaction, const Context& context,
+                            const Connector& connector, AttachmentRecord* attachment) {
+  if (attachment->status == AttachStatus::kDetaching)
+    return InvalidVolume("attachment " + attachment->id + " is being detached.");
+  if (attachment->secret.empty()) attachment->secret = NewSecret();
+  if (!connector.host_name.empty()) attachment->host_name = connector.host_name;
+  if (!connector.mount_point.empty()) attachment->mount_point = connector.mount_point;
+  if (attachment->status != AttachStatus::kAttached) {
+    attachment->read_only = attachment->read_only || connector.read_only;
+    attachment->status = AttachStatus::kAttaching;
+    attachment->lease_until_us = context.catalog.NowUs() + context.options.attach_lease_ms * 1000;
+  }
+  RETURN_IF_ERROR(transaction.Put(*attachment));
+  return SettleVolumeStatus(transaction, attachment->volume_id);
+}
+
+Result<JsonObject> PublishOrDetach(const Context& context, const api::Call& call,
+                                   const VolumeRecord& volume, const AttachmentRecord& attachment) {
+  Result<JsonObject> data = PublishAttachment(volume, attachment, context.types, context.exports);
+  if (data.has_value()) return data;
+  RETURN_IF_ERROR(Disconnect(context, call, attachment.id));
+  if (data.error().code() != Code::kConflict) return data.error();
+  return InvalidVolume(data.error().message());
+}
+
 Result<JsonObject> Connect(const Context& context, const api::Call& call,
                            const std::string& attachment_id, const Connector& connector) {
   AttachmentRecord attachment;
@@ -45,24 +70,9 @@ Result<JsonObject> Connect(const Context& context, const api::Call& call,
   RETURN_IF_ERROR(context.catalog.Transact([&](Transaction& transaction) -> Result<void> {
     ASSIGN_OR_RETURN(attachment, OwnAttachment(transaction, call, attachment_id));
     ASSIGN_OR_RETURN(volume, transaction.GetVolume(attachment.volume_id));
-    if (attachment.status == AttachStatus::kDetaching)
-      return InvalidVolume("attachment " + attachment_id + " is being detached.");
-    if (attachment.secret.empty()) attachment.secret = NewSecret();
-    if (!connector.host_name.empty()) attachment.host_name = connector.host_name;
-    if (!connector.mount_point.empty()) attachment.mount_point = connector.mount_point;
-    if (attachment.status != AttachStatus::kAttached) {
-      attachment.read_only = attachment.read_only || connector.read_only;
-      attachment.status = AttachStatus::kAttaching;
-      attachment.lease_until_us = context.catalog.NowUs() + context.options.attach_lease_ms * 1000;
-    }
-    RETURN_IF_ERROR(transaction.Put(attachment));
-    return SettleVolumeStatus(transaction, attachment.volume_id);
+    return BeginAttaching(transaction, context, connector, &attachment);
   }));
-  Result<JsonObject> data = PublishAttachment(volume, attachment, context.types, context.exports);
-  if (data.has_value()) return data;
-  RETURN_IF_ERROR(Disconnect(context, call, attachment_id));
-  if (data.error().code() != Code::kConflict) return data.error();
-  return InvalidVolume(data.error().message());
+  return PublishOrDetach(context, call, volume, attachment);
 }
 
 Result<void> Disconnect(const Context& context, const api::Call& call,

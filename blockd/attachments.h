@@ -18,9 +18,18 @@ struct Connector {
 };
 base::Result<Connector> ParseConnector(const base::Json& connector);
 
-// The attachment gets a secret, becomes "attaching" under a lease, and its export is published.
-// Again for one that is attaching already: the same export. Returns the data for the client; where
-// the export can't be, the attachment is detached again.
+// Within a transaction: the attachment, a new one too, gets a secret and becomes "attaching" under
+// a lease. One that is attaching or attached already keeps its secret.
+base::Result<void> BeginAttaching(Transaction& transaction, const Context& context,
+                                  const Connector& connector, AttachmentRecord* attachment);
+
+// After it: the export is published. Returns the data for the client; where the export can't be,
+// the attachment is detached again.
+base::Result<base::JsonObject> PublishOrDetach(const Context& context, const api::Call& call,
+                                               const VolumeRecord& volume,
+                                               const AttachmentRecord& attachment);
+
+// Both, of an attachment that is there.
 base::Result<base::JsonObject> Connect(const Context& context, const api::Call& call,
                                        const std::string& attachment_id,
                                        const Connector& connector);

@@ -63,16 +63,19 @@ Result<Response> Create(const Context& context, const api::Call& call) {
   if (connect) {
     ASSIGN_OR_RETURN(connector, ParseConnector(*connector_json));
   }
+  VolumeRecord volume;
+  // One commit: a crash between two would leave a reservation that nobody knows of.
   RETURN_IF_ERROR(context.catalog.Transact([&](Transaction& transaction) -> Result<void> {
-    ASSIGN_OR_RETURN(const VolumeRecord volume, OwnVolume(transaction, call, attachment.volume_id));
+    ASSIGN_OR_RETURN(volume, OwnVolume(transaction, call, attachment.volume_id));
     RETURN_IF_ERROR(CheckAttachable(volume));
     attachment.project_id = volume.project_id;
+    if (connect) return BeginAttaching(transaction, context, connector, &attachment);
     RETURN_IF_ERROR(transaction.Put(attachment));
     return SettleVolumeStatus(transaction, volume.id);
   }));
   JsonObject data;
   if (connect) {
-    ASSIGN_OR_RETURN(data, Connect(context, call, attachment.id, connector));
+    ASSIGN_OR_RETURN(data, PublishOrDetach(context, call, volume, attachment));
   }
   return Answer(context, call, attachment.id, std::move(data));
 }

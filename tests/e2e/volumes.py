@@ -69,7 +69,7 @@ class Volumes:
         """All of a kind, page after page."""
         items, marker = [], ""
         while True:
-            page = self.ok("GET", f"/{kind}?limit=1000{query}{marker}")[kind]
+            page = self.ok("GET", f"/{kind}?limit=1000{query}{marker}")[kind.split("/")[0]]
             items += page
             if len(page) < 1000:
                 return items
