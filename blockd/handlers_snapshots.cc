@@ -1,4 +1,5 @@
 #include <array>
+#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -184,27 +185,64 @@ Result<Response> Delete(const Context& context, const api::Call& call) {
   return DeleteIn(context, call, false);
 }
 
-Result<Response> SetStatus(const Context& context, const api::Call& call, const base::Json& body,
-                           std::string_view policy) {
-  RETURN_IF_ERROR(CheckAdmin(call.caller, policy));
+Result<SnapshotStatus> StatusIn(const base::Json& body) {
   const auto name = base::FindString(body, "status");
   const auto status = name.has_value() ? ParseSnapshotStatus(*name) : std::nullopt;
-  if (!status.has_value()) return InvalidInput("a known status is required");
+  if (status.has_value()) return *status;
+  return InvalidInput("a known status is required");
+}
+
+Result<Response> ResetStatus(const Context& context, const api::Call& call,
+                             const base::Json& body) {
+  const std::string_view policy = "volume_extension:snapshot_admin_actions:reset_status";
+  RETURN_IF_ERROR(CheckAdmin(call.caller, policy));
+  ASSIGN_OR_RETURN(const SnapshotStatus status, StatusIn(body));
   RETURN_IF_ERROR(ChangeSnapshot(context, call, policy,
                                  [&](Transaction&, SnapshotRecord& record) -> Result<void> {
-                                   record.status = *status;
+                                   record.status = status;
                                    return {};
                                  }));
   return api::Accepted();
 }
-Result<Response> ResetStatus(const Context& context, const api::Call& call,
-                             const base::Json& body) {
-  return SetStatus(context, call, body, "volume_extension:snapshot_admin_actions:reset_status");
+
+// "80%"; nothing if it is absent.
+Result<std::optional<int32_t>> ProgressIn(const base::Json& body) {
+  const auto text = base::FindString(body, "progress");
+  if (!text.has_value()) return std::optional<int32_t>();
+  int32_t percent = -1;
+  const auto [end, failure] = std::from_chars(text->data(), text->data() + text->size(), percent);
+  const std::string_view rest(end, text->data() + text->size());
+  if (failure == std::errc() && percent >= 0 && percent <= 100 && (rest.empty() || rest == "%"))
+    return std::optional<int32_t>(percent);
+  return InvalidInput("progress must be an integer percentage");
 }
+
+// How a hypervisor that takes a snapshot itself tells how far it is. None does here, so a member
+// may give one up, but only an administrator may say that it is there.
 Result<Response> UpdateStatus(const Context& context, const api::Call& call,
                               const base::Json& body) {
-  return SetStatus(context, call, body,
-                   "snapshot_extension:snapshot_actions:update_snapshot_status");
+  const std::string_view policy = "snapshot_extension:snapshot_actions:update_snapshot_status";
+  ASSIGN_OR_RETURN(const SnapshotStatus status, StatusIn(body));
+  ASSIGN_OR_RETURN(const std::optional<int32_t> progress, ProgressIn(body));
+  if (status == SnapshotStatus::kAvailable) RETURN_IF_ERROR(CheckAdmin(call.caller, policy));
+  const auto change = [&](Transaction&, SnapshotRecord& record) -> Result<void> {
+    const bool creating =
+        record.status == SnapshotStatus::kCreating &&
+        (status == SnapshotStatus::kCreating || status == SnapshotStatus::kAvailable ||
+         status == SnapshotStatus::kError);
+    const bool deleting =
+        record.status == SnapshotStatus::kDeleting &&
+        (status == SnapshotStatus::kDeleting || status == SnapshotStatus::kErrorDeleting);
+    if (!creating && !deleting)
+      return InvalidSnapshot("Provided snapshot status " + std::string(SnapshotStatusName(status)) +
+                             " not allowed for snapshot with status " +
+                             std::string(SnapshotStatusName(record.status)) + ".");
+    record.status = status;
+    record.progress_percent = progress.value_or(record.progress_percent);
+    return {};
+  };
+  RETURN_IF_ERROR(ChangeSnapshot(context, call, policy, change));
+  return api::Accepted();
 }
 Result<Response> ForceDelete(const Context& context, const api::Call& call, const base::Json&) {
   RETURN_IF_ERROR(CheckAdmin(call.caller, "volume_extension:snapshot_admin_actions:force_delete"));

@@ -97,7 +97,7 @@ const Rows& AllRows() {
     act(volume, "os-terminate_connection", Rule::kWrite, 202, R"({"connector": {}})");
     act(volume, "os-detach", Rule::kWrite, 202, "{}");
     act(snapshot, "os-reset_status", Rule::kAdminOnly, 202, R"({"status": "error"})");
-    act(snapshot, "os-update_snapshot_status", Rule::kAdminOnly, 202, R"({"status": "error"})");
+    act(snapshot, "os-update_snapshot_status", Rule::kWrite, 202, R"({"status": "error"})");
     act(snapshot, "os-force_delete", Rule::kAdminOnly, 202, "{}");
     act(attachment, "os-complete", Rule::kWrite, 204, "null");
     return rows;
@@ -142,6 +142,9 @@ class World {
                                         "volume_uuid": ")" +
                                         attached + R"("}})"),
                          "attachment", "id");
+    if (name.ends_with("os-update_snapshot_status"))
+      (void)world_.Ask(Admin(), "POST", "/snapshots/" + snapshot_ + "/action",
+                       R"({"os-reset_status": {"status": "creating"}})");
     if (name.ends_with("os-begin_detaching") || name.ends_with("os-roll_detaching")) {
       (void)world_.Act(me, volume_, R"({"os-attach": {}})");
       if (name.ends_with("os-roll_detaching"))

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
@@ -17,9 +18,10 @@ TEST(JobsTurnsTest, OneVolumeOfMineDoesNotWaitForAThousandOfYours) {
   BlockWorld world(options);
   ASSERT_OK(world.catalog->SetLimits(kYourProject, {{"volumes", kUnlimited}}));
   constexpr int kMany = 60;
-  for (int i = 0; i < kMany; ++i) ASSERT_NE(world.CreateVolume(MemberOf(kYourProject)), "");
+  std::vector<std::string> ids;
+  for (int i = 0; i < kMany; ++i) ids.push_back(world.CreateVolume(MemberOf(kYourProject)));
   const std::string mine = world.CreateVolume(MemberOf());
-  ASSERT_NE(mine, "");
+  ids.push_back(mine);
 
   std::mutex mutex;
   std::condition_variable all_there;
@@ -31,7 +33,11 @@ TEST(JobsTurnsTest, OneVolumeOfMineDoesNotWaitForAThousandOfYours) {
     all_there.wait(lock, [&] { return started.size() >= kThreads; });
   };
   world.jobs->Start();
-  EXPECT_TRUE(world.jobs->Await([&] { return world.JobsLeft() == 0; }, 60'000));
+  const auto done = [&] {
+    return std::all_of(ids.begin(), ids.end(),
+                       [&](const std::string& id) { return world.StatusOf(id) == "available"; });
+  };
+  EXPECT_TRUE(world.jobs->Await(done, 60'000));
   world.jobs->Stop();
   ASSERT_EQ(started.size(), size_t{kMany + 1});
   EXPECT_NE(std::find(started.begin(), started.begin() + kThreads, mine),

@@ -292,6 +292,35 @@ TEST_F(VolumesApiTest, Actions) {
   EXPECT_EQ(world_.StatusOf(id), "available");
 }
 
+TEST_F(VolumesApiTest, AMemberGivesASnapshotUpButCannotSayThatItIsThere) {
+  const std::string snapshot = world_.CreateSnapshot(me_, Available());
+  const auto act = [&](const CallerPtr& caller, const std::string& body) {
+    return world_.Ask(caller, "POST", "/snapshots/" + snapshot + "/action",
+                      R"({"os-update_snapshot_status": )" + body + "}");
+  };
+  EXPECT_EQ(act(me_, R"({"status": "available"})").status, 403);
+  EXPECT_EQ(act(me_, R"({"status": "deleting"})").status, 400);
+  EXPECT_EQ(act(me_, R"({"status": "error", "progress": "101%"})").status, 400);
+  EXPECT_EQ(act(me_, R"({"status": "error", "progress": "80%"})").status, 202);
+  EXPECT_EQ(world_.SnapshotStatusOf(snapshot), "error");
+  EXPECT_EQ(TextAt(Get(me_, "/snapshots/" + snapshot), "snapshot",
+                   "os-extended-snapshot-attributes:progress"),
+            "80%");
+  EXPECT_EQ(act(admin_, R"({"status": "available"})").status, 400) << "it is on no way any more";
+}
+
+TEST_F(VolumesApiTest, TheSizeHasBounds) {
+  EXPECT_EQ(
+      Message(world_.Ask(me_, "POST", "/volumes", R"({"volume": {"size": 0}})"), "badRequest"),
+      "Invalid input for field/attribute size. Value: 0. 0 is less than the minimum of 1");
+  EXPECT_EQ(
+      Message(world_.Ask(me_, "POST", "/volumes", R"({"volume": {"size": 16385}})"), "badRequest"),
+      "Invalid input for field/attribute size. Value: 16385. 16385 is greater than the "
+      "maximum of 16384");
+  const std::string id = Available();
+  EXPECT_EQ(world_.Act(me_, id, R"({"os-extend": {"new_size": 16385}})").status, 400);
+}
+
 TEST_F(VolumesApiTest, UploadHandsTheRootOver) {
   const std::string id = Available();
   const Response uploading =

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Runs Tempest's image and identity suites against a cloud and holds the result to a list.
+"""Runs Tempest's image, identity and volume suites against a cloud and holds the result to a list.
 
     tests/e2e/tempest/run.py --quarry build/release/bin/quarry    a fresh Quarry of its own
     tests/e2e/tempest/run.py --clouds FILE                        a cloud that runs already
     tests/e2e/tempest/run.py --real                               Debian's Keystone and Glance
+                                                                  (no volumes)
 
 Prints the counts, then every failure with its first error line, and writes all of it as JSON. A
 failure that is not in the list of known ones (expected.json, each with its reason) is an error, and
@@ -32,16 +33,18 @@ from openstack import OpenStack
 from quarry import Quarry
 from system import Failed, free_port, install, prepare_process, say, work_directory
 
-SUITES = [r"^tempest\.api\.image\.v2", r"^tempest\.api\.identity\.(admin\.)?v3"]
+SUITES = [r"^tempest\.api\.image\.v2", r"^tempest\.api\.identity\.(admin\.)?v3",
+          r"^tempest\.api\.volume"]
 PACKAGES = ["tempest", "python3-tempest", "python3-subunit", "python3-testtools", "python3-yaml"]
 
 # What to test beyond Tempest's defaults: all of it but a second image endpoint with workers of its
-# own. What a cloud does not offer is then a failure with its reason, not a silent skip.
+# own, a second back end of volumes, and what needs a compute service. What a cloud does not offer is
+# then a failure with its reason, not a silent skip.
 # What the suites want to try and nobody wants as a default: quick lockouts, a password history, and
 # web-download from the suite's own server on loopback.
 QUARRY_OPTIONS = ["--identity.lockout-failures=2", "--identity.lockout-duration=5s",
                   "--identity.unique-last-passwords=2", "--import.allowed-ports=80,443,{port}",
-                  "--import.allowed-networks=127.0.0.0/8"]
+                  "--import.allowed-networks=127.0.0.0/8", "--block.backup-dir={work}/backups"]
 
 FEATURES = {
     "image-feature-enabled": {"import_image": "true", "os_glance_reserved": "true",
@@ -53,7 +56,10 @@ FEATURES = {
         "domain_specific_drivers": "false"},
     "identity": {"user_lockout_failure_attempts": 2, "user_lockout_duration": 5,
                  "user_unique_last_password_count": 2},
-    "service_available": {"glance": "true", "cinder": "false", "nova": "false",
+    "volume": {"min_microversion": "3.0", "max_microversion": "latest",
+               "vendor_name": "Quarry", "storage_protocol": "nbd", "build_timeout": 60},
+    "volume-feature-enabled": {"manage_snapshot": "true", "manage_volume": "true"},
+    "service_available": {"glance": "true", "cinder": "true", "nova": "false",
                           "neutron": "false", "swift": "false", "horizon": "false"},
 }
 
@@ -69,6 +75,10 @@ def write_config(cloud, workspace, image_url):
                                  "region": cloud.region, "v3_endpoint_type": "public"})
     if image_url:
         sections["image"]["http_image"] = image_url
+    if offers(cloud, "block-storage"):
+        sections["compute"] = {"image_ref": upload_image(cloud)}
+    else:
+        sections["service_available"]["cinder"] = "false"
     sections["oslo_concurrency"] = {"lock_path": workspace / "locks"}
     sections["DEFAULT"] = {"log_file": workspace / "tempest.log"}
     lines = []
@@ -78,6 +88,23 @@ def write_config(cloud, workspace, image_url):
     config.touch(0o600)
     config.write_text("\n".join(lines))
     return config
+
+
+def offers(cloud, service_type):
+    try:
+        return bool(cloud.endpoint(service_type))
+    except Failed:
+        return False
+
+
+def upload_image(cloud):
+    """A public image to make volumes of; its id."""
+    _, image = cloud.call("POST", f"{cloud.image}/images", {
+        "name": "tempest", "disk_format": "raw", "container_format": "bare",
+        "visibility": "public"})
+    cloud.call("PUT", cloud.file_url(image["id"]), os.urandom(1 << 20),
+               headers={"Content-Type": "application/octet-stream"})
+    return image["id"]
 
 
 def run_suites(workspace, config, suites, workers):
@@ -137,7 +164,8 @@ def error_line(text):
 
 def suite_of(test):
     name = test.partition("(")[2] or test
-    return "identity" if ".identity." in name else "image" if ".image." in name else "other"
+    return next((suite for suite in ("identity", "image", "volume") if f".api.{suite}." in name),
+                "other")
 
 
 def report(results, known, out):
@@ -199,7 +227,7 @@ def open_cloud(arguments, work, stack):
     if arguments.real:
         service = OpenStack(work, ROOT / "build/bench/packages", port)
     else:
-        options = [option.replace("{port}", str(port))
+        options = [option.replace("{port}", str(port)).replace("{work}", str(work))
                    for option in [*QUARRY_OPTIONS, *arguments.option]]
         service = Quarry(arguments.quarry.resolve(), work, options)
     stack.callback(service.stop)
