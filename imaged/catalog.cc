@@ -231,6 +231,7 @@ Result<Image> Catalog::Delete(std::string_view id, const Check& check) {
     outcome.remove = true;
     if (image.data.has_value()) outcome.releases.push_back(image.data->holder);
     if (image.staged.has_value()) outcome.releases.push_back(image.staged->holder);
+    if (image.raw.has_value()) outcome.releases.push_back(image.raw->holder);
     return outcome;
   });
 }
@@ -338,6 +339,19 @@ Result<bool> Catalog::SetDigests(std::string_view id, const chunkstore::Root& ro
     return Outcome{};
   });
   if (image.has_value()) return same;
+  if (image.error().code() == Code::kNotFound) return false;
+  return image.error();
+}
+
+Result<bool> Catalog::SetRaw(std::string_view id, const chunkstore::Root& data,
+                             const StoredData& raw) {
+  bool set = false;
+  Result<Image> image = ApplyDurably(id, false, [&](Image& changed) -> Result<Outcome> {
+    set = changed.data.has_value() && changed.data->root == data && !changed.raw.has_value();
+    if (set) changed.raw = raw;
+    return Outcome{};
+  });
+  if (image.has_value()) return set;
   if (image.error().code() == Code::kNotFound) return false;
   return image.error();
 }

@@ -66,13 +66,13 @@ class Catalog {
 
   // Changes a record by `change`, which sees the present one and may refuse (its error is returned,
   // nothing is written). Sets updated_at unless nothing changed. kNotFound, kQuotaExceeded,
-  // kConflict under endless contention. `change` must not touch id, created_at, data, staged and
-  // upload: the functions below do.
+  // kConflict under endless contention. `change` must not touch id, created_at, data, staged, raw
+  // and upload: the functions below do.
   using Change = std::function<base::Result<void>(Image&)>;
   base::Result<Image> Update(std::string_view id, const Change& change);
 
-  // Removes a record if `check` agrees to what it then is; its holders (data, staged, upload)
-  // become pending releases in the same commit. Returns what was removed.
+  // Removes a record if `check` agrees to what it then is; its holders (data, staged, raw,
+  // upload) become pending releases in the same commit. Returns what was removed.
   using Check = std::function<base::Result<void>(const Image&)>;
   base::Result<Image> Delete(std::string_view id, const Check& check);
 
@@ -116,6 +116,11 @@ class Catalog {
   // True if so.
   base::Result<bool> SetDigests(std::string_view id, const chunkstore::Root& root,
                                 const DataFacts& facts);
+
+  // Keeps `raw` with an active image whose data is `data`, if it has no raw form yet. False: it
+  // has, or the image changed or is gone; then `raw` stays the caller's to release.
+  base::Result<bool> SetRaw(std::string_view id, const chunkstore::Root& data,
+                            const StoredData& raw);
 
   // Uploads whose lease ran out before `now`: a crashed or hung uploader's. In order of id, after
   // `after`.

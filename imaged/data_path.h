@@ -64,7 +64,11 @@ class DataPath {
   // Returns how many holders were let go.
   base::Result<size_t> ReleasePending();
 
-  // --- for the handlers in this folder ---
+  // Releases a holder that no record names (any more), now. False, without doing it, for one that
+  // is in use.
+  base::Result<bool> ReleaseOne(const std::string& holder);
+
+  // --- for the handlers in this folder, and for who makes volumes of images ---
 
   const DataOptions& options() const { return options_; }
   chunkstore::ChunkStore& store() { return store_; }
@@ -138,7 +142,6 @@ class DataPath {
 
  private:
   friend base::Result<void> Reconcile(DataPath&, Recovery);
-  friend base::Result<void> ReleaseOrphans(DataPath&, Recovery);
   struct ActiveUpload {
     std::string image_id;
     std::function<void()> called_off;
@@ -150,8 +153,6 @@ class DataPath {
   void KeepUploadLeases();
   // Ends the uploads and imports whose image was deleted: they hold memory and threads.
   void CallOffDeleted();
-  // False, without doing it, for one that is in use.
-  base::Result<bool> ReleaseOne(const std::string& holder);
   bool IsInUse(const std::string& holder);
   base::Result<chunkstore::jobs::Outcome> RunChecksum(const chunkstore::jobs::Job& job,
                                                       const chunkstore::jobs::JobControl& control);

@@ -13,6 +13,10 @@ namespace imaged {
 
 constexpr std::string_view kHolderPrefix = "image/";
 
+// The disk that an image describes, where its bytes are in another form: "image-raw/<image id>/<a
+// new id>". It can be made again at any time.
+constexpr std::string_view kRawHolderPrefix = "image-raw/";
+
 // What the holders of one image begin with.
 inline std::string HolderPrefix(std::string_view image_id) {
   return std::string(kHolderPrefix).append(image_id).append("/");
@@ -23,12 +27,26 @@ inline std::string NewHolder(std::string_view image_id) {
   return HolderPrefix(image_id) + base::NewUuidHex();
 }
 
-// The id of the image; empty for what is no holder of an image.
-inline std::string_view ImageOfHolder(std::string_view holder) {
-  if (!holder.starts_with(kHolderPrefix)) return {};
-  holder.remove_prefix(kHolderPrefix.size());
+inline std::string NewRawHolder(std::string_view image_id) {
+  return std::string(kRawHolderPrefix).append(image_id).append("/") + base::NewUuidHex();
+}
+
+namespace internal {
+inline std::string_view ImageBehind(std::string_view prefix, std::string_view holder) {
+  if (!holder.starts_with(prefix)) return {};
+  holder.remove_prefix(prefix.size());
   const size_t slash = holder.find('/');
   return slash == std::string_view::npos ? std::string_view() : holder.substr(0, slash);
+}
+}  // namespace internal
+
+// The id of the image; empty for what does not hold an image's own bytes.
+inline std::string_view ImageOfHolder(std::string_view holder) {
+  return internal::ImageBehind(kHolderPrefix, holder);
+}
+// The id of the image; empty for what holds no image's raw form.
+inline std::string_view ImageOfRawHolder(std::string_view holder) {
+  return internal::ImageBehind(kRawHolderPrefix, holder);
 }
 
 }  // namespace imaged

@@ -263,6 +263,7 @@ std::string EncodeImage(const Image& image) {
   if (!image.members.empty()) out.emplace("members", MembersToJson(image.members));
   if (image.data.has_value()) out.emplace("data", StoredToJson(*image.data));
   if (image.staged.has_value()) out.emplace("staged", StoredToJson(*image.staged));
+  if (image.raw.has_value()) out.emplace("raw", StoredToJson(*image.raw));
   if (image.upload.has_value()) out.emplace("upload", UploadToJson(*image.upload));
   return boost::json::serialize(out);
 }
@@ -304,6 +305,9 @@ Result<Image> DecodeImage(std::string_view bytes) {
   }
   if (const Json* staged = reader.Member("staged"); staged != nullptr) {
     ASSIGN_OR_RETURN(image.staged, StoredFromJson(*staged));
+  }
+  if (const Json* raw = reader.Member("raw"); raw != nullptr) {
+    ASSIGN_OR_RETURN(image.raw, StoredFromJson(*raw));
   }
   if (const Json* upload = reader.Member("upload"); upload != nullptr) {
     ASSIGN_OR_RETURN(image.upload, UploadFromJson(*upload));

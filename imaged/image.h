@@ -35,7 +35,7 @@ struct Member {
 
 // Bytes that a holder of the chunk store keeps for this image.
 struct StoredData {
-  std::string holder;  // "image/<uuid>/<upload>"
+  std::string holder;  // as holder.h names them
   chunkstore::Root root;
   bool operator==(const StoredData&) const = default;
 };
@@ -86,7 +86,10 @@ struct Image {
 
   std::optional<StoredData> data;    // of an active or deactivated image
   std::optional<StoredData> staged;  // lies ready for an import (glance-direct)
-  std::optional<Upload> upload;      // on its way
+  // The disk that `data` describes, byte for byte: made when a volume is first wanted of an image
+  // that is not raw. Clients of the Image API never see it.
+  std::optional<StoredData> raw;
+  std::optional<Upload> upload;  // on its way
 
   const Member* FindMember(std::string_view project_id) const;
   Member* FindMember(std::string_view project_id);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "imaged/fetch_pace.h"
 #include "imaged/formats/inspector.h"
+#include "imaged/inspect.h"
 #include "imaged/policy.h"
 
 namespace imaged {
@@ -169,17 +170,6 @@ struct Imported {
   std::optional<uint64_t> virtual_bytes;
   Digests digests;
 };
-
-Result<std::optional<uint64_t>> InspectContent(const Image& image, chunkstore::Content& content) {
-  uint64_t size = content.root().size_bytes;
-  formats::Inspector inspector(image.disk_format.value_or(""), image.container_format.value_or(""));
-  base::Buffer head(std::min<uint64_t>(size, formats::kHeadBytes));
-  RETURN_IF_ERROR(content.ReadAt(0, head.view()));
-  RETURN_IF_ERROR(inspector.Head(head.view()));
-  base::Buffer tail(std::min<uint64_t>(size, formats::kTailBytes));
-  RETURN_IF_ERROR(content.ReadAt(size - tail.size(), tail.view()));
-  return inspector.Finish(size, tail.view());
-}
 
 Result<Imported> TakeStaged(DataPath& path, const Image& image,
                             const std::function<bool()>& cancelled) {

@@ -60,10 +60,34 @@ bool MayName(const Image& image, std::string_view holder) {
 }
 
 Result<bool> IsNeeded(DataPath& path, const std::string& holder) {
-  Result<Image> image = path.catalog().Get(std::string(ImageOfHolder(holder)));
-  if (image.has_value()) return MayName(*image, holder);
+  const bool is_raw = holder.starts_with(kRawHolderPrefix);
+  Result<Image> image =
+      path.catalog().Get(is_raw ? ImageOfRawHolder(holder) : ImageOfHolder(holder));
+  if (image.has_value()) {
+    if (is_raw) return image->raw.has_value() && image->raw->holder == holder;
+    return MayName(*image, holder);
+  }
   if (image.error().code() == Code::kNotFound) return false;
   return image.error();
+}
+
+Result<void> ReleaseOrphansBelow(DataPath& path, Recovery recovery, std::string_view prefix) {
+  std::string after;
+  for (;;) {
+    ASSIGN_OR_RETURN(auto holders, path.store().Holders(prefix, after, kPage));
+    for (const chunkstore::ChunkStore::Held& held : holders) {
+      after = held.holder;
+      bool young =
+          recovery == Recovery::kRunning && path.clock().NowUs() - held.since_us < kOrphanAgeUs;
+      // What is still ingesting has a lease of its own, and the collector looks after it.
+      if (young || !held.root.has_value()) continue;
+      ASSIGN_OR_RETURN(bool needed, IsNeeded(path, held.holder));
+      if (needed) continue;
+      ASSIGN_OR_RETURN(bool released, path.ReleaseOne(held.holder));
+      if (released) LOG(kInfo, "imaged", "released {}, which no image needs", held.holder);
+    }
+    if (holders.size() < kPage) return {};
+  }
 }
 
 }  // namespace
@@ -91,22 +115,8 @@ Result<void> Reconcile(DataPath& path, Recovery recovery) {
 }
 
 Result<void> ReleaseOrphans(DataPath& path, Recovery recovery) {
-  std::string after;
-  for (;;) {
-    ASSIGN_OR_RETURN(auto holders, path.store().Holders(kHolderPrefix, after, kPage));
-    for (const chunkstore::ChunkStore::Held& held : holders) {
-      after = held.holder;
-      bool young =
-          recovery == Recovery::kRunning && path.clock().NowUs() - held.since_us < kOrphanAgeUs;
-      // What is still ingesting has a lease of its own, and the collector looks after it.
-      if (young || !held.root.has_value()) continue;
-      ASSIGN_OR_RETURN(bool needed, IsNeeded(path, held.holder));
-      if (needed) continue;
-      ASSIGN_OR_RETURN(bool released, path.ReleaseOne(held.holder));
-      if (released) LOG(kInfo, "imaged", "released {}, which no image needs", held.holder);
-    }
-    if (holders.size() < kPage) return {};
-  }
+  RETURN_IF_ERROR(ReleaseOrphansBelow(path, recovery, kHolderPrefix));
+  return ReleaseOrphansBelow(path, recovery, kRawHolderPrefix);
 }
 
 Result<size_t> ReleaseNoLongerNeeded(chunkstore::ChunkStore& store, Catalog& catalog,
