@@ -262,9 +262,6 @@ Result<UploadRequest> ParseUpload(const Json& argument) {
   upload.visibility = visibility.value_or("private");
   upload.is_protected = is_protected.value_or(false);
   upload.force = force.value_or(false);
-  // The root of the volume becomes the image: nothing is converted.
-  if (upload.disk_format != "raw" || upload.container_format != "bare")
-    return InvalidInput("volumes are uploaded with disk_format raw and container_format bare");
   return upload;
 }
 

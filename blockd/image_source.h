@@ -30,13 +30,14 @@ class ImageSource {
  public:
   virtual ~ImageSource() = default;
 
-  // kNotFound for what the caller may not see or what has no data; kInvalidArgument for a format
-  // that no volume can be made of.
+  // kNotFound for what the caller may not see; kInvalidArgument for what is not active, or has a
+  // format that no volume can be made of; kUnavailable for one that can't be converted here.
   virtual base::Result<ImageFacts> Find(const base::auth::Caller& caller,
                                         std::string_view image_id) = 0;
 
-  // The holder in the chunk store of the image's bytes as a disk reads them, converting them first
-  // if need be (which may take long; once for each image). For jobs. kNotFound.
+  // The holder in the chunk store of the image's bytes as a disk reads them. If they have to be
+  // converted first (once for each image) that is begun, and this answers kUnavailable at once until
+  // it is done: ask again. For jobs. kNotFound; what the conversion failed with.
   virtual base::Result<std::string> RawHolder(std::string_view image_id) = 0;
 
   // A queued image of the caller's, to be filled by a job. Returns its id.
@@ -44,9 +45,10 @@ class ImageSource {
                                              std::string_view name, std::string_view disk_format,
                                              std::string_view container_format,
                                              std::string_view visibility, bool is_protected) = 0;
-  // Makes it active, by handing over a root; nothing is copied. Again with the same is fine.
+  // Makes it active, by handing over a root; nothing is copied. Again with the same is fine:
+  // kUnavailable says that it is on its way (its digest takes time), so ask again.
   virtual base::Result<void> Fill(const ImageUpload& upload) = 0;
-  // Gives it up: it never becomes active.
+  // Gives it up: it never becomes active, and goes. Leaves one alone that is active.
   virtual base::Result<void> Abandon(std::string_view image_id) = 0;
 };
 

@@ -18,6 +18,7 @@ using World = Jobs::World;
 
 constexpr Outcome kDone = {};
 constexpr int64_t kSealPollMs = 500;
+constexpr int64_t kImagePollMs = 200;
 
 // Never becomes better by trying again.
 bool IsFinal(const Error& error) {
@@ -92,6 +93,12 @@ void LogGivenUp(const JobSpec& spec, const Error& error) {
   LOG(kError, "blockd", "{} is given up: {}", spec.id, error.ToString());
 }
 
+// What the image service says while it converts or takes over: no failure, however often.
+template <typename Value>
+bool IsOnItsWay(const Result<Value>& answer) {
+  return !answer.has_value() && answer.error().code() == Code::kUnavailable;
+}
+
 Result<VolumeSource> SourceOf(const World& world, const VolumeRecord& volume) {
   switch (volume.source_kind) {
     case SourceKind::kImage: {
@@ -110,8 +117,7 @@ Result<VolumeSource> SourceOf(const World& world, const VolumeRecord& volume) {
   return VolumeSource();
 }
 
-Result<void> MakeVolume(const World& world, const VolumeRecord& volume) {
-  ASSIGN_OR_RETURN(VolumeSource source, SourceOf(world, volume));
+Result<void> MakeVolume(const World& world, const VolumeRecord& volume, VolumeSource source) {
   const NewVolume wanted = {volume.id, volume.size_gb * base::kGiB, volume.thick,
                             std::move(source)};
   return Unless(Code::kAlreadyExists, world.store.Create(wanted));
@@ -127,7 +133,10 @@ Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, bool last)
     return kDone;
   }
   if (volume->status != VolumeStatus::kCreating) return kDone;
-  const Result<void> made = MakeVolume(world, *volume);
+  Result<VolumeSource> source = SourceOf(world, *volume);
+  if (IsOnItsWay(source)) return Outcome{false, kImagePollMs};
+  const Result<void> made = source.has_value() ? MakeVolume(world, *volume, *std::move(source))
+                                               : Result<void>(source.error());
   if (!made.has_value()) {
     if (!last && !IsFinal(made.error())) return made.error();
     LogGivenUp(spec, made.error());
@@ -236,9 +245,7 @@ Result<Outcome> Revert(const World& world, const JobSpec& spec, bool last) {
 }
 
 // The same volume made again, of an image. Nobody has it open: it was available.
-Result<void> MakeAgain(const World& world, VolumeRecord volume, const std::string& image_id) {
-  // Before anything is taken away.
-  ASSIGN_OR_RETURN(const std::string holder, world.images.RawHolder(image_id));
+Result<void> MakeAgain(const World& world, const VolumeRecord& volume, const std::string& holder) {
   RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(volume.id)));
   const VolumeSource source = {VolumeSource::Kind::kContent, holder};
   return Unless(Code::kAlreadyExists,
@@ -250,7 +257,11 @@ Result<Outcome> Reimage(const World& world, const JobSpec& spec, bool last) {
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kDownloading) return kDone;
-  const Result<void> made = MakeAgain(world, *volume, spec.argument);
+  // Before anything is taken away.
+  const Result<std::string> holder = world.images.RawHolder(spec.argument);
+  if (IsOnItsWay(holder)) return Outcome{false, kImagePollMs};
+  const Result<void> made =
+      holder.has_value() ? MakeAgain(world, *volume, *holder) : Result<void>(holder.error());
   if (!made.has_value() && !last && !IsFinal(made.error())) return made.error();
   if (!made.has_value()) LogGivenUp(spec, made.error());
   RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kDownloading,
@@ -275,6 +286,7 @@ Result<Outcome> UploadImage(const World& world, const JobSpec& spec, bool last) 
       const Result<std::string> holder = world.store.SnapshotHolder(snapshot_id);
       if (holder.has_value()) {
         filled = world.images.Fill({spec.argument, *holder});
+        if (IsOnItsWay(filled)) return Outcome{false, kImagePollMs};
       } else if (holder.error().code() == Code::kUnavailable) {
         return Outcome{false, kSealPollMs};
       } else {

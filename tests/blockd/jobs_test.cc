@@ -171,6 +171,39 @@ TEST_F(JobsTest, WhatCanNeverSucceedIsAnErrorAtOnce) {
   EXPECT_EQ(world.StatusOf(copy), "gone");
 }
 
+// More often than what fails is tried.
+TEST_F(JobsTest, WhatAnImageTakesLongForIsWaitedFor) {
+  BlockWorld world;
+  const int often = 2 * JobOptions().max_attempts;
+  world.images.puts_off = often;
+  const std::string id =
+      TextAt(world.Ask(me_, "POST", "/volumes", R"({"volume": {"size": 2, "imageRef": "image"}})"),
+             "volume", "id");
+  world.RunJobs(often);
+  EXPECT_EQ(world.StatusOf(id), "creating");
+  world.RunJobs();
+  EXPECT_EQ(world.StatusOf(id), "available");
+  EXPECT_EQ(world.store.sources[id].name, "image/image/1");
+
+  world.images.puts_off = often;
+  EXPECT_EQ(world.Act(me_, id, R"({"os-volume_upload_image": {"image_name": "i"}})").status, 202);
+  world.RunJobs(often);
+  EXPECT_EQ(world.StatusOf(id), "uploading");
+  EXPECT_EQ(world.store.snapshots.size(), 1u);
+  world.RunJobs();
+  EXPECT_EQ(world.StatusOf(id), "available");
+  EXPECT_TRUE(world.images.filled.contains("new-i"));
+  EXPECT_TRUE(world.store.snapshots.empty());
+
+  world.images.puts_off = often;
+  EXPECT_EQ(world.Act(me_, id, R"({"os-reimage": {"image_id": "image"}})", 68).status, 202);
+  world.RunJobs(often);
+  EXPECT_EQ(world.StatusOf(id), "downloading");
+  world.RunJobs();
+  EXPECT_EQ(world.StatusOf(id), "available");
+  EXPECT_TRUE(world.images.abandoned.empty());
+}
+
 TEST_F(JobsTest, AForcedDeleteOfOneThatIsBeingMadeLeavesNothing) {
   BlockWorld world;
   const std::string id = world.CreateVolume(me_);
@@ -185,9 +218,13 @@ TEST_F(JobsTest, TheThreadsDoTheWork) {
   world.jobs->Start();
   std::vector<std::string> ids;
   for (int i = 0; i < 8; ++i) ids.push_back(world.CreateVolume(i % 2 == 0 ? me_ : you_));
-  EXPECT_TRUE(world.jobs->Await([&] { return world.JobsLeft() == 0; }, 60'000));
+  // Their statuses, and not the journal: a job leaves that after it was heard of.
+  const auto done = [&] {
+    return std::all_of(ids.begin(), ids.end(),
+                       [&](const std::string& id) { return world.StatusOf(id) == "available"; });
+  };
+  EXPECT_TRUE(world.jobs->Await(done, 60'000));
   world.jobs->Stop();
-  for (const std::string& id : ids) EXPECT_EQ(world.StatusOf(id), "available");
   world.ExpectSettled();
 }
 

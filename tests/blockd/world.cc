@@ -127,6 +127,7 @@ Result<ImageFacts> FakeImages::Find(const base::auth::Caller&, std::string_view 
 }
 Result<std::string> FakeImages::RawHolder(std::string_view image_id) {
   if (image_id != "image") return Error(Code::kNotFound, "no such image");
+  if (puts_off-- > 0) return Error(Code::kUnavailable, "is being converted");
   return std::string("image/image/1");
 }
 Result<std::string> FakeImages::NewImage(const base::auth::Caller&, std::string_view name,
@@ -135,6 +136,7 @@ Result<std::string> FakeImages::NewImage(const base::auth::Caller&, std::string_
   return "new-" + std::string(name);
 }
 Result<void> FakeImages::Fill(const ImageUpload& upload) {
+  if (puts_off-- > 0) return Error(Code::kUnavailable, "is being filled");
   filled[upload.image_id] = upload.holder;
   return {};
 }

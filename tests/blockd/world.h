@@ -99,6 +99,7 @@ class FakeImages : public ImageSource {
   base::Result<void> Fill(const ImageUpload& upload) override;
   base::Result<void> Abandon(std::string_view image_id) override;
 
+  int puts_off = 0;  // how often RawHolder and Fill say yet that it is on its way
   std::map<std::string, std::string> filled;  // id: holder
   std::set<std::string> abandoned;
 };
