@@ -76,7 +76,8 @@ void Errands::Run() {
     } else {
       errand.running = false;
       errand.work = nullptr;
-      errand.error = done.error();
+      const bool ambiguous = done.error().code() == Code::kUnavailable;
+      errand.error = ambiguous ? Error(Code::kIo, done.error().message()) : done.error();
       errand.failed_ns = clock_.MonotonicNs();
     }
     changed_.NotifyAll();

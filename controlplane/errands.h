@@ -37,7 +37,8 @@ class Errands {
   ~Errands();  // stops
 
   // Begins the work if none of that name is on its way, and never waits for it. Always an error:
-  // kUnavailable when it is on its way (ask again), or what it has just failed with. When it went
+  // kUnavailable when it is on its way (ask again), or what it has just failed with (what was
+  // kUnavailable to the work is kIo then, so that one can tell). When it went
   // well that is seen elsewhere, and nobody asks.
   base::Error Ask(const std::string& name, Work work);
 

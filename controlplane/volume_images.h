@@ -53,6 +53,9 @@ class VolumeImages : public blockd::ImageSource {
   base::Result<void> Abandon(std::string_view image_id) override;
 
  private:
+  // Of the disk that an image with data describes.
+  base::Result<uint64_t> DiskBytes(const imaged::Image& image);
+  bool IsGone(const std::string& image_id);
   base::Result<void> Convert(const std::string& image_id, const Cancelled& cancelled);
   base::Result<void> TakeOver(const blockd::ImageUpload& upload, const Cancelled& cancelled);
 

@@ -46,8 +46,7 @@ class ContentDisk : public blockd::Volume {
 // Thread-safe, though who writes from several threads has no order.
 class IngestDisk : public blockd::Volume {
  public:
-  // `ingest` outlives it.
-  IngestDisk(chunkstore::Ingest& ingest, uint64_t size_bytes);
+  IngestDisk(std::shared_ptr<chunkstore::Ingest> ingest, uint64_t size_bytes);
 
   uint64_t size_bytes() const override { return size_bytes_; }
   base::Result<void> Read(uint64_t offset, base::MutableByteView into) override;
@@ -68,7 +67,7 @@ class IngestDisk : public blockd::Volume {
   base::Result<void> Reach(uint64_t chunk) REQUIRES(mutex_);
   base::Result<void> PutCurrent() REQUIRES(mutex_);
 
-  chunkstore::Ingest& ingest_;
+  const std::shared_ptr<chunkstore::Ingest> ingest_;
   const uint64_t size_bytes_;
   base::Mutex mutex_;
   base::Buffer chunk_ GUARDED_BY(mutex_);

@@ -33,9 +33,8 @@ struct SandboxExit {
 };
 
 // Waits until it has ended, one way or the other; no process of it is left. `cancelled` is asked
-// several times a second. `command` names the program by its whole path below /usr. kUnavailable if
-// it can't be started (bubblewrap is missing, or not allowed here); kTooLarge past the time;
-// kCancelled.
+// several times a second. `command` names the program by its whole path below /usr. kIo if it can't
+// be started (bubblewrap is missing, or not allowed here); kTooLarge past the time; kCancelled.
 base::Result<SandboxExit> RunConfined(const SandboxOptions& options,
                                       const std::vector<std::string>& command,
                                       const std::function<bool()>& cancelled);

@@ -41,16 +41,19 @@ struct Programs {
 // True for what qemu-img is asked to convert: qcow2, vmdk, vdi, vhd, vhdx.
 bool IsConvertible(std::string_view disk_format);
 
+// kUnavailable says what to install.
+base::Result<void> CheckInstalled(const Programs& programs);
+
 // Fills `disk` (to be finished by the caller with `disk_bytes`) with the disk that `image`
 // describes. Zeros become holes. `cancelled` is asked several times a second. Blocking, and long.
 //
 // kInvalidArgument: qemu-img can't make sense of it, or it describes a larger disk than
-// `disk_bytes`; kTooLarge: over a limit; kUnavailable: a program is not installed (the message says
-// what to install); kCancelled; kOutOfSpace, kIo, kCorruption of the store, which go before
-// whatever qemu-img says of them.
+// `disk_bytes`; kTooLarge: over a limit; kUnavailable as above; kCancelled; kIo: it can't be
+// confined here. What the store says (kOutOfSpace, kIo, kCorruption) goes before whatever qemu-img
+// makes of it.
 base::Result<void> ToRaw(const Limits& limits, const Programs& programs,
                          std::string_view disk_format, std::shared_ptr<chunkstore::Content> image,
-                         uint64_t disk_bytes, chunkstore::Ingest& disk,
+                         uint64_t disk_bytes, std::shared_ptr<chunkstore::Ingest> disk,
                          const std::function<bool()>& cancelled);
 
 }  // namespace controlplane::convert
