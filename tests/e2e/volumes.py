@@ -1,5 +1,6 @@
 """The Block Storage API of a running service, for tests."""
 
+import re
 import time
 
 from service import call
@@ -11,6 +12,7 @@ class Volumes:
     """The Block Storage API as one user, with the newest microversion."""
 
     def __init__(self, service, token=None, base=None):
+        self.service = service
         self.url = (base or service.base) + "/volume/v3"
         self.headers = {"X-Auth-Token": token or service.token(), "Accept": "application/json",
                         "OpenStack-API-Version": "volume 3.71"}
@@ -23,6 +25,13 @@ class Volumes:
         reply = self.call(method, path, body)
         assert reply.status < 300, (method, path, body, reply.status, reply.body)
         return reply.json() if reply.body else None
+
+    def lift_quotas(self):
+        """As an administrator: his project may have as many as it wants."""
+        projects = call("GET", self.service.base + "/identity/v3/projects?name=admin", None,
+                        self.headers).json()["projects"]
+        self.ok("PUT", f"/os-quota-sets/{projects[0]['id']}",
+                {"quota_set": {"volumes": -1, "gigabytes": -1, "snapshots": -1}})
 
     def wait(self, kind, item_id, *statuses):
         """Waits until a volume or snapshot is in one of these; None: until it is gone."""
@@ -64,6 +73,19 @@ class Volumes:
 
     def detach(self, attachment_id):
         self.ok("DELETE", f"/attachments/{attachment_id}")
+
+    def written_bytes(self, volume_id):
+        """What clients have written to it since the service was started."""
+        text = call("GET", self.service.base + "/metrics").body.decode()
+        found = re.search(r"^quarry_nbd_written_bytes_total\{volume=\"%s\"\} (\S+)$" % volume_id, text,
+                          re.MULTILINE)
+        return float(found[1]) if found else 0
+
+    def wait_for_writes(self, volume_id, more_than=0):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.written_bytes(volume_id) <= more_than:
+            assert time.monotonic() < deadline, f"nobody writes to volume {volume_id}"
+            time.sleep(0.02)
 
     def list(self, kind, query=""):
         """All of a kind, page after page."""
