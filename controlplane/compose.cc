@@ -24,6 +24,7 @@
 #include "controlplane/identity/identity.h"
 #include "controlplane/public_url.h"
 #include "controlplane/status_service.h"
+#include "controlplane/volume_images.h"
 #include "controlplane/volumes.h"
 #include "imaged/catalog.h"
 #include "imaged/data_path.h"
@@ -101,25 +102,6 @@ identity::Options IdentityOptionsOf(const Settings& settings) {
   return options;
 }
 
-class NoImages : public blockd::ImageSource {
- public:
-  Result<blockd::ImageFacts> Find(const base::auth::Caller&, std::string_view) override {
-    return No();
-  }
-  Result<std::string> RawHolder(std::string_view) override { return No(); }
-  Result<std::string> NewImage(const base::auth::Caller&, std::string_view, std::string_view,
-                               std::string_view, std::string_view, bool) override {
-    return No();
-  }
-  Result<void> Fill(const blockd::ImageUpload&) override { return No(); }
-  Result<void> Abandon(std::string_view) override { return No(); }
-
- private:
-  static Error No() {
-    return Error(Code::kInvalidArgument, "volumes and images can't be made of each other here yet");
-  }
-};
-
 // Members in the order in which they are made; destroyed in the opposite one.
 class QuarryImpl : public Quarry {
  public:
@@ -162,7 +144,7 @@ class QuarryImpl : public Quarry {
   std::unique_ptr<imaged::DataPath> data_path_;
   std::unique_ptr<imaged::ImageService> images_;
 
-  std::unique_ptr<blockd::ImageSource> volume_images_;
+  std::unique_ptr<VolumeImages> volume_images_;
   std::unique_ptr<Volumes> volumes_;
 
   std::unique_ptr<admin::Operations> operations_;
@@ -231,7 +213,10 @@ Result<void> QuarryImpl::StartImages() {
 }
 
 Result<void> QuarryImpl::StartVolumes() {
-  volume_images_ = std::make_unique<NoImages>();
+  VolumeImagesOptions images;
+  images.convert.time_ms = *settings_.block_convert_time;
+  images.convert.memory_bytes = *settings_.block_convert_memory;
+  volume_images_ = std::make_unique<VolumeImages>(images, *catalog_, *data_path_, metrics_);
   ASSIGN_OR_RETURN(volumes_,
                    Volumes::Start(settings_, {*store_, *verifier_, *volume_images_, metrics_}));
   return {};
@@ -305,6 +290,7 @@ void QuarryImpl::Stop() {
   if (schedule_ != nullptr) schedule_->Stop();
   if (operations_ != nullptr) operations_->Stop();
   if (volumes_ != nullptr) volumes_->Stop();
+  if (volume_images_ != nullptr) volume_images_->Stop();
   if (data_path_ != nullptr) data_path_->Stop();
 }
 

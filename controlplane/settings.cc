@@ -6,6 +6,7 @@
 #include "blockd/chunk/chunk_volume_store.h"
 #include "blockd/nbd/server.h"
 #include "chunkstore/chunk_store.h"
+#include "controlplane/convert/to_raw.h"
 #include "imaged/data_options.h"
 
 namespace controlplane {
@@ -26,6 +27,10 @@ const imaged::DataOptions& ImageDefaults() {
 }
 const blockd::chunk::ChunkVolumeStoreOptions& VolumeDefaults() {
   static const blockd::chunk::ChunkVolumeStoreOptions defaults;
+  return defaults;
+}
+const convert::Limits& ConvertDefaults() {
+  static const convert::Limits defaults;
   return defaults;
 }
 const blockd::nbd::ServerSettings& NbdDefaults() {
@@ -153,6 +158,11 @@ Settings::Settings(base::ConfigBuilder& options)
                                             "long is answered with an I/O error")),
       block_seal_rate(options.Bytes("block.seal_rate", VolumeDefaults().seal_bytes_per_s,
                                     "bytes a second at which snapshots are put into the store")),
+      block_convert_time(options.DurationMs(
+          "block.convert_time", ConvertDefaults().time_ms,
+          "how long qemu-img may take to make an image of another format into a disk")),
+      block_convert_memory(options.Bytes("block.convert_memory", ConvertDefaults().memory_bytes,
+                                         "address space that it may take")),
       block_availability_zone(
           options.String("block.availability_zone", "nova", "zone of the volumes")),
       block_backup_dir(options.String(

@@ -72,6 +72,8 @@ struct Settings {
   Option<int64_t>& block_nbd_max_connections;
   Option<int64_t>& block_nbd_deadline;
   Option<uint64_t>& block_seal_rate;
+  Option<int64_t>& block_convert_time;
+  Option<uint64_t>& block_convert_memory;
   Option<std::string>& block_availability_zone;
   Option<std::string>& block_backup_dir;
 
