@@ -67,7 +67,8 @@ class Service:
         self.process = None
         self.log_path = data_dir.rstrip("/") + ".log"
 
-    def start(self):
+    def launch(self):
+        """Starts the process, and waits for nothing."""
         endpoint = os.path.join(self.data_dir, "endpoint")
         if os.path.exists(endpoint):
             os.unlink(endpoint)
@@ -77,6 +78,10 @@ class Service:
              *self.options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
         log.close()
+        return endpoint
+
+    def start(self):
+        endpoint = self.launch()
         deadline = time.monotonic() + START_SECONDS
         while True:
             if os.path.exists(endpoint):

@@ -1,4 +1,4 @@
-"""Volumes attached by the Block Storage API, under the clients that people have: QEMU, libnbd, fio."""
+"""Volumes attached by the Block Storage API, under the clients that people have."""
 
 import json
 import os
@@ -100,8 +100,8 @@ def test_qemu_img(volumes, tmp_path):
         assert sum(e["length"] for e in extents) == GIB
         assert sum(e["length"] for e in extents if e["data"]) < 8 * MIB
         for write in ([], ["-w", "--flush-interval=64"]):
-            bench = run("qemu-img", "bench", "-c", "2000", "-d", "32", "-s", "4k", "-f", "raw", *write,
-                        unix)
+            bench = run("qemu-img", "bench", "-c", "2000", "-d", "32", "-s", "4k", "-f", "raw",
+                        *write, unix)
             assert "Run completed" in bench.stdout, bench.stdout
 
 

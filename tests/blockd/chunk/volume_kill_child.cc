@@ -19,8 +19,8 @@
 // opens the stores in DIR and works in some threads, each on volumes and snapshots of its own,
 // until it is killed. Says on stdout what it is about to do, "<thread> <verb> ...", and when it was
 // acknowledged, "<thread> ok":
-//   new V, of V SNAPSHOT, copy V VOLUME, rm V, snap V S, unsnap S, revert V S, flush V, and
-//   put V SECTOR COUNT STAMP (0: zeros)
+//   new V, of V SNAPSHOT, copy V VOLUME, rm V, snap V S, unsnap S, revert V S, flush V,
+//   grow V BYTES, and put V SECTOR COUNT STAMP (0: zeros)
 
 namespace {
 
@@ -32,8 +32,12 @@ using Kind = VolumeSource::Kind;
 
 constexpr int kThreads = 3;
 constexpr uint64_t kSizeBytes = 4 * base::kMiB + 256 * base::kKiB;
-constexpr uint64_t kPlaces[] = {0, 8160, 8600};
+constexpr uint64_t kMaxSizeBytes = 5 * base::kMiB;
+constexpr uint64_t kGrowthBytes = 12 * base::kKiB;
+// Beside the first and the last sectors; at most kPlaceSectors + kMaxPutSectors from each.
+constexpr uint64_t kPlaces[] = {8160, 8600};
 constexpr uint64_t kPlaceSectors = 48;
+constexpr uint64_t kMaxPutSectors = 24;
 constexpr size_t kMaxVolumes = 3;
 constexpr size_t kMaxSnapshots = 4;
 
@@ -91,7 +95,8 @@ class Worker {
     if (dice == 6 && !snapshots_.empty()) return Revert();
     if (dice == 7 && me_ == "0") (void)chunks_.Collect(false, nullptr).has_value();
     if (dice <= 10) return Flush();
-    Write(dice <= 15);
+    if (dice == 11) return Grow();
+    Write(dice <= 16);
   }
 
   void Create() {
@@ -100,9 +105,13 @@ class Worker {
     std::string what = "new " + id;
     if (!snapshots_.empty() && random_() % 2 == 0) {
       volume.source = {Kind::kSnapshot, snapshots_[Any(snapshots_)]};
+      const auto source = store_.FindSnapshot(volume.source.name);
+      if (source) volume.size_bytes = source->size_bytes;
       what = "of " + id + " " + volume.source.name;
     } else if (!volumes_.empty() && random_() % 2 == 0) {
       volume.source = {Kind::kVolume, volumes_[Any(volumes_)]};
+      const auto source = store_.FindVolume(volume.source.name);
+      if (source) volume.size_bytes = source->size_bytes;
       what = "copy " + id + " " + volume.source.name;
     }
     Do(what, [&]() -> base::Result<void> {
@@ -151,10 +160,26 @@ class Worker {
     });
   }
 
+  void Grow() {
+    const std::string& id = volumes_[Any(volumes_)];
+    const auto info = store_.FindVolume(id);
+    const uint64_t size_bytes = info ? info->size_bytes + kGrowthBytes : 0;
+    if (size_bytes > kMaxSizeBytes) return;
+    Do("grow " + id + " " + std::to_string(size_bytes),
+       [&] { return store_.Resize(id, size_bytes); });
+  }
+
+  uint64_t AnyPlace(const std::string& id) {
+    const auto info = store_.FindVolume(id);
+    const uint64_t sectors = (info ? info->size_bytes : kSizeBytes) / kSectorBytes;
+    const uint64_t places[] = {0, kPlaces[0], kPlaces[1], sectors - kPlaceSectors - kMaxPutSectors};
+    return places[random_() % 4];
+  }
+
   void Write(bool zero) {
     const std::string& id = volumes_[Any(volumes_)];
-    const uint64_t first = kPlaces[random_() % 3] + random_() % kPlaceSectors;
-    const uint64_t count = 1 + random_() % 24;
+    const uint64_t first = AnyPlace(id) + random_() % kPlaceSectors;
+    const uint64_t count = 1 + random_() % kMaxPutSectors;
     const uint64_t stamp = zero ? 0 : seed_ << 32 | ++stamps_;
     std::string bytes(count * kSectorBytes, '\0');
     for (size_t i = 0; i < bytes.size(); i += 8) std::memcpy(&bytes[i], &stamp, 8);

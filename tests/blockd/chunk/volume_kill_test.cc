@@ -17,16 +17,17 @@
 #include "tests/blockd/chunk/volume_model.h"
 #include "tests/support/temp_dir.h"
 
-// kill -9 at random points of writes, zeros, flushes, snapshots, clones, reverts, removals and
-// sealings on local stores, in several threads. After each kill: what was acknowledged is there and
-// what was removed is not; a flushed sector is exact, another as it was or as it was being written;
-// every snapshot is to the byte what it was, whatever else went. In the end every file and every
-// blob is given back. CRASH_ROUNDS in the environment asks for more rounds.
+// kill -9 at random points of writes, zeros, flushes, snapshots, clones, growth, reverts, removals
+// and sealings on local stores, in several threads. After each kill: what was acknowledged is there
+// and what was removed is not; a flushed sector is exact, another as it was or as it was being
+// written; every snapshot is to the byte what it was, whatever else went. In the end every file and
+// every blob is given back. CRASH_ROUNDS in the environment asks for more rounds.
 
 namespace blockd::chunk::testing {
 namespace {
 
 constexpr int kDefaultRounds = 300;
+constexpr uint64_t kSizeBytes = 4 * base::kMiB + 256 * base::kKiB;  // of the child's new volumes
 constexpr uint64_t kMemoryBytes = 2 * base::kGiB;
 
 // A kill takes nothing from a file system in memory either, and ten times as many calls fit into
@@ -88,14 +89,18 @@ class KillHarness {
       SCOPED_TRACE(id);
       ASSERT_TRUE(seen.contains(id)) << "is lost";
       ASSERT_OK_AND_ASSIGN(const auto volume, store_->Open(id));
+      const uint64_t size_bytes = volume->size_bytes();
+      ASSERT_TRUE(sizes_[id].contains(size_bytes)) << size_bytes << " bytes";
+      sizes_[id] = {size_bytes};
       model.Settle(ReadAll(*volume));
     }
     for (const auto& [id, sectors] : snapshots_) {
       SCOPED_TRACE(id);
       ASSERT_TRUE(seen.contains(id)) << "is lost";
-      ASSERT_OK(store_->Create({.id = "look",
-                                .size_bytes = store_->FindSnapshot(id)->size_bytes,
-                                .source = {VolumeSource::Kind::kSnapshot, id}}));
+      const uint64_t size_bytes = store_->FindSnapshot(id)->size_bytes;
+      ASSERT_TRUE(sizes_[id].contains(size_bytes)) << size_bytes << " bytes";
+      ASSERT_OK(store_->Create(
+          {.id = "look", .size_bytes = size_bytes, .source = {VolumeSource::Kind::kSnapshot, id}}));
       ExpectSectors(ReadAll(**store_->Open("look")), sectors);
       ASSERT_OK(store_->Remove("look"));
     }
@@ -115,8 +120,10 @@ class KillHarness {
     EXPECT_EQ(chunkstore::testing::BlobNames(*blobs_), std::vector<std::string>());
     EXPECT_EQ(chunkstore::testing::AllKeys(*meta_), std::vector<std::string>());
     Close();
-    std::printf("acknowledged: %d writes, %d flushes, %d snapshots\n", writes_, flushes_, taken_);
+    std::printf("acknowledged: %d writes, %d flushes, %d snapshots, %d growths\n", writes_,
+                flushes_, taken_, grown_);
     EXPECT_GT(taken_, 0);
+    EXPECT_GT(grown_, 0);
   }
 
  private:
@@ -181,6 +188,13 @@ class KillHarness {
 
   void Acknowledge(const Words& did) {
     const std::string& verb = did[0];
+    if (verb == "new") sizes_[did[1]] = {kSizeBytes};
+    if (verb == "of" || verb == "copy") sizes_[did[1]] = sizes_[did[2]];
+    if (verb == "snap") sizes_[did[2]] = sizes_[did[1]];
+    if (verb == "grow") {
+      ++grown_;
+      sizes_[did[1]] = {std::stoull(did[2])};
+    }
     if (verb == "new") volumes_[did[1]] = {};
     if (verb == "of") volumes_[did[1]].now = snapshots_[did[2]];
     if (verb == "copy") volumes_[did[1]].now = volumes_[did[2]].now;
@@ -205,6 +219,7 @@ class KillHarness {
   void Doubt(const Words& did) {
     const std::string& verb = did[0];
     if (verb == "put") Put(did, false);
+    if (verb == "grow") sizes_[did[1]].insert(std::stoull(did[2]));
     if (verb == "revert") volumes_[did[1]].MayBe(snapshots_[did[2]]);
     if (verb == "new" || verb == "of" || verb == "copy" || verb == "rm" || verb == "unsnap")
       maybe_.insert(did[1]);
@@ -226,10 +241,12 @@ class KillHarness {
   std::unique_ptr<VolumeStore> store_;
   std::map<std::string, VolumeModel> volumes_;
   std::map<std::string, Sectors> snapshots_;
+  std::map<std::string, std::set<uint64_t>> sizes_;  // that a volume or snapshot may have
   std::set<std::string> maybe_;
   int writes_ = 0;
   int flushes_ = 0;
   int taken_ = 0;
+  int grown_ = 0;
 };
 
 TEST(VolumeKill, KilledAtAnyPointVolumesAndSnapshotsAreWhatWasAcknowledged) {
