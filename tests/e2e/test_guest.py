@@ -1,0 +1,194 @@
+"""The main job of volumes: an image becomes a volume, a real guest boots it and writes to it, a
+snapshot taken meanwhile becomes a second guest's disk and an image again. With the stock client."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guest as qemu  # noqa: E402
+import service as quarry  # noqa: E402
+from volumes import Volumes  # noqa: E402
+
+CHUNK = 4 << 20
+GIB = 1 << 30
+
+# Writes files and says of each, once it is synced, what is in it; on and on. Beside them it writes
+# over one file in place.
+WRITER = """mkdir /data; (n=0; while [ ! -e /enough ]; do n=$((n + 1))
+head -c 262144 /dev/urandom > /data/$n; dd if=/data/$n of=/same conv=notrunc 2>/dev/null; sync
+echo "synced $n $(sha256sum < /data/$n)"; done; echo all written) < /dev/null &"""
+
+
+class Cli:
+    """The stock `openstack` client, set up as the README says."""
+
+    def __init__(self, service):
+        self.environment = {k: v for k, v in os.environ.items()
+                            if not k.startswith(("OS_", "QUARRY_"))}
+        self.environment.update(OS_CLIENT_CONFIG_FILE=service.data_dir + "/clouds.yaml",
+                                OS_CLOUD="quarry")
+
+    def run(self, *args):
+        done = subprocess.run(["/usr/bin/openstack", *args], env=self.environment,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (args, done.stdout, done.stderr)
+        return done.stdout
+
+    def json(self, *args):
+        return json.loads(self.run(*args, "-f", "json"))
+
+
+def chunks_of(path):
+    """The SHA-256 of every 4 MiB piece of a file that is not all zeros."""
+    zeros = bytes(CHUNK)
+    with open(path, "rb") as data:
+        pieces = iter(lambda: data.read(CHUNK), b"")
+        return {hashlib.sha256(piece).digest() for piece in pieces if piece != zeros[:len(piece)]}
+
+
+def stored_chunks(service):
+    """How many chunks the store has, garbage not counted."""
+    done = service.quarry("stats", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["chunks"]
+
+
+def disk(connection):
+    """A volume as QEMU's block node, over TCP."""
+    return {"driver": "raw", "file": nbd(connection)}
+
+
+def nbd(connection):
+    return {"driver": "nbd", "export": connection["export"],
+            "server": {"type": "inet", "host": connection["host"],
+                       "port": str(connection["port"])}}
+
+
+def copy_out(connection, path):
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "raw", connection["uri"], str(path)],
+                   check=True)
+
+
+def attach(service, volume):
+    """`quarry volume attach`: how to connect."""
+    done = service.quarry("volume", "attach", volume, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def detach(service, volume):
+    done = service.quarry("volume", "detach", volume)
+    assert done.returncode == 0, done.stderr
+
+
+def last_synced(machine, files, count):
+    """Reads the console until `count` files are synced; adds to `files` what they hold."""
+    while len(files) < count:
+        _, found = machine.expect(r"synced (\d+) ([0-9a-f]{64})  -\r?\n")
+        files[int(found[1])] = found[2]
+
+
+def check_files(machine, files):
+    """What the guest had synced is there, and its file system is whole."""
+    there = machine.run("cd /data && sha256sum *; cd /")
+    found = {int(name): digest for digest, name in re.findall(r"([0-9a-f]{64})  (\d+)", there)}
+    missing = {name for name, digest in files.items() if found.get(name) != digest}
+    assert not missing, (sorted(missing), sorted(found))
+    machine.run("mount -o remount,ro / && fsck.ext4 -f -n /dev/vda")
+    return found
+
+
+@pytest.fixture(scope="module")
+def service():
+    qemu.make_images("base")
+    with quarry.Service() as running:
+        yield running
+
+
+def test_a_guest_lives_on_volumes(service, tmp_path):
+    cli, volumes = Cli(service), Volumes(service)
+    base = f"{qemu.IMAGES}/base.raw"
+    cli.run("image", "create", "--file", base, "--disk-format", "raw", "--container-format", "bare",
+            "debian")
+    before = stored_chunks(service)
+    in_base = chunks_of(base)
+    assert before == len(in_base)
+
+    root = cli.json("volume", "create", "--image", "debian", "--size", "1", "root")["id"]
+    assert volumes.wait("volume", root, "available")["bootable"] == "true"
+    assert stored_chunks(service) == before, "a volume of an image took space"
+    connection = attach(service, "root")
+    assert cli.json("volume", "show", "root")["status"] == "in-use"
+
+    synced = {}
+    with qemu.Guest(tmp_path, disk(connection), "first") as first:
+        first.say(WRITER)
+        last_synced(first, synced, 5)
+        promised = dict(synced)
+        snapshot = cli.json("volume", "snapshot", "create", "--volume", "root", "--force",
+                            "meanwhile")["id"]
+        volumes.wait("snapshot", snapshot, "available")
+        last_synced(first, synced, len(synced) + 5)  # it went on writing
+        first.run("touch /enough")
+        first.expect("all written")
+
+        grow(cli, volumes, first, connection, root)
+        first.run("sync")
+        check_files(first, synced)
+
+    copy_root = cli.json("volume", "create", "--snapshot", "meanwhile", "second")["id"]
+    volumes.wait("volume", copy_root, "available")
+    copy_connection = attach(service, "second")
+    copy_out(copy_connection, tmp_path / "snapshot.raw")
+    with qemu.Guest(tmp_path, disk(copy_connection), "second") as second:
+        found = check_files(second, promised)
+        assert len(found) <= len(synced)
+        second.run("mount -o remount,rw / && echo here >/second && sync")
+
+    # The first volume went its own way meanwhile: deleting it takes nothing from the second.
+    detach(service, "root")
+    detach(service, "second")
+    volumes.wait("volume", root, "available")
+    volumes.wait("volume", copy_root, "available")
+    cli.run("volume", "snapshot", "delete", "meanwhile")
+    volumes.wait("snapshot", snapshot, None)
+    cli.run("volume", "delete", "root")
+    volumes.wait("volume", root, None)
+
+    upload_and_compare(service, cli, volumes, copy_root, tmp_path)
+    snapshot_chunks = chunks_of(tmp_path / "snapshot.raw")
+    image_chunks = chunks_of(tmp_path / "image.raw")
+    assert image_chunks - in_base, "the guests wrote nothing"
+    assert stored_chunks(service) <= len(in_base | snapshot_chunks | image_chunks)
+
+
+def grow(cli, volumes, machine, connection, volume_id):
+    """The volume grows under the running guest: QEMU connects anew, and tells it."""
+    cli.run("--os-volume-api-version", "3.42", "volume", "set", "--size", "2", "root")
+    volumes.wait("volume", volume_id, "in-use")
+    assert machine.run("cat /sys/block/vda/size") == str(GIB // 512)
+    machine.qmp("blockdev-add", **{"node-name": "again", **nbd(connection)})
+    machine.qmp("blockdev-reopen",
+                options=[{"node-name": "disk", "driver": "raw", "file": "again"}])
+    machine.qmp("block_resize", **{"node-name": "disk", "size": 2 * GIB})
+    machine.run("until [ $(cat /sys/block/vda/size) = %d ]; do sleep 0.1; done" % (2 * GIB // 512))
+    machine.run("resize2fs /dev/vda && [ $(stat -f -c '%b' /) -gt 400000 ]")
+
+
+def upload_and_compare(service, cli, volumes, volume_id, tmp_path):
+    """The second volume becomes an image, which has its bytes and no space of its own."""
+    image = cli.json("image", "create", "--volume", "second", "again")["image_id"]
+    volumes.wait("volume", volume_id, "available")
+    shown = cli.json("image", "show", image)
+    assert shown["status"] == "active" and shown["size"] == GIB, shown
+    cli.run("image", "save", "--file", str(tmp_path / "image.raw"), image)
+    copy_out(attach(service, "second"), tmp_path / "volume.raw")
+    with open(tmp_path / "image.raw", "rb") as one, open(tmp_path / "volume.raw", "rb") as other:
+        assert hashlib.file_digest(one, "sha256").digest() == \
+            hashlib.file_digest(other, "sha256").digest()
