@@ -1,4 +1,4 @@
-"""Connections that write to volumes over NBD, each to sectors of its own, and know what is there."""
+"""Connections that write to volumes over NBD, each to sectors of its own."""
 
 import random
 import threading
