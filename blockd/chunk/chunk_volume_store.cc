@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/uuid.h"
 #include "blockd/chunk/holders.h"
@@ -54,6 +55,10 @@ Result<void> CheckDepth(size_t frozen_layers) {
                "snapshots come faster than they can be put into the chunk store: try again later");
 }
 
+double SecondsSince(int64_t start_ns) {
+  return static_cast<double>(base::SystemClock().MonotonicNs() - start_ns) * 1e-9;
+}
+
 }  // namespace
 
 std::string NewLayerHolder(const std::string& layer) {
@@ -72,6 +77,13 @@ ChunkVolumeStore::ChunkVolumeStore(ChunkVolumeStoreOptions options, base::Files&
                                         "Frozen layers of volumes that wait for the sealer")),
       sealed_bytes_(metrics.GetCounter("quarry_volumes_sealed_bytes_total",
                                        "Bytes of chunks that the sealer put into the store")),
+      taken_seconds_(metrics.GetHistogram(
+          "quarry_volumes_snapshot_taken_seconds",
+          "From the call for a snapshot until its moment was over and its record durable",
+          base::DurationBuckets())),
+      stall_seconds_(metrics.GetHistogram("quarry_volumes_snapshot_stall_seconds",
+                                          "How long the moment of a snapshot held up writes",
+                                          base::DurationBuckets())),
       records_(std::move(records)) {}
 
 Result<std::unique_ptr<ChunkVolumeStore>> ChunkVolumeStore::Open(ChunkVolumeStoreOptions options,
@@ -390,7 +402,9 @@ void ChunkVolumeStore::SwitchHead(const std::string& volume, const std::shared_p
   const std::shared_ptr<const Stack> old = open->second->stack();
   std::vector<std::shared_ptr<Layer>> layers = old->layers();
   layers.insert(layers.begin(), head);
+  const int64_t start_ns = base::SystemClock().MonotonicNs();
   open->second->SwitchTo(std::make_shared<const Stack>(std::move(layers), old->base()));
+  stall_seconds_.Observe(SecondsSince(start_ns));
 }
 
 Result<std::shared_ptr<Volume>> ChunkVolumeStore::Open(const std::string& id) {
@@ -446,6 +460,7 @@ Result<void> ChunkVolumeStore::Resize(const std::string& id, uint64_t size_bytes
 Result<void> ChunkVolumeStore::Snapshot(const std::string& volume_id,
                                         const std::string& snapshot_id) {
   RETURN_IF_ERROR(CheckId(snapshot_id));
+  const int64_t start_ns = base::SystemClock().MonotonicNs();
   uint64_t size_bytes = 0;
   ASSIGN_OR_RETURN(const std::shared_ptr<Layer> head, NewHeadFor(volume_id, &size_bytes));
   std::string frozen;
@@ -454,6 +469,7 @@ Result<void> ChunkVolumeStore::Snapshot(const std::string& volume_id,
     Discard(head);
     return kept;
   }
+  taken_seconds_.Observe(SecondsSince(start_ns));
   Result<void> flushed = FlushFrom(frozen);
   if (!flushed) (void)RemoveSnapshot(snapshot_id).has_value();
   return flushed;

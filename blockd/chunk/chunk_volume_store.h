@@ -165,6 +165,8 @@ class ChunkVolumeStore : public VolumeStore {
   chunkstore::ChunkStore& chunks_;
   base::Gauge& unsealed_layers_;
   base::Counter& sealed_bytes_;
+  base::Histogram& taken_seconds_;  // of snapshots
+  base::Histogram& stall_seconds_;
 
   base::Mutex reserve_mutex_;
   base::Mutex mutex_;

@@ -15,6 +15,33 @@ constexpr std::string_view kDataSuffix = ".data";
 constexpr std::string_view kMapSuffix = ".map";
 constexpr size_t kPagesPerWrite = 2048;  // of the map, copied at once: 8 MiB
 
+// Longer writes reach the kernel in such pieces. It caches a write in folios as large as the write,
+// and a later write of one block walks the blocks of its whole folio: 15 us in what was written by
+// the MiB, 3 us in what was written so.
+constexpr uint64_t kWritePieceBytes = 32 * base::kKiB;
+
+Result<void> WriteInPieces(base::File& file, uint64_t offset, base::ByteView data) {
+  while (!data.empty()) {
+    const uint64_t here =
+        std::min<uint64_t>(data.size(), kWritePieceBytes - offset % kWritePieceBytes);
+    const base::ByteView piece = data.first(here);
+    RETURN_IF_ERROR(file.WriteAt(offset, {&piece, 1}));
+    offset += here;
+    data = data.subspan(here);
+  }
+  return {};
+}
+
+Result<void> WriteAll(base::File& file, uint64_t offset, std::span<const base::ByteView> pieces,
+                      uint64_t length) {
+  if (length <= kWritePieceBytes) return file.WriteAt(offset, pieces);
+  for (const base::ByteView piece : pieces) {
+    RETURN_IF_ERROR(WriteInPieces(file, offset, piece));
+    offset += piece.size();
+  }
+  return {};
+}
+
 std::string DataPath(const std::string& dir, const std::string& id) {
   return dir + "/" + id + std::string(kDataSuffix);
 }
@@ -75,7 +102,7 @@ Result<void> Layer::Write(uint64_t offset, std::span<const base::ByteView> piece
   RETURN_IF_ERROR(CheckSound());
   uint64_t length = 0;
   for (base::ByteView piece : pieces) length += piece.size();
-  Result<void> written = data_->WriteAt(offset, pieces);
+  const Result<void> written = WriteAll(*data_, offset, pieces, length);
   // Before the states: a flush that takes one of them must see that there are bytes to sync.
   unsynced_.store(true);
   RETURN_IF_ERROR(written);
