@@ -96,7 +96,7 @@ Result<void> ContentDisk::VisitExtents(uint64_t offset, uint64_t length,
 // --- the disk that it describes
 
 IngestDisk::IngestDisk(std::shared_ptr<chunkstore::Ingest> ingest, uint64_t size_bytes)
-    : ingest_(std::move(ingest)), size_bytes_(size_bytes), chunk_(kChunkBytes) {}
+    : ingest_(std::move(ingest)), size_bytes_(size_bytes), puts_(*ingest_) {}
 
 Result<void> IngestDisk::Read(uint64_t /*offset*/, MutableByteView /*into*/) {
   return Error(Code::kPermissionDenied, "the disk is only written");
@@ -108,10 +108,9 @@ Result<void> IngestDisk::PutCurrent() {
   if (!current_.has_value()) return {};
   const uint64_t number = *current_;
   const uint64_t length = std::min<uint64_t>(kChunkBytes, size_bytes_ - number * kChunkBytes);
-  RETURN_IF_ERROR(ingest_->Put(number, std::as_const(chunk_).view().first(length)));
   current_.reset();
   next_ = number + 1;
-  return {};
+  return puts_.Put(number, std::move(chunk_), length);
 }
 
 Result<void> IngestDisk::Reach(uint64_t chunk) {
@@ -119,6 +118,7 @@ Result<void> IngestDisk::Reach(uint64_t chunk) {
   if (chunk < next_ || (current_.has_value() && chunk < *current_))
     return Error(Code::kIo, "the converter went back to what it had written");
   RETURN_IF_ERROR(PutCurrent());
+  chunk_ = puts_.Take();
   const MutableByteView bytes = chunk_.view();
   std::fill(bytes.begin(), bytes.end(), 0);
   current_ = chunk;
@@ -173,7 +173,8 @@ Result<void> IngestDisk::VisitExtents(uint64_t offset, uint64_t length,
 Result<void> IngestDisk::Finish() {
   MutexLock lock(mutex_);
   if (error_.has_value()) return *error_;
-  return PutCurrent();
+  RETURN_IF_ERROR(PutCurrent());
+  return puts_.Finish();
 }
 
 }  // namespace controlplane::convert

@@ -8,6 +8,7 @@
 #include "base/thread_annotations.h"
 #include "blockd/volume.h"
 #include "chunkstore/chunk_store.h"
+#include "controlplane/convert/put_ahead.h"
 
 // The two disks that a converter is given.
 
@@ -42,7 +43,7 @@ class ContentDisk : public blockd::Volume {
 };
 
 // A disk that is written from its beginning to its end, into an ingest; what is left out is zeros.
-// It holds one chunk: who has written beyond a chunk can't go back to it. Nothing is read.
+// It gathers one chunk: who has written beyond a chunk can't go back to it. Nothing is read.
 // Thread-safe, though who writes from several threads has no order.
 class IngestDisk : public blockd::Volume {
  public:
@@ -58,8 +59,8 @@ class IngestDisk : public blockd::Volume {
   base::Result<void> VisitExtents(uint64_t offset, uint64_t length,
                                   const ExtentVisitor& visit) override;
 
-  // Nothing more comes: puts the last chunk. The first error of all that was written, if there was
-  // one.
+  // Nothing more comes: puts the last chunk, and waits for all. The first error of all that was
+  // written, if there was one.
   base::Result<void> Finish();
 
  private:
@@ -70,6 +71,7 @@ class IngestDisk : public blockd::Volume {
   const std::shared_ptr<chunkstore::Ingest> ingest_;
   const uint64_t size_bytes_;
   base::Mutex mutex_;
+  PutAhead puts_ GUARDED_BY(mutex_);
   base::Buffer chunk_ GUARDED_BY(mutex_);
   std::optional<uint64_t> current_ GUARDED_BY(mutex_);  // the number of the chunk in chunk_
   uint64_t next_ GUARDED_BY(mutex_) = 0;                // the least that may still come

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "blockd/volume.h"
+#include "controlplane/convert/put_ahead.h"
 
 namespace controlplane::convert {
 namespace {
@@ -81,12 +82,16 @@ Result<Plan> MakePlan(chunkstore::Content& disk) {
 // A file that is written from its beginning to its end, into an ingest.
 class ChunkWriter {
  public:
-  explicit ChunkWriter(chunkstore::Ingest& ingest) : ingest_(ingest), chunk_(kChunkBytes) {}
+  explicit ChunkWriter(chunkstore::Ingest& ingest)
+      : ingest_(ingest), puts_(ingest), chunk_(puts_.Take()) {}
 
   // The next `length` bytes, zeroed, to be filled before the next call. None of them lies across
   // the end of a chunk.
   Result<uint8_t*> Next(size_t length) {
-    if (used_ == kChunkBytes) RETURN_IF_ERROR(Put());
+    if (used_ == kChunkBytes) {
+      RETURN_IF_ERROR(Put());
+      chunk_ = puts_.Take();
+    }
     uint8_t* bytes = chunk_.data() + used_;
     std::fill_n(bytes, length, 0);
     used_ += length;
@@ -100,18 +105,18 @@ class ChunkWriter {
   Result<chunkstore::Root> Finish() {
     const uint64_t size = put_ * kChunkBytes + used_;
     RETURN_IF_ERROR(Put());
+    RETURN_IF_ERROR(puts_.Finish());
     return ingest_.Finish(size);
   }
 
  private:
   Result<void> Put() {
-    RETURN_IF_ERROR(ingest_.Put(put_, std::as_const(chunk_).view().first(used_)));
-    ++put_;
-    used_ = 0;
-    return {};
+    const size_t length = std::exchange(used_, 0);
+    return puts_.Put(put_++, std::move(chunk_), length);
   }
 
   chunkstore::Ingest& ingest_;
+  PutAhead puts_;
   base::Buffer chunk_;
   uint64_t put_ = 0;
   size_t used_ = 0;
