@@ -36,8 +36,8 @@ class ImageSource {
                                         std::string_view image_id) = 0;
 
   // The holder in the chunk store of the image's bytes as a disk reads them. If they have to be
-  // converted first (once for each image) that is begun, and this answers kUnavailable at once until
-  // it is done: ask again. For jobs. kNotFound; what the conversion failed with.
+  // converted first (once for each image) that is begun, and this answers kUnavailable at once
+  // until it is done: ask again. For jobs. kNotFound; what the conversion failed with.
   virtual base::Result<std::string> RawHolder(std::string_view image_id) = 0;
 
   // A queued image of the caller's, to be filled by a job. Returns its id.
