@@ -24,6 +24,8 @@ WRITER = """mkdir /data; (n=0; while [ ! -e /enough ]; do n=$((n + 1))
 head -c 262144 /dev/urandom > /data/$n; dd if=/data/$n of=/same conv=notrunc 2>/dev/null; sync
 echo "synced $n $(sha256sum < /data/$n)"; done; echo all written) < /dev/null &"""
 
+SYNCED = r"synced (\d+) ([0-9a-f]{64})  -\r?\n"
+
 
 class Cli:
     """The stock `openstack` client, set up as the README says."""
@@ -45,11 +47,12 @@ class Cli:
 
 
 def chunks_of(path):
-    """The SHA-256 of every 4 MiB piece of a file that is not all zeros."""
+    """Every 4 MiB piece of a file that is not all zeros: its number -> its SHA-256."""
     zeros = bytes(CHUNK)
     with open(path, "rb") as data:
-        pieces = iter(lambda: data.read(CHUNK), b"")
-        return {hashlib.sha256(piece).digest() for piece in pieces if piece != zeros[:len(piece)]}
+        pieces = enumerate(iter(lambda: data.read(CHUNK), b""))
+        return {number: hashlib.sha256(piece).digest() for number, piece in pieces
+                if piece != zeros[:len(piece)]}
 
 
 def stored_chunks(service):
@@ -59,15 +62,20 @@ def stored_chunks(service):
     return json.loads(done.stdout)["chunks"]
 
 
-def disk(connection):
-    """A volume as QEMU's block node, over TCP."""
-    return {"driver": "raw", "file": nbd(connection)}
-
-
-def nbd(connection):
+def tcp(connection):
+    """An attached volume as QEMU's block node."""
     return {"driver": "nbd", "export": connection["export"],
             "server": {"type": "inet", "host": connection["host"],
                        "port": str(connection["port"])}}
+
+
+def unix(connection):
+    return {"driver": "nbd", "export": connection["export"],
+            "server": {"type": "unix", "path": connection["socket"]}}
+
+
+def disk(node):
+    return {"driver": "raw", "file": node}
 
 
 def copy_out(connection, path):
@@ -90,7 +98,7 @@ def detach(service, volume):
 def last_synced(machine, files, count):
     """Reads the console until `count` files are synced; adds to `files` what they hold."""
     while len(files) < count:
-        _, found = machine.expect(r"synced (\d+) ([0-9a-f]{64})  -\r?\n")
+        _, found = machine.expect(SYNCED)
         files[int(found[1])] = found[2]
 
 
@@ -105,9 +113,10 @@ def check_files(machine, files):
 
 
 @pytest.fixture(scope="module")
-def service():
+def service(tmp_path_factory):
     qemu.make_images("base")
-    with quarry.Service() as running:
+    socket = tmp_path_factory.mktemp("nbd") / "nbd.sock"
+    with quarry.Service(options=[f"--block.nbd-socket={socket}"]) as running:
         yield running
 
 
@@ -117,7 +126,7 @@ def test_a_guest_lives_on_volumes(service, tmp_path):
     cli.run("image", "create", "--file", base, "--disk-format", "raw", "--container-format", "bare",
             "debian")
     before = stored_chunks(service)
-    in_base = chunks_of(base)
+    in_base = set(chunks_of(base).values())
     assert before == len(in_base)
 
     root = cli.json("volume", "create", "--image", "debian", "--size", "1", "root")["id"]
@@ -127,7 +136,7 @@ def test_a_guest_lives_on_volumes(service, tmp_path):
     assert cli.json("volume", "show", "root")["status"] == "in-use"
 
     synced = {}
-    with qemu.Guest(tmp_path, disk(connection), "first") as first:
+    with qemu.Guest(tmp_path, disk(tcp(connection)), "first") as first:
         first.say(WRITER)
         last_synced(first, synced, 5)
         promised = dict(synced)
@@ -135,8 +144,8 @@ def test_a_guest_lives_on_volumes(service, tmp_path):
                             "meanwhile")["id"]
         volumes.wait("snapshot", snapshot, "available")
         last_synced(first, synced, len(synced) + 5)  # it went on writing
-        first.run("touch /enough")
-        first.expect("all written")
+        rest = first.run("touch /enough") + "\n" + first.expect("all written")[0]
+        synced.update((int(name), digest) for name, digest in re.findall(SYNCED, rest))
 
         grow(cli, volumes, first, connection, root)
         first.run("sync")
@@ -146,9 +155,9 @@ def test_a_guest_lives_on_volumes(service, tmp_path):
     volumes.wait("volume", copy_root, "available")
     copy_connection = attach(service, "second")
     copy_out(copy_connection, tmp_path / "snapshot.raw")
-    with qemu.Guest(tmp_path, disk(copy_connection), "second") as second:
+    with qemu.Guest(tmp_path, disk(unix(copy_connection)), "second") as second:
         found = check_files(second, promised)
-        assert len(found) <= len(synced)
+        assert set(found) <= set(synced)
         second.run("mount -o remount,rw / && echo here >/second && sync")
 
     # The first volume went its own way meanwhile: deleting it takes nothing from the second.
@@ -161,11 +170,15 @@ def test_a_guest_lives_on_volumes(service, tmp_path):
     cli.run("volume", "delete", "root")
     volumes.wait("volume", root, None)
 
-    upload_and_compare(service, cli, volumes, copy_root, tmp_path)
-    snapshot_chunks = chunks_of(tmp_path / "snapshot.raw")
-    image_chunks = chunks_of(tmp_path / "image.raw")
-    assert image_chunks - in_base, "the guests wrote nothing"
-    assert stored_chunks(service) <= len(in_base | snapshot_chunks | image_chunks)
+    image = become_image(cli, volumes, copy_root)
+    pulled = service.quarry("image", "pull", image, str(tmp_path / "image.raw"))
+    assert pulled.returncode == 0, pulled.stderr
+    copy_out(attach(service, "second"), tmp_path / "volume.raw")
+    in_image = chunks_of(tmp_path / "image.raw")
+    assert in_image == chunks_of(tmp_path / "volume.raw")
+    assert set(in_image.values()) - in_base, "the guests wrote nothing"
+    in_snapshot = set(chunks_of(tmp_path / "snapshot.raw").values())
+    assert stored_chunks(service) <= len(in_base | in_snapshot | set(in_image.values()))
 
 
 def grow(cli, volumes, machine, connection, volume_id):
@@ -173,7 +186,7 @@ def grow(cli, volumes, machine, connection, volume_id):
     cli.run("--os-volume-api-version", "3.42", "volume", "set", "--size", "2", "root")
     volumes.wait("volume", volume_id, "in-use")
     assert machine.run("cat /sys/block/vda/size") == str(GIB // 512)
-    machine.qmp("blockdev-add", **{"node-name": "again", **nbd(connection)})
+    machine.qmp("blockdev-add", **{"node-name": "again", **tcp(connection)})
     machine.qmp("blockdev-reopen",
                 options=[{"node-name": "disk", "driver": "raw", "file": "again"}])
     machine.qmp("block_resize", **{"node-name": "disk", "size": 2 * GIB})
@@ -181,14 +194,9 @@ def grow(cli, volumes, machine, connection, volume_id):
     machine.run("resize2fs /dev/vda && [ $(stat -f -c '%b' /) -gt 400000 ]")
 
 
-def upload_and_compare(service, cli, volumes, volume_id, tmp_path):
-    """The second volume becomes an image, which has its bytes and no space of its own."""
+def become_image(cli, volumes, volume_id):
     image = cli.json("image", "create", "--volume", "second", "again")["image_id"]
     volumes.wait("volume", volume_id, "available")
     shown = cli.json("image", "show", image)
     assert shown["status"] == "active" and shown["size"] == GIB, shown
-    cli.run("image", "save", "--file", str(tmp_path / "image.raw"), image)
-    copy_out(attach(service, "second"), tmp_path / "volume.raw")
-    with open(tmp_path / "image.raw", "rb") as one, open(tmp_path / "volume.raw", "rb") as other:
-        assert hashlib.file_digest(one, "sha256").digest() == \
-            hashlib.file_digest(other, "sha256").digest()
+    return image
