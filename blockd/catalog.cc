@@ -20,12 +20,16 @@ namespace {
 Amounts UsageOfRecord(const VolumeRecord& volume) { return AmountsOf(volume); }
 Amounts UsageOfRecord(const SnapshotRecord& snapshot) { return AmountsOf(snapshot); }
 Amounts UsageOfRecord(const AttachmentRecord&) { return {}; }
+Amounts UsageOfRecord(const BackupRecord& backup) { return AmountsOf(backup); }
 
 void Touch(bool is_new, int64_t now_us, VolumeRecord* volume) {
   (is_new ? volume->created_at_us : volume->updated_at_us) = now_us;
 }
 void Touch(bool is_new, int64_t now_us, SnapshotRecord* snapshot) {
   (is_new ? snapshot->created_at_us : snapshot->updated_at_us) = now_us;
+}
+void Touch(bool is_new, int64_t now_us, BackupRecord* backup) {
+  (is_new ? backup->created_at_us : backup->updated_at_us) = now_us;
 }
 void Touch(bool is_new, int64_t now_us, AttachmentRecord* attachment) {
   if (is_new) attachment->created_at_us = now_us;
@@ -36,6 +40,10 @@ void KeepCounts(const VolumeRecord* present, VolumeRecord* volume) {
   volume->snapshots = present == nullptr ? 0 : present->snapshots;
   volume->attachment_ids =
       present == nullptr ? std::vector<std::string>() : present->attachment_ids;
+  volume->holds = present == nullptr ? 0 : present->holds;
+}
+void KeepCounts(const SnapshotRecord* present, SnapshotRecord* snapshot) {
+  snapshot->holds = present == nullptr ? 0 : present->holds;
 }
 template <typename Record>
 void KeepCounts(const Record*, Record*) {}
@@ -109,7 +117,9 @@ Result<void> Transaction::PutRecord(Record record) {
   AddAmounts(UsageOfRecord(record), 1, &usage_[record.project_id]);
   Index(old == nullptr ? std::vector<std::string>() : IndexKeys(*old), IndexKeys(record));
   entry->after = Encode(record);
-  if constexpr (!std::is_same_v<Record, VolumeRecord>) {
+  const std::optional<SourceHold> held = old == nullptr ? std::nullopt : HoldOf(*old);
+  RETURN_IF_ERROR(MoveHold(held, HoldOf(record)));
+  if constexpr (kStandsOnVolume<Record>) {
     if (old == nullptr) return CountInVolume(record, true);
   }
   return {};
@@ -123,7 +133,8 @@ Result<void> Transaction::RemoveRecord(const Record& record) {
   AddAmounts(UsageOfRecord(present), -1, &usage_[present.project_id]);
   Index(IndexKeys(present), {});
   entry->after.reset();
-  if constexpr (!std::is_same_v<Record, VolumeRecord>) return CountInVolume(present, false);
+  RETURN_IF_ERROR(MoveHold(HoldOf(present), std::nullopt));
+  if constexpr (kStandsOnVolume<Record>) return CountInVolume(present, false);
   return {};
 }
 
@@ -137,6 +148,33 @@ Result<void> Transaction::CountInVolume(const Record& record, bool is_there) {
   return {};
 }
 
+// What is held may be gone all the same: forced away.
+template <typename Record>
+Result<void> Transaction::ChangeHold(std::string_view id, bool more) {
+  ASSIGN_OR_RETURN(Entry * entry, Load(KeyFor<Record>(id)));
+  if (!entry->after.has_value()) return {};
+  ASSIGN_OR_RETURN(Record record, KindOf<Record>::Decode(*entry->after));
+  if (more) {
+    ++record.holds;
+  } else if (record.holds > 0) {
+    --record.holds;
+  }
+  entry->after = Encode(record);
+  return {};
+}
+
+Result<void> Transaction::MoveHold(const std::optional<SourceHold>& from,
+                                   const std::optional<SourceHold>& to) {
+  if (from == to) return {};
+  for (const bool more : {false, true}) {
+    const std::optional<SourceHold>& hold = more ? to : from;
+    if (!hold.has_value()) continue;
+    RETURN_IF_ERROR(hold->kind == SourceKind::kSnapshot ? ChangeHold<SnapshotRecord>(hold->id, more)
+                                                        : ChangeHold<VolumeRecord>(hold->id, more));
+  }
+  return {};
+}
+
 Result<VolumeRecord> Transaction::GetVolume(std::string_view id) {
   return GetRecord<VolumeRecord>(id);
 }
@@ -146,14 +184,20 @@ Result<SnapshotRecord> Transaction::GetSnapshot(std::string_view id) {
 Result<AttachmentRecord> Transaction::GetAttachment(std::string_view id) {
   return GetRecord<AttachmentRecord>(id);
 }
+Result<BackupRecord> Transaction::GetBackup(std::string_view id) {
+  return GetRecord<BackupRecord>(id);
+}
 Result<void> Transaction::Put(const VolumeRecord& volume) { return PutRecord(volume); }
 Result<void> Transaction::Put(const SnapshotRecord& snapshot) { return PutRecord(snapshot); }
 Result<void> Transaction::Put(const AttachmentRecord& attachment) { return PutRecord(attachment); }
+Result<void> Transaction::Put(const BackupRecord& backup) { return PutRecord(backup); }
 Result<void> Transaction::Remove(const VolumeRecord& volume) { return RemoveRecord(volume); }
 Result<void> Transaction::Remove(const SnapshotRecord& snapshot) { return RemoveRecord(snapshot); }
 Result<void> Transaction::Remove(const AttachmentRecord& attachment) {
   return RemoveRecord(attachment);
 }
+
+Result<void> Transaction::Remove(const BackupRecord& backup) { return RemoveRecord(backup); }
 
 Result<std::optional<std::string>> Transaction::GetKey(const std::string& key) {
   ASSIGN_OR_RETURN(Entry * entry, Load(key));
@@ -276,6 +320,7 @@ Result<Record> Catalog::GetRecord(std::string_view id) {
 template Result<VolumeRecord> Catalog::GetRecord<VolumeRecord>(std::string_view id);
 template Result<SnapshotRecord> Catalog::GetRecord<SnapshotRecord>(std::string_view id);
 template Result<AttachmentRecord> Catalog::GetRecord<AttachmentRecord>(std::string_view id);
+template Result<BackupRecord> Catalog::GetRecord<BackupRecord>(std::string_view id);
 
 Result<VolumeRecord> Catalog::GetVolume(std::string_view id) { return GetRecord<VolumeRecord>(id); }
 Result<SnapshotRecord> Catalog::GetSnapshot(std::string_view id) {
@@ -284,6 +329,8 @@ Result<SnapshotRecord> Catalog::GetSnapshot(std::string_view id) {
 Result<AttachmentRecord> Catalog::GetAttachment(std::string_view id) {
   return GetRecord<AttachmentRecord>(id);
 }
+
+Result<BackupRecord> Catalog::GetBackup(std::string_view id) { return GetRecord<BackupRecord>(id); }
 
 Result<Amounts> Catalog::AmountsAt(const std::string& key) {
   ASSIGN_OR_RETURN(const std::optional<std::string> bytes, GetKey(key));

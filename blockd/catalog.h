@@ -21,15 +21,14 @@ namespace blockd {
 
 // Everything that the Block Storage API keeps lies in this one partition, so that a record, its
 // index entries, the project's usage and the job that will act on it commit together:
-//   v/<id>  s/<id>  a/<id>      volumes, snapshots, attachments
+//   v/<id>  s/<id>  a/<id>  b/<id>   volumes, snapshots, attachments, backups
 //   i/v/<scope>/<created><id>   volumes by creation; scopes: "a" (all) and "p:<project>"; i/s/ the
-//                               same of snapshots, i/t/ of attachments
+//                               same of snapshots, i/t/ of attachments, i/b/ of backups
 //   i/o/<volume>/<snapshot>     the snapshots of a volume
 //   U/<project>                 usage; Q/<project>: limits that were set; C/default: of the class
 //   P/<project>                 limits of I/O (project_qos.h)
 //   j/<job>                     the journal (jobs.h)
-//   t/ q/ b/ x/ m/              types, qos-specs, backups, transfers, messages: of their own
-//   folders
+//   t/ q/ x/ m/                 types, qos-specs, transfers, messages: of their own folders
 constexpr std::string_view kPartition = "blockd";
 
 class Catalog;
@@ -43,24 +42,27 @@ class Transaction {
   base::Result<VolumeRecord> GetVolume(std::string_view id);
   base::Result<SnapshotRecord> GetSnapshot(std::string_view id);
   base::Result<AttachmentRecord> GetAttachment(std::string_view id);
+  base::Result<BackupRecord> GetBackup(std::string_view id);
 
   // Added or replaced, with index entries and the usage of the project that they count for (to move
   // a volume is to Put it with another project_id). Sets created_at_us of a new one, updated_at_us
-  // of another. kAlreadyExists for what was not read before and is there. `snapshots` and
-  // `attachment_ids` of a volume are kept by Put and Remove of those: whatever a Put of the volume
-  // says of them is passed over.
+  // of another. kAlreadyExists for what was not read before and is there. `snapshots`,
+  // `attachment_ids` and `holds` are kept by Put and Remove of those that they count: whatever a
+  // Put of the volume or snapshot says of them is passed over.
   base::Result<void> Put(const VolumeRecord& volume);
   base::Result<void> Put(const SnapshotRecord& snapshot);
   base::Result<void> Put(const AttachmentRecord& attachment);
+  base::Result<void> Put(const BackupRecord& backup);
   base::Result<void> Remove(const VolumeRecord& volume);
   base::Result<void> Remove(const SnapshotRecord& snapshot);
   base::Result<void> Remove(const AttachmentRecord& attachment);
+  base::Result<void> Remove(const BackupRecord& backup);
 
   // Any other key of the partition. Nothing: it is absent (and must still be at the commit).
   base::Result<std::optional<std::string>> GetKey(const std::string& key);
   void PutKey(const std::string& key, std::string value);
   void RemoveKey(const std::string& key);
-  // What else a project takes, or gives back: backups. Limits are checked as for volumes.
+  // What else a project takes, or gives back. Limits are checked as for volumes.
   void ChangeUsage(const std::string& project_id, const Amounts& change);
 
   // A job that is due once this is committed. kTooLarge.
@@ -85,6 +87,10 @@ class Transaction {
   base::Result<void> RemoveRecord(const Record& record);
   template <typename Record>
   base::Result<void> CountInVolume(const Record& record, bool is_there);
+  template <typename Record>
+  base::Result<void> ChangeHold(std::string_view id, bool more);
+  base::Result<void> MoveHold(const std::optional<SourceHold>& from,
+                              const std::optional<SourceHold>& to);
   void Index(const std::vector<std::string>& before, const std::vector<std::string>& after);
   base::Result<void> SettleUsage();
   chunkstore::MetaBatch Batch() const;
@@ -97,7 +103,7 @@ class Transaction {
   size_t jobs_added_ = 0;
 };
 
-// One page of volumes or snapshots.
+// One page of records.
 struct ListQuery {
   // Nothing: of all projects.
   std::optional<std::string> project_id;
@@ -112,7 +118,7 @@ struct ListQuery {
     kBootable,
     kSourceId,
     kType,
-    kVolumeId  // snapshots; as kSourceId where there is none
+    kVolumeId  // snapshots and backups; as kSourceId where there is none
   };
   // In order of weight; ties by id, as the last direction says. Empty: newest first.
   std::vector<std::pair<Key, bool>> sort;  // true: descending
@@ -140,6 +146,7 @@ class Catalog {
   base::Result<VolumeRecord> GetVolume(std::string_view id);
   base::Result<SnapshotRecord> GetSnapshot(std::string_view id);
   base::Result<AttachmentRecord> GetAttachment(std::string_view id);
+  base::Result<BackupRecord> GetBackup(std::string_view id);
   // Of a volume, by id.
   base::Result<std::vector<SnapshotRecord>> SnapshotsOf(std::string_view volume_id);
 
@@ -150,6 +157,8 @@ class Catalog {
       const ListQuery& query, const std::function<bool(const SnapshotRecord&)>& accept = nullptr);
   base::Result<std::vector<AttachmentRecord>> ListAttachments(
       const ListQuery& query, const std::function<bool(const AttachmentRecord&)>& accept = nullptr);
+  base::Result<std::vector<BackupRecord>> ListBackups(
+      const ListQuery& query, const std::function<bool(const BackupRecord&)>& accept = nullptr);
 
   // Any other key; nothing: absent. And those below a prefix, in order.
   base::Result<std::optional<std::string>> GetKey(std::string_view key);

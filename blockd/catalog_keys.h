@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "base/coding.h"
@@ -41,6 +42,13 @@ struct KindOf<SnapshotRecord> {
   }
 };
 template <>
+struct KindOf<BackupRecord> {
+  static constexpr std::string_view kName = "Backup";
+  static constexpr std::string_view kRecordPrefix = "b/";
+  static constexpr std::string_view kIndexPrefix = "i/b/";
+  static base::Result<BackupRecord> Decode(std::string_view bytes) { return DecodeBackup(bytes); }
+};
+template <>
 struct KindOf<AttachmentRecord> {
   static constexpr std::string_view kName = "Volume attachment";
   static constexpr std::string_view kRecordPrefix = "a/";
@@ -49,6 +57,11 @@ struct KindOf<AttachmentRecord> {
     return DecodeAttachment(bytes);
   }
 };
+
+// Records that their volume counts among what stands on it.
+template <typename Record>
+constexpr bool kStandsOnVolume =
+    std::is_same_v<Record, SnapshotRecord> || std::is_same_v<Record, AttachmentRecord>;
 
 constexpr size_t kRecordIdBytes = 36;  // with dashes; other forms name nothing
 inline bool IsRecordId(std::string_view id) {

@@ -75,6 +75,26 @@ std::strong_ordering CompareBy(Key key, const SnapshotRecord& a, const SnapshotR
   return a.id <=> b.id;
 }
 
+std::strong_ordering CompareBy(Key key, const BackupRecord& a, const BackupRecord& b) {
+  switch (key) {
+    case Key::kCreated:
+      return a.created_at_us <=> b.created_at_us;
+    case Key::kUpdated:
+      return a.updated_at_us <=> b.updated_at_us;
+    case Key::kName:
+      return CompareText(a.name, b.name);
+    case Key::kStatus:
+      return BackupStatusName(a.status) <=> BackupStatusName(b.status);
+    case Key::kSize:
+      return a.size_gb <=> b.size_gb;
+    case Key::kVolumeId:
+    case Key::kSourceId:
+      return a.volume_id <=> b.volume_id;
+    default:
+      return a.id <=> b.id;
+  }
+}
+
 std::strong_ordering CompareBy(Key key, const AttachmentRecord& a, const AttachmentRecord& b) {
   switch (key) {
     case Key::kCreated:
@@ -179,6 +199,11 @@ Result<std::vector<SnapshotRecord>> Catalog::ListSnapshots(
 Result<std::vector<AttachmentRecord>> Catalog::ListAttachments(
     const ListQuery& query, const std::function<bool(const AttachmentRecord&)>& accept) {
   return List<AttachmentRecord>(query, accept);
+}
+
+Result<std::vector<BackupRecord>> Catalog::ListBackups(
+    const ListQuery& query, const std::function<bool(const BackupRecord&)>& accept) {
+  return List<BackupRecord>(query, accept);
 }
 
 Result<std::vector<SnapshotRecord>> Catalog::SnapshotsOf(std::string_view volume_id) {

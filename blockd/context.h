@@ -7,6 +7,7 @@
 
 #include "base/http/router.h"
 #include "blockd/api/route.h"
+#include "blockd/backup_target.h"
 #include "blockd/catalog.h"
 #include "blockd/exports.h"
 #include "blockd/image_source.h"
@@ -40,6 +41,7 @@ struct Context {
   VolumeStore& store;
   Exports& exports;
   ImageSource& images;
+  BackupTarget* backups = nullptr;  // none: there are no backups here
 };
 
 using ContextHandler = api::ContextHandler<Context>;

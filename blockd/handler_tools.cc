@@ -58,6 +58,18 @@ Result<std::optional<std::optional<std::string>>> TextMember(const JsonObject& b
 
 }  // namespace
 
+Result<void> CheckNotHeld(const VolumeRecord& volume) {
+  if (volume.holds == 0) return {};
+  return InvalidVolume("Volume " + volume.id + " is the source of " + std::to_string(volume.holds) +
+                       " that are being created: delete it when they are available.");
+}
+Result<void> CheckNotHeld(const SnapshotRecord& snapshot) {
+  if (snapshot.holds == 0) return {};
+  return InvalidSnapshot("Snapshot " + snapshot.id + " is the source of " +
+                         std::to_string(snapshot.holds) +
+                         " that are being created: delete it when they are available.");
+}
+
 Error InvalidVolume(std::string_view text) {
   return Error(Code::kInvalidArgument, "Invalid volume: " + std::string(text));
 }

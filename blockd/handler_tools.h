@@ -34,6 +34,10 @@ base::Result<VolumeRecord> ChangeVolumeByJob(const Context& context, const api::
                                              std::string_view action, Lane lane,
                                              const VolumeChange& change);
 
+// Refuses to delete what something is still to be made of. kInvalidArgument.
+base::Result<void> CheckNotHeld(const VolumeRecord& volume);
+base::Result<void> CheckNotHeld(const SnapshotRecord& snapshot);
+
 // "Invalid volume: <text>".
 base::Error InvalidVolume(std::string_view text);
 base::Error InvalidSnapshot(std::string_view text);

@@ -11,6 +11,7 @@ void AppendVolumeRoutes(const Context& context, Routes* routes);      // volumes
 void AppendActionRoutes(const Context& context, Routes* routes);      // volumes/{id}/action
 void AppendSnapshotRoutes(const Context& context, Routes* routes);    // snapshots
 void AppendAttachmentRoutes(const Context& context, Routes* routes);  // attachments
+void AppendBackupRoutes(const Context& context, Routes* routes);      // backups
 void AppendProjectQosRoutes(const Context& context, Routes* routes);  // limits of projects
 
 }  // namespace blockd

@@ -64,7 +64,8 @@ Result<Response> Extend(const Context& context, const api::Call& call, const Jso
         volume.reserved_size_gb = size_gb;
         volume.previous_status = volume.status;
         volume.status = VolumeStatus::kExtending;
-        return Jobs::Add(transaction, {Op::kExtend, volume.project_id, volume.id, ""});
+        return Jobs::Add(transaction,
+                         {Op::kExtend, volume.project_id, volume.id, "", call.request.request_id});
       }));
   return api::Accepted();
 }
@@ -121,7 +122,8 @@ Result<Response> ForceDelete(const Context& context, const api::Call& call, cons
         if (volume.snapshots > 0)
           return InvalidVolume("Volume " + volume.id + " has snapshots: delete these first.");
         volume.status = VolumeStatus::kDeleting;
-        return Jobs::Add(transaction, {Op::kDeleteVolume, volume.project_id, volume.id, ""});
+        return Jobs::Add(transaction, {Op::kDeleteVolume, volume.project_id, volume.id, "",
+                                       call.request.request_id});
       }));
   context.exports.Forget(call.Param("volume_id"));
   return api::Accepted();
@@ -209,7 +211,8 @@ Result<Response> Revert(const Context& context, const api::Call& call, const Jso
           return InvalidInput("the volume was extended after the snapshot was taken");
         volume.previous_status = volume.status;
         volume.status = VolumeStatus::kReverting;
-        return Jobs::Add(transaction, {Op::kRevert, volume.project_id, volume.id, snapshot.id});
+        return Jobs::Add(transaction, {Op::kRevert, volume.project_id, volume.id, snapshot.id,
+                                       call.request.request_id});
       }));
   return api::Accepted();
 }
@@ -234,7 +237,8 @@ Result<Response> Reimage(const Context& context, const api::Call& call, const Js
         volume.status = VolumeStatus::kDownloading;
         volume.bootable = true;
         volume.image_metadata = Metadata(image.metadata.begin(), image.metadata.end());
-        return Jobs::Add(transaction, {Op::kReimage, volume.project_id, volume.id, *image_id});
+        return Jobs::Add(transaction, {Op::kReimage, volume.project_id, volume.id, *image_id,
+                                       call.request.request_id});
       }));
   return api::Accepted();
 }
@@ -289,7 +293,8 @@ Result<Response> Upload(const Context& context, const api::Call& call, const Jso
         RETURN_IF_ERROR(may(volume));
         volume.previous_status = volume.status;
         volume.status = VolumeStatus::kUploading;
-        return Jobs::Add(transaction, {Op::kUploadImage, volume.project_id, volume.id, image_id});
+        return Jobs::Add(transaction, {Op::kUploadImage, volume.project_id, volume.id, image_id,
+                                       call.request.request_id});
       });
   if (!changed.has_value()) {
     RETURN_IF_ERROR(context.images.Abandon(image_id));

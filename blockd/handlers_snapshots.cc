@@ -85,7 +85,8 @@ Result<Response> Create(const Context& context, const api::Call& call) {
         snapshot.size_gb = volume.size_gb;
         snapshot.type_id = volume.type_id;
         RETURN_IF_ERROR(transaction.Put(snapshot));
-        return Jobs::Add(transaction, {Op::kCreateSnapshot, volume.project_id, snapshot.id, ""});
+        return Jobs::Add(transaction, {Op::kCreateSnapshot, volume.project_id, snapshot.id, "",
+                                       call.request.request_id});
       }));
   snapshot.created_at_us = context.catalog.NowUs();
   return Wrapped(202, "snapshot", SnapshotView(call, snapshot, Detail::kSummary));
@@ -161,21 +162,24 @@ Result<Response> Update(const Context& context, const api::Call& call) {
   return Wrapped(200, "snapshot", SnapshotView(call, snapshot, Detail::kSummary));
 }
 
-Result<void> BeginDelete(Transaction& transaction, SnapshotRecord& snapshot, bool force) {
+Result<void> BeginDelete(Transaction& transaction, const api::Call& call, SnapshotRecord& snapshot,
+                         bool force) {
   const bool stable = snapshot.status == SnapshotStatus::kAvailable ||
                       snapshot.status == SnapshotStatus::kError ||
                       snapshot.status == SnapshotStatus::kErrorDeleting;
   if (!stable && !force)
     return InvalidSnapshot("Snapshot status must be available or error, but current status is " +
                            std::string(SnapshotStatusName(snapshot.status)) + ".");
+  if (!force) RETURN_IF_ERROR(CheckNotHeld(snapshot));
   snapshot.status = SnapshotStatus::kDeleting;
-  return Jobs::Add(transaction, {Op::kDeleteSnapshot, snapshot.project_id, snapshot.id, ""});
+  return Jobs::Add(transaction, {Op::kDeleteSnapshot, snapshot.project_id, snapshot.id, "",
+                                 call.request.request_id});
 }
 
 Result<Response> DeleteIn(const Context& context, const api::Call& call, bool force) {
   RETURN_IF_ERROR(CheckMayWrite(call.caller, "volume:delete_snapshot"));
-  const SnapshotChange change = [force](Transaction& transaction, SnapshotRecord& snapshot) {
-    return BeginDelete(transaction, snapshot, force);
+  const SnapshotChange change = [&](Transaction& transaction, SnapshotRecord& snapshot) {
+    return BeginDelete(transaction, call, snapshot, force);
   };
   SnapshotRecord changed;
   RETURN_IF_ERROR(context.jobs.Submit(Lane::kDelete, BodyOf(call, change, &changed)));

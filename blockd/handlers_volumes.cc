@@ -151,21 +151,43 @@ base::Error NotDeletable() {
       "awaiting a transfer, or be disassociated from snapshots after volume transfer.");
 }
 
+Result<bool> IsHeld(Transaction& transaction, const std::string& snapshot_id) {
+  const Result<SnapshotRecord> snapshot = transaction.GetSnapshot(snapshot_id);
+  if (snapshot.has_value()) return snapshot->holds > 0;
+  if (snapshot.error().code() == base::Code::kNotFound) return false;
+  return snapshot.error();
+}
+
 Result<Response> Delete(const Context& context, const api::Call& call) {
   const auto cascade_text = call.request.Query("cascade");
   bool cascade = false;
   if (cascade_text.has_value()) {
     ASSIGN_OR_RETURN(cascade, api::ParseBool(*cascade_text, "cascade"));
   }
-  RETURN_IF_ERROR(ChangeVolumeByJob(
-      context, call, "volume:delete", Lane::kDelete,
-      [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
-        if (!MayBeDeleted(volume.status) || !volume.attachment_ids.empty()) return NotDeletable();
-        if (volume.snapshots > 0 && !cascade) return NotDeletable();
-        volume.previous_status = volume.status;
-        volume.status = VolumeStatus::kDeleting;
-        return Jobs::Add(transaction, {Op::kDeleteVolume, volume.project_id, volume.id, ""});
-      }));
+  // Those of which something is being made keep the volume; a new one makes the commit fail, since
+  // the volume counts them.
+  std::vector<std::string> snapshot_ids;
+  if (cascade) {
+    ASSIGN_OR_RETURN(const std::vector<SnapshotRecord> snapshots,
+                     context.catalog.SnapshotsOf(call.Param("volume_id")));
+    for (const SnapshotRecord& snapshot : snapshots) snapshot_ids.push_back(snapshot.id);
+  }
+  RETURN_IF_ERROR(
+      ChangeVolumeByJob(context, call, "volume:delete", Lane::kDelete,
+                        [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
+                          if (!MayBeDeleted(volume.status) || !volume.attachment_ids.empty())
+                            return NotDeletable();
+                          if (volume.snapshots > 0 && !cascade) return NotDeletable();
+                          RETURN_IF_ERROR(CheckNotHeld(volume));
+                          for (const std::string& id : snapshot_ids) {
+                            ASSIGN_OR_RETURN(const bool held, IsHeld(transaction, id));
+                            if (held) return NotDeletable();
+                          }
+                          volume.previous_status = volume.status;
+                          volume.status = VolumeStatus::kDeleting;
+                          return Jobs::Add(transaction, {Op::kDeleteVolume, volume.project_id,
+                                                         volume.id, "", call.request.request_id});
+                        }));
   context.exports.Forget(call.Param("volume_id"));
   return api::Accepted();
 }

@@ -1,6 +1,5 @@
-#include "base/log.h"
 #include "blockd/attach.h"
-#include "blockd/jobs.h"
+#include "blockd/step_tools.h"
 
 // The operations. Each reads the record, does nothing unless the status still announces this very
 // work, then does the work in the store (where "it is so already" is success), then commits the new
@@ -16,81 +15,46 @@ using base::Result;
 using chunkstore::jobs::Outcome;
 using World = Jobs::World;
 
-constexpr Outcome kDone = {};
-constexpr int64_t kSealPollMs = 500;
 constexpr int64_t kImagePollMs = 200;
-
-// Never becomes better by trying again.
-bool IsFinal(const Error& error) {
-  switch (error.code()) {
-    case Code::kIo:
-    case Code::kUnavailable:
-    case Code::kConflict:
-    case Code::kCancelled:
-      return false;
-    default:
-      return true;
-  }
-}
-
-// An answer that says that there is nothing left to do.
-Result<void> Unless(Code fine, Result<void> result) {
-  if (!result.has_value() && result.error().code() == fine) return {};
-  return result;
-}
-
-template <typename Record>
-std::optional<Record> IfThere(Result<Record> record, Result<void>* failed) {
-  if (record.has_value()) return *std::move(record);
-  if (record.error().code() != Code::kNotFound) *failed = record.error();
-  return std::nullopt;
-}
-
-// Changes the volume if it still is in `from`; true if so.
-using VolumeChange = std::function<Result<void>(Transaction&, VolumeRecord&)>;
-Result<bool> ChangeVolume(Catalog& catalog, const std::string& id, VolumeStatus from,
-                          const VolumeChange& change) {
-  bool changed = false;
-  RETURN_IF_ERROR(catalog.Transact([&](Transaction& transaction) -> Result<void> {
-    changed = false;
-    Result<void> failed;
-    std::optional<VolumeRecord> volume = IfThere(transaction.GetVolume(id), &failed);
-    RETURN_IF_ERROR(failed);
-    if (!volume.has_value() || volume->status != from) return {};
-    RETURN_IF_ERROR(change(transaction, *volume));
-    changed = true;
-    return transaction.Put(*volume);
-  }));
-  return changed;
-}
 
 Result<bool> SetVolumeStatus(Catalog& catalog, const std::string& id, VolumeStatus from,
                              VolumeStatus to) {
-  return ChangeVolume(catalog, id, from, [to](Transaction&, VolumeRecord& volume) -> Result<void> {
-    volume.status = to;
-    return {};
-  });
+  return ChangeVolumeIn(catalog, id, from,
+                        [to](Transaction&, VolumeRecord& volume) -> Result<void> {
+                          volume.status = to;
+                          return {};
+                        });
 }
 
-Result<bool> SetSnapshotStatus(Catalog& catalog, const std::string& id, SnapshotStatus from,
-                               SnapshotStatus to) {
+// The status that the work was for is not to be: `to` is, and the project is told why.
+Result<Outcome> GiveUpVolume(const World& world, const JobSpec& spec, const Error& error,
+                             VolumeStatus from, VolumeStatus to) {
+  LogGivenUp(spec, error);
+  RETURN_IF_ERROR(ChangeVolumeIn(world.catalog, spec.id, from,
+                                 [&](Transaction& transaction, VolumeRecord& volume) {
+                                   volume.status = to;
+                                   return TellGivenUp(world, transaction, spec, error);
+                                 }));
+  return kDone;
+}
+
+// With an `error`: told with it.
+Result<bool> SetSnapshotStatus(const World& world, const JobSpec& spec, SnapshotStatus from,
+                               SnapshotStatus to, const Error* error = nullptr) {
   bool changed = false;
-  RETURN_IF_ERROR(catalog.Transact([&](Transaction& transaction) -> Result<void> {
+  RETURN_IF_ERROR(world.catalog.Transact([&](Transaction& transaction) -> Result<void> {
     changed = false;
     Result<void> failed;
-    std::optional<SnapshotRecord> snapshot = IfThere(transaction.GetSnapshot(id), &failed);
+    std::optional<SnapshotRecord> snapshot = IfThere(transaction.GetSnapshot(spec.id), &failed);
     RETURN_IF_ERROR(failed);
     if (!snapshot.has_value() || snapshot->status != from) return {};
+    if (error != nullptr) RETURN_IF_ERROR(TellGivenUp(world, transaction, spec, *error));
     snapshot->status = to;
     snapshot->progress_percent = to == SnapshotStatus::kAvailable ? 100 : 0;
     changed = true;
     return transaction.Put(*snapshot);
   }));
   return changed;
-}
-
-void LogGivenUp(const JobSpec& spec, const Error& error) {
-  LOG(kError, "blockd", "{} is given up: {}", spec.id, error.ToString());
 }
 
 // What the image service says while it converts or takes over: no failure, however often.
@@ -110,7 +74,7 @@ Result<VolumeSource> SourceOf(const World& world, const VolumeRecord& volume) {
     case SourceKind::kVolume:
       return VolumeSource{VolumeSource::Kind::kVolume, volume.source_id};
     case SourceKind::kBackup:
-      return Error(Code::kInvalidArgument, "volumes are not made of backups here");
+      return Error(Code::kInvalidArgument, "a volume of a backup is made by restore-backup");
     case SourceKind::kNothing:
       break;
   }
@@ -123,7 +87,7 @@ Result<void> MakeVolume(const World& world, const VolumeRecord& volume, VolumeSo
   return Unless(Code::kAlreadyExists, world.store.Create(wanted));
 }
 
-Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
@@ -138,11 +102,8 @@ Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, bool last)
   const Result<void> made = source.has_value() ? MakeVolume(world, *volume, *std::move(source))
                                                : Result<void>(source.error());
   if (!made.has_value()) {
-    if (!last && !IsFinal(made.error())) return made.error();
-    LogGivenUp(spec, made.error());
-    RETURN_IF_ERROR(
-        SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kCreating, VolumeStatus::kError));
-    return kDone;
+    if (attempt.MayTryAgain(made.error())) return made.error();
+    return GiveUpVolume(world, spec, made.error(), VolumeStatus::kCreating, VolumeStatus::kError);
   }
   ASSIGN_OR_RETURN(
       const bool available,
@@ -189,18 +150,16 @@ Result<void> TakeVolumeAway(const World& world, const VolumeRecord& volume) {
   });
 }
 
-Result<Outcome> DeleteVolume(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> DeleteVolume(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kDeleting) return kDone;
   const Result<void> gone = TakeVolumeAway(world, *volume);
   if (gone.has_value()) return kDone;
-  if (!last && !IsFinal(gone.error())) return gone.error();
-  LogGivenUp(spec, gone.error());
-  RETURN_IF_ERROR(SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kDeleting,
-                                  VolumeStatus::kErrorDeleting));
-  return kDone;
+  if (attempt.MayTryAgain(gone.error())) return gone.error();
+  return GiveUpVolume(world, spec, gone.error(), VolumeStatus::kDeleting,
+                      VolumeStatus::kErrorDeleting);
 }
 
 Result<void> Grow(const World& world, const VolumeRecord& volume) {
@@ -211,70 +170,67 @@ Result<void> Grow(const World& world, const VolumeRecord& volume) {
   return world.exports.SetLimits(volume.id, volume.reserved_size_gb, type.qos);
 }
 
-Result<Outcome> Extend(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> Extend(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kExtending) return kDone;
   const Result<void> grown = Grow(world, *volume);
-  if (!grown.has_value() && !last && !IsFinal(grown.error())) return grown.error();
+  if (!grown.has_value() && attempt.MayTryAgain(grown.error())) return grown.error();
   if (!grown.has_value()) LogGivenUp(spec, grown.error());
-  RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kExtending,
-                               [&](Transaction&, VolumeRecord& record) -> Result<void> {
-                                 if (grown.has_value()) record.size_gb = record.reserved_size_gb;
-                                 record.reserved_size_gb = 0;
-                                 record.status = grown.has_value() ? record.previous_status
-                                                                   : VolumeStatus::kErrorExtending;
-                                 return {};
-                               }));
+  RETURN_IF_ERROR(ChangeVolumeIn(
+      world.catalog, spec.id, VolumeStatus::kExtending,
+      [&](Transaction& transaction, VolumeRecord& record) -> Result<void> {
+        if (grown.has_value()) record.size_gb = record.reserved_size_gb;
+        record.reserved_size_gb = 0;
+        record.status = grown.has_value() ? record.previous_status : VolumeStatus::kErrorExtending;
+        if (grown.has_value()) return {};
+        return TellGivenUp(world, transaction, spec, grown.error());
+      }));
   return kDone;
 }
 
-Result<Outcome> Revert(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> Revert(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kReverting) return kDone;
   const Result<void> reverted = world.store.Revert(spec.id, spec.argument);
-  if (!reverted.has_value() && !last && !IsFinal(reverted.error())) return reverted.error();
-  if (!reverted.has_value()) LogGivenUp(spec, reverted.error());
+  if (!reverted.has_value()) {
+    if (attempt.MayTryAgain(reverted.error())) return reverted.error();
+    return GiveUpVolume(world, spec, reverted.error(), VolumeStatus::kReverting,
+                        VolumeStatus::kError);
+  }
   RETURN_IF_ERROR(
-      SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kReverting,
-                      reverted.has_value() ? VolumeStatus::kAvailable : VolumeStatus::kError));
+      SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kReverting, VolumeStatus::kAvailable));
   return kDone;
 }
 
-// The same volume made again, of an image. Nobody has it open: it was available.
-Result<void> MakeAgain(const World& world, const VolumeRecord& volume, const std::string& holder) {
-  RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(volume.id)));
-  const VolumeSource source = {VolumeSource::Kind::kContent, holder};
-  return Unless(Code::kAlreadyExists,
-                world.store.Create({volume.id, volume.size_gb * base::kGiB, volume.thick, source}));
-}
-
-Result<Outcome> Reimage(const World& world, const JobSpec& spec, bool last) {
+// The volume becomes the image. Nobody has it open: it was available.
+Result<Outcome> Reimage(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kDownloading) return kDone;
-  // Before anything is taken away.
   const Result<std::string> holder = world.images.RawHolder(spec.argument);
   if (IsOnItsWay(holder)) return Outcome{false, kImagePollMs};
   const Result<void> made =
-      holder.has_value() ? MakeAgain(world, *volume, *holder) : Result<void>(holder.error());
-  if (!made.has_value() && !last && !IsFinal(made.error())) return made.error();
-  if (!made.has_value()) LogGivenUp(spec, made.error());
-  RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kDownloading,
-                               [&](Transaction&, VolumeRecord& record) -> Result<void> {
-                                 record.status = made.has_value() ? record.previous_status
-                                                                  : VolumeStatus::kError;
-                                 return {};
-                               }));
+      holder.has_value() ? world.store.Refill(spec.id, *holder) : Result<void>(holder.error());
+  if (!made.has_value()) {
+    if (attempt.MayTryAgain(made.error())) return made.error();
+    return GiveUpVolume(world, spec, made.error(), VolumeStatus::kDownloading,
+                        VolumeStatus::kError);
+  }
+  RETURN_IF_ERROR(ChangeVolumeIn(world.catalog, spec.id, VolumeStatus::kDownloading,
+                                 [](Transaction&, VolumeRecord& record) -> Result<void> {
+                                   record.status = record.previous_status;
+                                   return {};
+                                 }));
   return kDone;
 }
 
 // By way of a snapshot, which is sealed into the chunk store; its root is the image.
-Result<Outcome> UploadImage(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> UploadImage(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
@@ -293,16 +249,18 @@ Result<Outcome> UploadImage(const World& world, const JobSpec& spec, bool last) 
         filled = holder.error();
       }
     }
-    if (!filled.has_value() && !last && !IsFinal(filled.error())) return filled.error();
+    if (!filled.has_value() && attempt.MayTryAgain(filled.error())) return filled.error();
     if (!filled.has_value()) {
       LogGivenUp(spec, filled.error());
       RETURN_IF_ERROR(Unless(Code::kNotFound, world.images.Abandon(spec.argument)));
     }
-    RETURN_IF_ERROR(ChangeVolume(world.catalog, spec.id, VolumeStatus::kUploading,
-                                 [](Transaction&, VolumeRecord& record) -> Result<void> {
-                                   record.status = record.previous_status;
-                                   return {};
-                                 }));
+    RETURN_IF_ERROR(
+        ChangeVolumeIn(world.catalog, spec.id, VolumeStatus::kUploading,
+                       [&](Transaction& transaction, VolumeRecord& record) -> Result<void> {
+                         record.status = record.previous_status;
+                         if (filled.has_value()) return {};
+                         return TellGivenUp(world, transaction, spec, filled.error());
+                       }));
   } else if (!volume.has_value()) {
     RETURN_IF_ERROR(Unless(Code::kNotFound, world.images.Abandon(spec.argument)));
   }
@@ -310,7 +268,7 @@ Result<Outcome> UploadImage(const World& world, const JobSpec& spec, bool last) 
   return kDone;
 }
 
-Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto snapshot = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
   RETURN_IF_ERROR(failed);
@@ -322,15 +280,14 @@ Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, bool las
   const Result<void> taken =
       Unless(Code::kAlreadyExists, world.store.Snapshot(snapshot->volume_id, spec.id));
   if (!taken.has_value()) {
-    if (!last && !IsFinal(taken.error())) return taken.error();
+    if (attempt.MayTryAgain(taken.error())) return taken.error();
     LogGivenUp(spec, taken.error());
-    RETURN_IF_ERROR(SetSnapshotStatus(world.catalog, spec.id, SnapshotStatus::kCreating,
-                                      SnapshotStatus::kError));
+    RETURN_IF_ERROR(SetSnapshotStatus(world, spec, SnapshotStatus::kCreating,
+                                      SnapshotStatus::kError, &taken.error()));
     return kDone;
   }
-  ASSIGN_OR_RETURN(const bool available,
-                   SetSnapshotStatus(world.catalog, spec.id, SnapshotStatus::kCreating,
-                                     SnapshotStatus::kAvailable));
+  ASSIGN_OR_RETURN(const bool available, SetSnapshotStatus(world, spec, SnapshotStatus::kCreating,
+                                                           SnapshotStatus::kAvailable));
   if (available) return kDone;
   const auto now = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
   RETURN_IF_ERROR(failed);
@@ -339,17 +296,17 @@ Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, bool las
   return kDone;
 }
 
-Result<Outcome> DeleteSnapshot(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> DeleteSnapshot(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto snapshot = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!snapshot.has_value() || snapshot->status != SnapshotStatus::kDeleting) return kDone;
   const Result<void> gone = Unless(Code::kNotFound, world.store.RemoveSnapshot(spec.id));
   if (!gone.has_value()) {
-    if (!last && !IsFinal(gone.error())) return gone.error();
+    if (attempt.MayTryAgain(gone.error())) return gone.error();
     LogGivenUp(spec, gone.error());
-    RETURN_IF_ERROR(SetSnapshotStatus(world.catalog, spec.id, SnapshotStatus::kDeleting,
-                                      SnapshotStatus::kErrorDeleting));
+    RETURN_IF_ERROR(SetSnapshotStatus(world, spec, SnapshotStatus::kDeleting,
+                                      SnapshotStatus::kErrorDeleting, &gone.error()));
     return kDone;
   }
   RETURN_IF_ERROR(world.catalog.Transact(
@@ -373,24 +330,32 @@ Result<Outcome> Detach(const World& world, const JobSpec& spec) {
 
 }  // namespace
 
-Result<Outcome> RunStep(const World& world, const JobSpec& spec, bool last) {
+Result<Outcome> RunStep(const World& world, const JobSpec& spec, const Attempt& attempt) {
   switch (spec.op) {
     case Op::kCreateVolume:
-      return CreateVolume(world, spec, last);
+      return CreateVolume(world, spec, attempt);
     case Op::kDeleteVolume:
-      return DeleteVolume(world, spec, last);
+      return DeleteVolume(world, spec, attempt);
     case Op::kExtend:
-      return Extend(world, spec, last);
+      return Extend(world, spec, attempt);
     case Op::kRevert:
-      return Revert(world, spec, last);
+      return Revert(world, spec, attempt);
     case Op::kReimage:
-      return Reimage(world, spec, last);
+      return Reimage(world, spec, attempt);
     case Op::kUploadImage:
-      return UploadImage(world, spec, last);
+      return UploadImage(world, spec, attempt);
     case Op::kCreateSnapshot:
-      return CreateSnapshot(world, spec, last);
+      return CreateSnapshot(world, spec, attempt);
     case Op::kDeleteSnapshot:
-      return DeleteSnapshot(world, spec, last);
+      return DeleteSnapshot(world, spec, attempt);
+    case Op::kSnapshotForBackup:
+      return SnapshotForBackup(world, spec, attempt);
+    case Op::kCreateBackup:
+      return CreateBackup(world, spec, attempt);
+    case Op::kDeleteBackup:
+      return DeleteBackup(world, spec, attempt);
+    case Op::kRestoreBackup:
+      return RestoreBackup(world, spec, attempt);
     case Op::kDetach:
       break;
   }

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "blockd/step_tools.h"
 
 namespace blockd {
 namespace {
@@ -16,9 +17,10 @@ using chunkstore::jobs::Job;
 using chunkstore::jobs::JobControl;
 using chunkstore::jobs::Outcome;
 
-constexpr std::array<std::string_view, 9> kOpNames = {
+constexpr std::array<std::string_view, 13> kOpNames = {
     "create-volume", "delete-volume",   "extend",          "revert", "reimage",
-    "upload-image",  "create-snapshot", "delete-snapshot", "detach"};
+    "upload-image",  "create-snapshot", "delete-snapshot", "detach", "snapshot-for-backup",
+    "create-backup", "delete-backup",   "restore-backup"};
 
 // The first line of a payload: whose turn it is can be told without reading the rest.
 std::string_view ProjectOf(const Job& job) {
@@ -58,20 +60,29 @@ Lane LaneOf(Op op) {
       return Lane::kCreate;
     case Op::kDeleteVolume:
     case Op::kDeleteSnapshot:
+    case Op::kDeleteBackup:
       return Lane::kDelete;
     case Op::kCreateSnapshot:
+    case Op::kSnapshotForBackup:
       return Lane::kSnapshot;
+    case Op::kCreateBackup:
+    case Op::kRestoreBackup:
+      return Lane::kBackup;
     case Op::kDetach:
       break;
   }
   return Lane::kDetach;
 }
 
+std::string_view OpName(Op op) { return kOpNames[static_cast<size_t>(op)]; }
+
 std::string EncodeJob(const JobSpec& spec) {
   std::string project = spec.project_id;
   std::replace(project.begin(), project.end(), '\n', ' ');
-  const base::JsonObject rest = {
-      {"op", kOpNames[static_cast<size_t>(spec.op)]}, {"id", spec.id}, {"argument", spec.argument}};
+  const base::JsonObject rest = {{"op", OpName(spec.op)},
+                                 {"id", spec.id},
+                                 {"argument", spec.argument},
+                                 {"request", spec.request_id}};
   return project + "\n" + base::ToText(rest);
 }
 
@@ -88,7 +99,7 @@ Result<JobSpec> DecodeJob(std::string_view payload) {
   const auto name = std::find(kOpNames.begin(), kOpNames.end(), *op);
   if (name == kOpNames.end()) return bad;
   return JobSpec{static_cast<Op>(name - kOpNames.begin()), std::string(payload.substr(0, line)),
-                 *id, *argument};
+                 *id, *argument, base::FindString(*json, "request").value_or("")};
 }
 
 Jobs::Jobs(World world, base::Metrics& metrics, JobOptions options)
@@ -111,7 +122,7 @@ Jobs::Jobs(World world, base::Metrics& metrics, JobOptions options)
     runner.choose = ChooseFairly;
     state.runner = std::make_unique<chunkstore::jobs::Runner>(
         world_.catalog.journal(), KindOfLane(static_cast<Lane>(i)), runner,
-        [this](const Job& job, const JobControl&) { return Run(job); });
+        [this](const Job& job, const JobControl& control) { return Run(job, control); });
   }
 }
 
@@ -179,14 +190,20 @@ Result<void> Jobs::Measure() {
   return {};
 }
 
-Result<Outcome> Jobs::Run(const Job& job) {
+Result<Outcome> Jobs::Run(const Job& job, const JobControl& control) {
   Result<JobSpec> spec = DecodeJob(job.payload);
   if (!spec.has_value()) {
     LOG(kError, "blockd", "job {} is dropped: {}", job.id, spec.error().ToString());
     return Outcome{};
   }
-  Result<Outcome> outcome = RunStep(world_, *spec, job.attempts >= options_.max_attempts);
+  const Attempt attempt = {job.attempts >= options_.max_attempts, control};
+  Result<Outcome> outcome = RunStep(world_, *spec, attempt);
   if (outcome.has_value() && outcome->done) {
+    // What it may have added: the rest of the same work.
+    if (spec->op == Op::kSnapshotForBackup) {
+      StateOf(Lane::kBackup).queued.fetch_add(1);
+      StateOf(Lane::kBackup).runner->Wake();
+    }
     LaneState& state = StateOf(LaneOf(spec->op));
     state.finished->Add();
     if (state.queued.fetch_sub(1) <= 0) state.queued.fetch_add(1);

@@ -13,9 +13,11 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "blockd/backup_target.h"
 #include "blockd/catalog.h"
 #include "blockd/exports.h"
 #include "blockd/image_source.h"
+#include "blockd/notices.h"
 #include "blockd/type_directory.h"
 #include "blockd/volume_store.h"
 #include "chunkstore/jobs/runner.h"
@@ -29,10 +31,10 @@ namespace blockd {
 // Each lane has threads and a bounded queue of its own, so that slow creations never hold up a
 // detach; within one, projects take turns. An attach needs no job: to publish an export opens
 // nothing.
-enum class Lane : uint8_t { kCreate, kDelete, kSnapshot, kDetach };
-constexpr size_t kLanes = 4;
+enum class Lane : uint8_t { kCreate, kDelete, kSnapshot, kDetach, kBackup };
+constexpr size_t kLanes = 5;
 constexpr std::array<std::string_view, kLanes> kLaneNames = {"create", "delete", "snapshot",
-                                                             "detach"};
+                                                             "detach", "backup"};
 
 enum class Op : uint8_t {
   kCreateVolume,    // creating -> available
@@ -44,20 +46,27 @@ enum class Op : uint8_t {
   kCreateSnapshot,  // creating -> available
   kDeleteSnapshot,  // deleting -> gone
   kDetach,          // detaching -> gone; of an attachment
+  // Of backups; the argument is the volume, but of a restore the backup.
+  kSnapshotForBackup,  // a volume: backing-up -> as before, with a snapshot for kCreateBackup
+  kCreateBackup,       // creating -> available
+  kDeleteBackup,       // deleting -> gone
+  kRestoreBackup,      // of the volume: creating or restoring-backup -> available
 };
+std::string_view OpName(Op op);  // "create-volume", ...
 
 struct JobSpec {
   Op op = Op::kCreateVolume;
   std::string project_id;
-  std::string id;        // of the volume, snapshot or attachment
-  std::string argument;  // see Op
+  std::string id;               // of the volume, snapshot, attachment or backup
+  std::string argument;         // see Op
+  std::string request_id = {};  // of the request that began it
 };
 std::string EncodeJob(const JobSpec& spec);
 base::Result<JobSpec> DecodeJob(std::string_view payload);  // kCorruption
 Lane LaneOf(Op op);
 
 struct JobOptions {
-  std::array<size_t, kLanes> threads = {4, 4, 4, 4};
+  std::array<size_t, kLanes> threads = {4, 4, 4, 4, 2};
   // Of each lane, waiting and running: beyond it 503.
   size_t max_queued = 20'000;
   // How often an operation that fails for a passing reason is tried before it is given up (a detach
@@ -77,6 +86,8 @@ class Jobs {
     Exports& exports;
     ImageSource& images;
     TypeDirectory& types;
+    BackupTarget* backups = nullptr;  // none: there are no backups here
+    Notices* notices = nullptr;       // none: nobody is told
   };
   Jobs(World world, base::Metrics& metrics, JobOptions options = {});
   ~Jobs();  // stops
@@ -100,7 +111,9 @@ class Jobs {
   base::Result<void> Measure();
 
   // What one job does, once. For the runners, and for tests that stop at every step.
-  base::Result<chunkstore::jobs::Outcome> Run(const chunkstore::jobs::Job& job);
+  base::Result<chunkstore::jobs::Outcome> Run(
+      const chunkstore::jobs::Job& job,
+      const chunkstore::jobs::JobControl& control = chunkstore::jobs::JobControl());
 
  private:
   struct LaneState {
@@ -122,10 +135,11 @@ class Jobs {
   size_t waiting_ GUARDED_BY(mutex_) = 0;
 };
 
-// What each operation does (job_steps.cc). An error: try again later. `last` says that it is the
-// last attempt: the step then gives up, which it writes down, and is done.
+// What each operation does (job_steps.cc, backup_steps.cc). An error: try again later. At the last
+// attempt the step gives up instead, which it writes down, and is done.
+struct Attempt;
 base::Result<chunkstore::jobs::Outcome> RunStep(const Jobs::World& world, const JobSpec& spec,
-                                                bool last);
+                                                const Attempt& attempt);
 
 // "blockd.create": the kind of a lane's jobs in the journal.
 std::string KindOfLane(Lane lane);

@@ -53,6 +53,11 @@ Amounts AmountsOf(const SnapshotRecord& snapshot) {
           {TypeResource(kGigabytesResource, snapshot.type_id), gigabytes}};
 }
 
+Amounts AmountsOf(const BackupRecord& backup) {
+  return {{std::string(kBackupsResource), 1},
+          {std::string(kBackupGigabytesResource), static_cast<int64_t>(backup.size_gb)}};
+}
+
 void AddAmounts(const Amounts& b, int64_t factor, Amounts* a) {
   for (const auto& [resource, amount] : b) {
     int64_t& sum = (*a)[resource];

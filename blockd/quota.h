@@ -40,6 +40,7 @@ constexpr int64_t kUnlimited = -1;
 // What one record takes.
 Amounts AmountsOf(const VolumeRecord& volume);
 Amounts AmountsOf(const SnapshotRecord& snapshot);
+Amounts AmountsOf(const BackupRecord& backup);
 
 // a += b * factor; what becomes 0 goes.
 void AddAmounts(const Amounts& b, int64_t factor, Amounts* a);

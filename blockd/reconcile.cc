@@ -50,15 +50,13 @@ Result<std::set<std::string>> IdsWithJobs(const World& world) {
     ASSIGN_OR_RETURN(const auto jobs, world.catalog.journal().List(KindOfLane(Lane(i))));
     for (const auto& job : jobs) {
       const Result<JobSpec> spec = DecodeJob(job.payload);
-      if (spec.has_value()) ids.insert(spec->id);
+      if (!spec.has_value()) continue;
+      ids.insert(spec->id);
+      // A backup's volume, a restore's backup.
+      ids.insert(spec->argument);
     }
   }
   return ids;
-}
-
-// Backups have jobs of their own folder.
-bool IsOthers(VolumeStatus status) {
-  return status == VolumeStatus::kBackingUp || status == VolumeStatus::kRestoringBackup;
 }
 
 class Pass {
@@ -72,6 +70,7 @@ class Pass {
     ASSIGN_OR_RETURN(const auto volumes, world_.catalog.ListVolumes(Everything()));
     ASSIGN_OR_RETURN(const auto snapshots, world_.catalog.ListSnapshots(Everything()));
     ASSIGN_OR_RETURN(const auto attachments, world_.catalog.ListAttachments(Everything()));
+    ASSIGN_OR_RETURN(const auto backups, world_.catalog.ListBackups(Everything()));
     ASSIGN_OR_RETURN(const std::set<std::string> busy, IdsWithJobs(world_));
     for (const AttachmentRecord& attachment : attachments)
       if (!busy.contains(attachment.id)) RETURN_IF_ERROR(Check(attachment));
@@ -79,12 +78,13 @@ class Pass {
       if (!busy.contains(volume.id)) RETURN_IF_ERROR(Check(volume));
     for (const SnapshotRecord& snapshot : snapshots)
       if (!busy.contains(snapshot.id)) RETURN_IF_ERROR(Check(snapshot));
+    for (const BackupRecord& backup : backups)
+      if (!busy.contains(backup.id)) RETURN_IF_ERROR(Check(backup));
     return report_;
   }
 
  private:
   Result<void> Check(const VolumeRecord& volume) {
-    if (IsOthers(volume.status)) return {};
     const std::optional<VolumeStatus> stable = WithoutJob(volume);
     const bool leased =
         volume.status == VolumeStatus::kAttaching || volume.status == VolumeStatus::kDetaching;
@@ -121,6 +121,22 @@ class Pass {
       if (!present.has_value() || *present != snapshot) return Unchanged(present);
       Note("snapshot", snapshot.id, SnapshotStatusName(snapshot.status));
       present->status = creating ? SnapshotStatus::kError : SnapshotStatus::kErrorDeleting;
+      return transaction.Put(*present);
+    });
+  }
+
+  Result<void> Check(const BackupRecord& backup) {
+    std::optional<BackupStatus> stable;
+    if (backup.status == BackupStatus::kCreating) stable = BackupStatus::kError;
+    if (backup.status == BackupStatus::kRestoring) stable = BackupStatus::kAvailable;
+    if (backup.status == BackupStatus::kDeleting) stable = BackupStatus::kErrorDeleting;
+    if (!stable.has_value()) return {};
+    return world_.catalog.Transact([&](Transaction& transaction) -> Result<void> {
+      Result<BackupRecord> present = transaction.GetBackup(backup.id);
+      if (!present.has_value() || *present != backup) return Unchanged(present);
+      Note("backup", backup.id, BackupStatusName(backup.status));
+      present->status = *stable;
+      present->restoring_to.clear();
       return transaction.Put(*present);
     });
   }

@@ -28,10 +28,14 @@ constexpr std::array<std::string_view, 5> kSourceKinds = {"nothing", "image", "s
 constexpr std::array<std::string_view, 5> kAttachStatuses = {"reserved", "attaching", "attached",
                                                              "detaching", "error_attaching"};
 
+constexpr std::array<std::string_view, 6> kBackupStatuses = {
+    "creating", "available", "restoring", "deleting", "error", "error_deleting"};
+
 constexpr const auto& NamesOf(VolumeStatus) { return kVolumeStatuses; }
 constexpr const auto& NamesOf(SnapshotStatus) { return kSnapshotStatuses; }
 constexpr const auto& NamesOf(SourceKind) { return kSourceKinds; }
 constexpr const auto& NamesOf(AttachStatus) { return kAttachStatuses; }
+constexpr const auto& NamesOf(BackupStatus) { return kBackupStatuses; }
 
 template <typename Enum>
 std::string_view NameOf(Enum value) {
@@ -164,6 +168,7 @@ void Fields(Archive& archive, Record& volume) {
   archive.Field("updated_at_us", volume.updated_at_us);
   archive.Field("attachments", volume.attachment_ids);
   archive.Field("snapshots", volume.snapshots);
+  archive.Field("holds", volume.holds);
 }
 
 template <typename Archive, typename Record>
@@ -182,6 +187,7 @@ void Fields(Archive& archive, Record& snapshot) {
   archive.Field("metadata", snapshot.metadata);
   archive.Field("created_at_us", snapshot.created_at_us);
   archive.Field("updated_at_us", snapshot.updated_at_us);
+  archive.Field("holds", snapshot.holds);
 }
 
 template <typename Archive, typename Record>
@@ -200,6 +206,33 @@ void Fields(Archive& archive, Record& attachment) {
   archive.Field("lease_until_us", attachment.lease_until_us);
   archive.Field("created_at_us", attachment.created_at_us);
   archive.Field("attached_at_us", attachment.attached_at_us);
+}
+
+template <typename Archive, typename Record>
+  requires std::is_same_v<std::remove_const_t<Record>, BackupRecord>
+void Fields(Archive& archive, Record& backup) {
+  archive.Field("id", backup.id);
+  archive.Field("project", backup.project_id);
+  archive.Field("user", backup.user_id);
+  archive.Field("name", backup.name);
+  archive.Field("description", backup.description);
+  archive.Field("volume", backup.volume_id);
+  archive.Field("snapshot", backup.snapshot_id);
+  archive.Field("parent", backup.parent_id);
+  archive.Field("container", backup.container);
+  archive.Field("zone", backup.availability_zone);
+  archive.Field("size_gb", backup.size_gb);
+  archive.Field("status", backup.status);
+  archive.Field("fail_reason", backup.fail_reason);
+  archive.Field("restoring_to", backup.restoring_to);
+  archive.Field("metadata", backup.metadata);
+  archive.Field("bootable", backup.bootable);
+  archive.Field("image_metadata", backup.image_metadata);
+  archive.Field("object_count", backup.object_count);
+  archive.Field("data_timestamp_us", backup.data_timestamp_us);
+  archive.Field("created_at_us", backup.created_at_us);
+  archive.Field("updated_at_us", backup.updated_at_us);
+  archive.Field("key", backup.key);
 }
 
 template <typename Record>
@@ -233,9 +266,24 @@ std::optional<SnapshotStatus> ParseSnapshotStatus(std::string_view name) {
 }
 std::string_view AttachStatusName(AttachStatus status) { return NameOf(status); }
 
+std::string_view BackupStatusName(BackupStatus status) { return NameOf(status); }
+
+std::optional<SourceHold> HoldOf(const VolumeRecord& volume) {
+  const bool held =
+      volume.source_kind == SourceKind::kSnapshot || volume.source_kind == SourceKind::kVolume;
+  if (volume.status != VolumeStatus::kCreating || !held) return std::nullopt;
+  return SourceHold{volume.source_kind, volume.source_id};
+}
+// Without a snapshot of the client's, a volume is held by its own status until one was taken.
+std::optional<SourceHold> HoldOf(const BackupRecord& backup) {
+  if (backup.status != BackupStatus::kCreating || backup.snapshot_id.empty()) return std::nullopt;
+  return SourceHold{SourceKind::kSnapshot, backup.snapshot_id};
+}
+
 std::string Encode(const VolumeRecord& volume) { return EncodeRecord(volume); }
 std::string Encode(const SnapshotRecord& snapshot) { return EncodeRecord(snapshot); }
 std::string Encode(const AttachmentRecord& attachment) { return EncodeRecord(attachment); }
+std::string Encode(const BackupRecord& backup) { return EncodeRecord(backup); }
 Result<VolumeRecord> DecodeVolume(std::string_view bytes) {
   return DecodeRecord<VolumeRecord>(bytes, "volume");
 }
@@ -244,6 +292,9 @@ Result<SnapshotRecord> DecodeSnapshot(std::string_view bytes) {
 }
 Result<AttachmentRecord> DecodeAttachment(std::string_view bytes) {
   return DecodeRecord<AttachmentRecord>(bytes, "attachment");
+}
+Result<BackupRecord> DecodeBackup(std::string_view bytes) {
+  return DecodeRecord<BackupRecord>(bytes, "backup");
 }
 
 }  // namespace blockd

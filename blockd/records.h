@@ -9,8 +9,9 @@
 
 #include "base/result.h"
 
-// What the Block Storage API knows of volumes, snapshots and attachments: values, kept by the
-// catalog (catalog.h). The bytes of a volume are VolumeStore's, under the same ids.
+// What the Block Storage API knows of volumes, snapshots, attachments and backups: values, kept by
+// the catalog (catalog.h). The bytes of a volume are VolumeStore's, those of a backup
+// BackupTarget's, under the same ids.
 
 namespace blockd {
 
@@ -79,6 +80,7 @@ struct VolumeRecord {
   // What stands on it; changed in the same commit as those records.
   std::vector<std::string> attachment_ids;
   uint64_t snapshots = 0;
+  uint64_t holds = 0;  // see HoldOf
 
   bool operator==(const VolumeRecord&) const = default;
 };
@@ -97,6 +99,7 @@ struct SnapshotRecord {
   Metadata metadata;
   int64_t created_at_us = 0;
   int64_t updated_at_us = 0;  // 0: never
+  uint64_t holds = 0;         // see HoldOf
 
   bool operator==(const SnapshotRecord&) const = default;
 };
@@ -124,13 +127,70 @@ struct AttachmentRecord {
   bool operator==(const AttachmentRecord&) const = default;
 };
 
+enum class BackupStatus : uint8_t {
+  kCreating,  // job
+  kAvailable,
+  kRestoring,  // job, of the volume that is made of it
+  kDeleting,   // job
+  kError,
+  kErrorDeleting,
+};
+std::string_view BackupStatusName(BackupStatus status);  // "available", ...
+
+// Whatever is needed to make a volume again stands in here, since it is also kept beside the bytes:
+// a service that has lost its records, or another one, finds the backup by that.
+struct BackupRecord {
+  std::string id;
+  std::string project_id;
+  std::string user_id;
+  std::optional<std::string> name;
+  std::optional<std::string> description;
+  std::string volume_id;    // which may be gone
+  std::string snapshot_id;  // that it was made of; empty: of the volume as it was
+  std::string parent_id;    // that only differences were moved against; empty: a full one
+  std::string container;    // as the client said; means nothing
+  std::string availability_zone;
+  uint64_t size_gb = 0;
+  BackupStatus status = BackupStatus::kCreating;
+  std::string fail_reason;   // of kError and kErrorDeleting
+  std::string restoring_to;  // of kRestoring: the volume
+  Metadata metadata;
+  // The volume's.
+  bool bootable = false;
+  Metadata image_metadata;
+  // Of the bytes: how many chunks there are in all.
+  uint64_t object_count = 0;
+  int64_t data_timestamp_us = 0;  // when the volume was as it is in here; 0: not taken yet
+  int64_t created_at_us = 0;
+  int64_t updated_at_us = 0;  // 0: never
+  // Proves that whoever has an exported record was given it: random, 256 bits, hex.
+  std::string key;
+
+  bool operator==(const BackupRecord&) const = default;
+};
+
+// A snapshot or volume that a record on its way is still to be made of, and that therefore isn't
+// deleted: its `holds` counts these. Changed in the same commit as the status of whoever holds, so
+// that no hold is ever forgotten.
+struct SourceHold {
+  SourceKind kind = SourceKind::kNothing;  // kSnapshot or kVolume
+  std::string id;
+  bool operator==(const SourceHold&) const = default;
+};
+std::optional<SourceHold> HoldOf(const VolumeRecord& volume);
+std::optional<SourceHold> HoldOf(const BackupRecord& backup);
+inline std::optional<SourceHold> HoldOf(const SnapshotRecord&) { return std::nullopt; }
+inline std::optional<SourceHold> HoldOf(const AttachmentRecord&) { return std::nullopt; }
+
 // The forms in the store: one JSON object with a version. Equal records give equal bytes, so that a
 // compare-and-set by bytes is one by value. Decode: kCorruption.
 std::string Encode(const VolumeRecord& volume);
 std::string Encode(const SnapshotRecord& snapshot);
 std::string Encode(const AttachmentRecord& attachment);
+std::string Encode(const BackupRecord& backup);
 base::Result<VolumeRecord> DecodeVolume(std::string_view bytes);
 base::Result<SnapshotRecord> DecodeSnapshot(std::string_view bytes);
 base::Result<AttachmentRecord> DecodeAttachment(std::string_view bytes);
+base::Result<BackupRecord> DecodeBackup(std::string_view bytes);
 
 }  // namespace blockd

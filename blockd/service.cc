@@ -19,8 +19,8 @@ BlockService::BlockService(ServiceOptions options, const Context& context,
                            base::auth::TokenVerifier& verifier, Routes more,
                            std::vector<base::http::Route> outside)
     : options_(std::move(options)),
-      context_{options_,      context.catalog, context.jobs,  context.types,
-               context.store, context.exports, context.images},
+      context_{options_,      context.catalog, context.jobs,   context.types,
+               context.store, context.exports, context.images, context.backups},
       verifier_(verifier),
       more_(std::move(more)),
       outside_(std::move(outside)) {}
@@ -36,6 +36,7 @@ base::http::Service BlockService::service() const {
   AppendActionRoutes(context_, &routes);
   AppendSnapshotRoutes(context_, &routes);
   AppendAttachmentRoutes(context_, &routes);
+  AppendBackupRoutes(context_, &routes);
   AppendProjectQosRoutes(context_, &routes);
   service.routes = outside_;
   api::AppendRoutes(options_.prefix, routes, &service.routes);

@@ -5,6 +5,7 @@
 
 #include "base/uuid.h"
 #include "blockd/api/body.h"
+#include "blockd/backups.h"
 #include "blockd/handler_tools.h"
 #include "blockd/jobs.h"
 #include "blockd/policy.h"
@@ -35,28 +36,28 @@ Result<void> TakeSource(const JsonObject& body, std::string_view member, SourceK
   ASSIGN_OR_RETURN(const auto id, api::OptionalText(body, member, kMaxIdCharacters));
   if (!id.has_value() || id->empty()) return {};
   if (wanted->source != SourceKind::kNothing)
-    return InvalidInput("a volume is made of one of snapshot_id, source_volid and imageRef");
+    return InvalidInput(
+        "a volume is made of one of snapshot_id, source_volid, imageRef and backup_id");
   wanted->source = kind;
   wanted->source_id = *id;
   return {};
 }
 
-Result<Wanted> ParseWanted(const api::Call& call, const JsonObject& body) {
+Result<Wanted> ParseWanted(const JsonObject& body) {
   Wanted wanted;
   RETURN_IF_ERROR(TakeSource(body, "snapshot_id", SourceKind::kSnapshot, &wanted));
   RETURN_IF_ERROR(TakeSource(body, "source_volid", SourceKind::kVolume, &wanted));
   RETURN_IF_ERROR(TakeSource(body, "imageRef", SourceKind::kImage, &wanted));
-  const base::Json* backup = body.if_contains("backup_id");
-  if (call.version.AtLeast(kBackups) && backup != nullptr && !backup->is_null())
-    return InvalidInput("a volume is restored from a backup by backups/{id}/restore");
+  RETURN_IF_ERROR(TakeSource(body, "backup_id", SourceKind::kBackup, &wanted));
   ASSIGN_OR_RETURN(const auto size,
                    api::OptionalInt(body, "size", 1, static_cast<int64_t>(kMaxVolumeGb)));
   if (size.has_value()) wanted.size_gb = static_cast<uint64_t>(*size);
   ASSIGN_OR_RETURN(const auto type,
                    api::OptionalText(body, "volume_type", api::kMaxNameCharacters));
   wanted.type = type.value_or("");
-  const bool has_own_size =
-      wanted.source == SourceKind::kSnapshot || wanted.source == SourceKind::kVolume;
+  const bool has_own_size = wanted.source == SourceKind::kSnapshot ||
+                            wanted.source == SourceKind::kVolume ||
+                            wanted.source == SourceKind::kBackup;
   if (!wanted.size_gb.has_value() && !has_own_size)
     return Error(Code::kInvalidArgument,
                  "The server could not comply with the request since it is either malformed or "
@@ -94,9 +95,20 @@ Result<Origin> OriginOf(Transaction& transaction, const api::Call& call, const W
     volume_id = snapshot->volume_id;
     const Result<VolumeRecord> volume = transaction.GetVolume(volume_id);
     if (volume.has_value()) {
+      // Its snapshots may be going with it.
+      if (volume->status == VolumeStatus::kDeleting)
+        return InvalidSnapshot("Originating snapshot status must be one of 'available' values");
       origin.bootable = volume->bootable;
       origin.image_metadata = volume->image_metadata;
     }
+    return origin;
+  }
+  if (wanted.source == SourceKind::kBackup) {
+    ASSIGN_OR_RETURN(const BackupRecord backup,
+                     BackupToRestore(transaction, call, wanted.source_id));
+    origin.size_gb = backup.size_gb;
+    origin.bootable = backup.bootable;
+    origin.image_metadata = backup.image_metadata;
     return origin;
   }
   ASSIGN_OR_RETURN(const VolumeRecord volume, OwnVolume(transaction, call, volume_id));
@@ -113,6 +125,9 @@ Result<void> CheckSize(const Wanted& wanted, uint64_t size_gb, uint64_t origin_g
   if (wanted.source == SourceKind::kSnapshot)
     return InvalidInput("Volume size '" + size + "'GB cannot be smaller than the snapshot size " +
                         origin + "GB. They must be >= original snapshot size.");
+  if (wanted.source == SourceKind::kBackup)
+    return InvalidInput("Volume size " + size + " GB cannot be smaller than the backup size " +
+                        origin + " GB. It must be >= backup size.");
   return InvalidInput("Volume size '" + size + "'GB cannot be smaller than original volume size  " +
                       origin + "GB. They must be >= original volume size.");
 }
@@ -148,6 +163,7 @@ Result<VolumeRecord> NewRecord(const Context& context, const api::Call& call,
   ASSIGN_OR_RETURN(volume.availability_zone, ZoneOf(context, body));
   ASSIGN_OR_RETURN(const auto metadata, ParseMetadata(body, "metadata"));
   volume.metadata = metadata.value_or(Metadata());
+  if (wanted.source == SourceKind::kBackup) volume.metadata["src_backup_id"] = wanted.source_id;
   // Passed over since 3.50's types declare it; what is no boolean is refused all the same.
   RETURN_IF_ERROR(api::OptionalBool(body, "multiattach"));
   return volume;
@@ -171,25 +187,44 @@ Result<void> CheckVolumeSize(const Context& context, std::string_view project_id
                    "G is larger than maximum allowed limit " + std::to_string(limit) + "G.");
 }
 
-Result<Response> CreateVolume(const Context& context, const api::Call& call) {
+Result<BackupRecord> BackupToRestore(Transaction& transaction, const api::Call& call,
+                                     std::string_view id) {
+  ASSIGN_OR_RETURN(BackupRecord backup, OwnBackup(transaction, call, id));
+  if (backup.status != BackupStatus::kAvailable)
+    return InvalidBackup("Backup status must be available");
+  return backup;
+}
+
+Result<void> BeginRestore(Transaction& transaction, const api::Call& call, BackupRecord backup,
+                          const VolumeRecord& volume) {
+  backup.status = BackupStatus::kRestoring;
+  backup.restoring_to = volume.id;
+  RETURN_IF_ERROR(transaction.Put(backup));
+  return Jobs::Add(transaction, {Op::kRestoreBackup, volume.project_id, volume.id, backup.id,
+                                 call.request.request_id});
+}
+
+Result<VolumeRecord> MakeVolume(const Context& context, const api::Call& call,
+                                const JsonObject& body) {
   RETURN_IF_ERROR(CheckMayWrite(call.caller, "volume:create"));
-  ASSIGN_OR_RETURN(const JsonObject body, api::ParseBody(call, "volume"));
-  ASSIGN_OR_RETURN(const Wanted wanted, ParseWanted(call, body));
+  ASSIGN_OR_RETURN(const Wanted wanted, ParseWanted(body));
   ASSIGN_OR_RETURN(const VolumeRecord asked, NewRecord(context, call, body, wanted));
+  const bool of_backup = wanted.source == SourceKind::kBackup;
+  if (of_backup) RETURN_IF_ERROR(CheckBackupService(context));
   std::optional<TypeFacts> asked_type;
-  const bool of_origin =
+  const bool has_type =
       wanted.source == SourceKind::kSnapshot || wanted.source == SourceKind::kVolume;
-  if (!of_origin || !wanted.type.empty()) {
+  if (!has_type || !wanted.type.empty()) {
     ASSIGN_OR_RETURN(asked_type, context.types.Resolve(call.caller, wanted.type));
   }
   VolumeRecord volume = asked;
   if (wanted.source == SourceKind::kImage)
     RETURN_IF_ERROR(UseImage(context, call, wanted, &volume));
   const VolumeRecord prepared = volume;
-  RETURN_IF_ERROR(context.jobs.Submit(Lane::kCreate, [&](Transaction& transaction) -> Result<void> {
+  const auto body_of = [&](Transaction& transaction) -> Result<void> {
     volume = prepared;
     TypeFacts type = asked_type.value_or(TypeFacts());
-    if (of_origin) {
+    if (has_type || of_backup) {
       ASSIGN_OR_RETURN(const Origin origin, OriginOf(transaction, call, wanted));
       if (volume.size_gb == 0) volume.size_gb = origin.size_gb;
       RETURN_IF_ERROR(CheckSize(wanted, volume.size_gb, origin.size_gb));
@@ -204,8 +239,21 @@ Result<Response> CreateVolume(const Context& context, const api::Call& call) {
     RETURN_IF_ERROR(CheckVolumeSize(context, volume.project_id, volume.size_gb));
     RETURN_IF_ERROR(transaction.Put(volume));
     ASSIGN_OR_RETURN(volume, transaction.GetVolume(volume.id));
-    return Jobs::Add(transaction, {Op::kCreateVolume, volume.project_id, volume.id, ""});
-  }));
+    if (of_backup) {
+      ASSIGN_OR_RETURN(BackupRecord backup, transaction.GetBackup(wanted.source_id));
+      return BeginRestore(transaction, call, std::move(backup), volume);
+    }
+    return Jobs::Add(transaction, {Op::kCreateVolume, volume.project_id, volume.id, "",
+                                   call.request.request_id});
+  };
+  RETURN_IF_ERROR(context.jobs.Submit(of_backup ? Lane::kBackup : Lane::kCreate, body_of));
+  return volume;
+}
+
+Result<Response> CreateVolume(const Context& context, const api::Call& call) {
+  ASSIGN_OR_RETURN(JsonObject body, api::ParseBody(call, "volume"));
+  if (!call.version.AtLeast(kBackups)) body.erase("backup_id");
+  ASSIGN_OR_RETURN(const VolumeRecord volume, MakeVolume(context, call, body));
   ASSIGN_OR_RETURN(JsonObject view, VolumeView(context, call, volume, Detail::kCreated));
   return Wrapped(202, "volume", std::move(view));
 }

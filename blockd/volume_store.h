@@ -83,6 +83,10 @@ class VolumeStore {
   virtual base::Result<void> Revert(const std::string& volume_id,
                                     const std::string& snapshot_id) = 0;
 
+  // Makes the volume what a holder of the chunk store holds (zeros beyond its size). kConflict
+  // while it is in use.
+  virtual base::Result<void> Refill(const std::string& volume_id, const std::string& holder) = 0;
+
   // The holder of a snapshot's content in the chunk store, to make an image or a backup of:
   // ChunkStore::HoldAgain. kUnavailable while it is still being put there: it comes first now.
   virtual base::Result<std::string> SnapshotHolder(const std::string& id) = 0;

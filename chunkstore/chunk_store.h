@@ -74,6 +74,13 @@ class Ingest {
   virtual base::Result<PutInfo> PutHashed(uint64_t index, base::ByteView plain,
                                           const base::Digest256& id) = 0;
 
+  // Makes chunk number `index` what is stored under this id already, unseen; false if nothing is
+  // (any more), or it is quarantined: then the caller puts the bytes. For moving a content between
+  // stores: who reads a chunk needs a right to it, and this asks for none.
+  // REQUIRES: it is the id of a chunk of `length` bytes. As Put for threads and errors.
+  virtual base::Result<bool> PutKnown(uint64_t index, uint32_t length,
+                                      const base::Digest256& id) = 0;
+
   // Makes chunk number `index` a hole, as putting zeros of its length does: for what the base of
   // NewIngestOver has there. Beyond the size that Finish is given it means nothing. As Put for
   // threads and errors.
@@ -274,6 +281,10 @@ class ChunkStore {
   using DiffVisitor = std::function<bool(uint64_t index, const std::optional<base::Digest256>& a,
                                          const std::optional<base::Digest256>& b)>;
   virtual base::Result<void> Diff(const Root& a, const Root& b, const DiffVisitor& visit) = 0;
+
+  // The same where `b` is a content of another store: equal bytes have equal maps everywhere.
+  virtual base::Result<void> DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,
+                                        const DiffVisitor& visit) = 0;
 
   // Takes garbage: abandoned ingests, what nothing refers to any more, and, with `list_orphans`,
   // blobs that no record knows (a walk over all names). Online, throttled, safe beside everything

@@ -73,6 +73,8 @@ class ChunkStoreImpl : public ChunkStore {
                                                  const HolderCheck& may_read) override;
   base::Result<void> ReadChunk(const base::Digest256& id, base::MutableByteView into) override;
   base::Result<void> Diff(const Root& a, const Root& b, const DiffVisitor& visit) override;
+  base::Result<void> DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,
+                                const DiffVisitor& visit) override;
   base::Result<CollectReport> Collect(bool list_orphans, const ProgressFn& progress) override;
   base::Result<ScrubReport> Scrub(bool repair, const ProgressFn& progress) override;
   base::Result<RebuildReport> Rebuild(const ProgressFn& progress) override;

@@ -105,14 +105,15 @@ class ContentImpl : public Content {
 // The difference of two maps below pages of one level. A missing page is one without entries.
 class Differ {
  public:
-  Differ(ChunkStoreImpl& store, const ChunkStore::DiffVisitor& visit)
-      : store_(store), visit_(visit) {}
+  Differ(ChunkStoreImpl& store_a, ChunkStoreImpl& store_b, const ChunkStore::DiffVisitor& visit)
+      : store_a_(store_a), store_b_(store_b), visit_(visit) {}
 
   // The root page `low` against `high`, of the same level or above: `low` is what lies under its
   // first slots.
   Result<bool> Raised(const MapPage& low, const MapPage& high, bool low_is_a) {
     if (low.level == high.level) return low_is_a ? Pages(low, high, 0) : Pages(high, low, 0);
-    ASSIGN_OR_RETURN(const auto below, Child(high.level, high.Find(0)));
+    ChunkStoreImpl& store_of_high = low_is_a ? store_b_ : store_a_;
+    ASSIGN_OR_RETURN(const auto below, Child(store_of_high, high.level, high.Find(0)));
     ASSIGN_OR_RETURN(bool go_on, Raised(low, *below, low_is_a));
     for (const MapPage::Entry& entry : high.entries) {
       if (!go_on) return false;
@@ -146,19 +147,21 @@ class Differ {
       return visit_(index, a ? std::optional(*a) : std::nullopt,
                     b ? std::optional(*b) : std::nullopt);
     }
-    ASSIGN_OR_RETURN(const auto page_a, Child(level, a));
-    ASSIGN_OR_RETURN(const auto page_b, Child(level, b));
+    ASSIGN_OR_RETURN(const auto page_a, Child(store_a_, level, a));
+    ASSIGN_OR_RETURN(const auto page_b, Child(store_b_, level, b));
     return Pages(*page_a, *page_b, index);
   }
 
-  Result<std::shared_ptr<const MapPage>> Child(uint8_t level, const Digest256* id) {
-    if (id) return store_.ReadPage(*id);
+  static Result<std::shared_ptr<const MapPage>> Child(ChunkStoreImpl& store, uint8_t level,
+                                                      const Digest256* id) {
+    if (id) return store.ReadPage(*id);
     MapPage none;
     none.level = level - 1;
     return std::make_shared<const MapPage>(none);
   }
 
-  ChunkStoreImpl& store_;
+  ChunkStoreImpl& store_a_;
+  ChunkStoreImpl& store_b_;
   const ChunkStore::DiffVisitor& visit_;
 };
 
@@ -174,10 +177,17 @@ Result<std::shared_ptr<Content>> ChunkStoreImpl::Open(const Root& root) {
 }
 
 Result<void> ChunkStoreImpl::Diff(const Root& a, const Root& b, const DiffVisitor& visit) {
+  return DiffAcross(a, *this, b, visit);
+}
+
+Result<void> ChunkStoreImpl::DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,
+                                        const DiffVisitor& visit) {
   if (a == b) return {};
+  // There is no other implementation.
+  auto& other = static_cast<ChunkStoreImpl&>(store_of_b);
   ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_a, ReadPage(a.id));
-  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_b, ReadPage(b.id));
-  Differ differ(*this, visit);
+  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_b, other.ReadPage(b.id));
+  Differ differ(*this, other, visit);
   // A lower map is what lies under the first slots of a higher one.
   Result<bool> all = page_a->level < page_b->level ? differ.Raised(*page_a, *page_b, true)
                                                    : differ.Raised(*page_b, *page_a, false);

@@ -149,6 +149,25 @@ Result<Ingest::PutInfo> IngestImpl::PutOne(uint64_t index, base::ByteView plain,
   return PutInfo{.known = stored.known, .hole = false};
 }
 
+// Nothing was put: whoever began may begin again.
+void IngestImpl::NotBegun(uint64_t index) {
+  MutexLock lock(mutex_);
+  unsettled_.erase(index);
+}
+
+Result<bool> IngestImpl::PutKnown(uint64_t index, uint32_t length, const Digest256& id) {
+  RETURN_IF_ERROR(Begin(index, length));
+  RETURN_IF_ERROR(claim_->KeepAlive());
+  ASSIGN_OR_RETURN(const bool taken, claim_->Take(id));
+  if (!taken) {
+    NotBegun(index);
+    return false;
+  }
+  claim_->store().instruments().put_known.Add();
+  RETURN_IF_ERROR(Settled({.index = index, .chunk = id}));
+  return true;
+}
+
 Result<void> IngestImpl::PutHole(uint64_t index) {
   RETURN_IF_ERROR(Begin(index, std::nullopt));
   RETURN_IF_ERROR(claim_->KeepAlive());

@@ -28,6 +28,7 @@ class IngestImpl : public Ingest {
   base::Result<PutInfo> Put(uint64_t index, base::ByteView plain) override;
   base::Result<PutInfo> PutHashed(uint64_t index, base::ByteView plain,
                                   const base::Digest256& id) override;
+  base::Result<bool> PutKnown(uint64_t index, uint32_t length, const base::Digest256& id) override;
   base::Result<void> PutHole(uint64_t index) override;
   base::Result<void> Renew() override { return claim_->KeepAlive(); }
   base::Result<Root> Finish(uint64_t size_bytes) override;
@@ -45,6 +46,7 @@ class IngestImpl : public Ingest {
 
   // `length` is missing for a hole: that ends where the content does.
   base::Result<void> Begin(uint64_t index, std::optional<size_t> length) EXCLUDES(mutex_);
+  void NotBegun(uint64_t index) EXCLUDES(mutex_);
   base::Result<void> Settled(const MapEditor::Change& change) EXCLUDES(mutex_);
   base::Result<void> Spill(std::vector<MapEditor::Change> changes);
   base::Result<void> CheckSize(uint64_t size_bytes) EXCLUDES(mutex_);

@@ -547,6 +547,36 @@ Result<void> ChunkVolumeStore::SwitchToSnapshot(const std::string& volume_id,
   return {};
 }
 
+Result<void> ChunkVolumeStore::Refill(const std::string& volume_id, const std::string& holder) {
+  uint64_t size_bytes = 0;
+  Parts parts;
+  ASSIGN_OR_RETURN(parts.head, NewHeadFor(volume_id, &size_bytes));
+  const NewVolume as = {volume_id, size_bytes, false, {VolumeSource::Kind::kContent, holder}};
+  Result<void> filled = TakeContent(as, &parts);
+  if (filled) filled = SwitchToContent(volume_id, parts, size_bytes);
+  if (!filled) DiscardParts(parts);
+  return filled;
+}
+
+Result<void> ChunkVolumeStore::SwitchToContent(const std::string& volume_id, const Parts& parts,
+                                               uint64_t expected_bytes) {
+  base::MutexLock lock(mutex_);
+  const VolumeRecord* volume = records_.FindVolume(volume_id);
+  if (!volume) return NoVolume(volume_id);
+  if (InUse(volume_id)) return VolumeInUse(volume_id);
+  if (volume->size_bytes != expected_bytes)
+    return Error(Code::kConflict, "volume " + volume_id + " was resized meanwhile: try again");
+  Change change;
+  change.layers[parts.content] =
+      LayerRecord{LayerState::kSealed, parts.content_bytes, "", parts.holder};
+  change.layers[parts.head->id()] =
+      LayerRecord{LayerState::kActive, volume->size_bytes, parts.content, ""};
+  change.volumes[volume_id] = VolumeRecord{parts.head->id(), volume->size_bytes, volume->thick};
+  RETURN_IF_ERROR(Commit(std::move(change)));
+  open_volumes_.erase(volume_id);
+  return {};
+}
+
 Result<std::string> ChunkVolumeStore::SnapshotHolder(const std::string& id) {
   base::MutexLock lock(mutex_);
   const SnapshotRecord* snapshot = records_.FindSnapshot(id);

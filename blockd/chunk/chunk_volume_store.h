@@ -58,6 +58,7 @@ class ChunkVolumeStore : public VolumeStore {
                               const std::string& snapshot_id) override;
   base::Result<void> RemoveSnapshot(const std::string& id) override;
   base::Result<void> Revert(const std::string& volume_id, const std::string& snapshot_id) override;
+  base::Result<void> Refill(const std::string& volume_id, const std::string& holder) override;
   base::Result<std::string> SnapshotHolder(const std::string& id) override;
   base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
       const std::string& volume_id, const std::string& snapshot_id) override;
@@ -130,6 +131,8 @@ class ChunkVolumeStore : public VolumeStore {
   base::Result<chunk::ChangedSince::Stacks> StacksOf(const std::string& volume_id,
                                                      const std::string& snapshot_id)
       EXCLUDES(mutex_);
+  base::Result<void> SwitchToContent(const std::string& volume_id, const Parts& parts,
+                                     uint64_t expected_bytes) EXCLUDES(mutex_);
   base::Result<void> FlushFrom(const std::string& layer) EXCLUDES(mutex_);
   VolumeInfo InfoOf(const std::string& id, const VolumeRecord& record) const REQUIRES(mutex_);
   SnapshotInfo InfoOf(const std::string& id, const SnapshotRecord& record) const REQUIRES(mutex_);

@@ -95,6 +95,18 @@ Result<MessageRecord> Messages::Add(Transaction& transaction, MessageRecord mess
   return message;
 }
 
+Result<void> Messages::Tell(Transaction& transaction, const Notice& notice) {
+  MessageRecord message;
+  message.project_id = notice.project_id;
+  message.event_id = notice.event_id;
+  message.user_message = notice.text;
+  message.request_id = notice.request_id;
+  message.resource_type = notice.resource_type;
+  message.resource_id = notice.resource_id;
+  RETURN_IF_ERROR(Add(transaction, std::move(message)));
+  return {};
+}
+
 Result<std::vector<MessageRecord>> Messages::List(std::string_view project_id) {
   ASSIGN_OR_RETURN(std::vector<MessageRecord> messages, All(catalog_, project_id));
   std::erase_if(messages, [now = catalog_.NowUs()](const MessageRecord& message) {

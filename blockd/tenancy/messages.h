@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "blockd/catalog.h"
+#include "blockd/notices.h"
 
 namespace blockd::tenancy {
 
@@ -30,13 +31,16 @@ struct MessageRecord {
 
 // In the catalog's partition: m/p/<project>/<created><id> the record, m/i/<id> its key.
 // Thread-safe, blocking.
-class Messages {
+class Messages : public Notices {
  public:
   explicit Messages(Catalog& catalog) : catalog_(catalog) {}  // borrowed
 
   // Gives it an id and times; what is past its time, or beyond the limit, goes. Best within the
   // transaction that sets the status which the message explains.
   base::Result<MessageRecord> Add(Transaction& transaction, MessageRecord message);
+
+  // What a job that was given up leaves.
+  base::Result<void> Tell(Transaction& transaction, const Notice& notice) override;
 
   // Newest first. Nothing of it is past its time.
   base::Result<std::vector<MessageRecord>> List(std::string_view project_id);

@@ -31,6 +31,7 @@ const Rows& AllRows() {
   const std::string volume = "/volumes/{volume_id}";
   const std::string snapshot = "/snapshots/{snapshot_id}";
   const std::string attachment = "/attachments/{attachment_id}";
+  const std::string backup = "/backups/{backup_id}";
   const auto metadata = [](const std::string& path, Rows* rows) {
     const std::string pairs = R"({"metadata": {"k": "v"}})";
     (*rows)["GET " + path + "/metadata"] = {Rule::kRead, 200, ""};
@@ -63,6 +64,19 @@ const Rows& AllRows() {
         {"PUT " + attachment,
          {Rule::kWrite, 200, R"({"attachment": {"connector": {"host": "h"}}})"}},
         {"DELETE " + attachment, {Rule::kWrite, 200, ""}},
+        {"POST /backups", {Rule::kWrite, 202, R"({"backup": {"volume_id": "{volume}"}})"}},
+        {"GET /backups", {Rule::kList, 200, ""}},
+        {"GET /backups/detail", {Rule::kList, 200, ""}},
+        {"GET " + backup, {Rule::kRead, 200, ""}},
+        {"PUT " + backup, {Rule::kWrite, 200, R"({"backup": {"name": "n"}})"}},
+        {"DELETE " + backup, {Rule::kWrite, 202, ""}},
+        {"POST " + backup + "/restore", {Rule::kWrite, 202, R"({"restore": {}})"}},
+        {"GET " + backup + "/export_record", {Rule::kAdminOnly, 200, ""}},
+        // A record of nothing that is kept.
+        {"POST /backups/import_record",
+         {Rule::kAdminOnly, 400,
+          R"({"backup-record": {"backup_service": "s", "backup_url": "u"}})"}},
+        {"POST /backups/import_all", {Rule::kAdminOnly, 201, "{}"}},
         {"GET /os-project-qos", {Rule::kAdminOnly, 200, ""}},
         {"GET /os-project-qos/{target_id}", {Rule::kOfOwn, 200, ""}},
         {"PUT /os-project-qos/{target_id}",
@@ -99,6 +113,8 @@ const Rows& AllRows() {
     act(snapshot, "os-reset_status", Rule::kAdminOnly, 202, R"({"status": "error"})");
     act(snapshot, "os-update_snapshot_status", Rule::kWrite, 202, R"({"status": "error"})");
     act(snapshot, "os-force_delete", Rule::kAdminOnly, 202, "{}");
+    act(backup, "os-reset_status", Rule::kAdminOnly, 202, R"({"status": "error"})");
+    act(backup, "os-force_delete", Rule::kAdminOnly, 202, "{}");
     act(attachment, "os-complete", Rule::kWrite, 204, "null");
     return rows;
   }();
@@ -145,6 +161,8 @@ class World {
     if (name.ends_with("os-update_snapshot_status"))
       (void)world_.Ask(Admin(), "POST", "/snapshots/" + snapshot_ + "/action",
                        R"({"os-reset_status": {"status": "creating"}})");
+    backup_ = world_.CreateBackup(me, volume_);
+    world_.RunJobs();
     if (name.ends_with("os-begin_detaching") || name.ends_with("os-roll_detaching")) {
       (void)world_.Act(me, volume_, R"({"os-attach": {}})");
       if (name.ends_with("os-roll_detaching"))
@@ -158,6 +176,7 @@ class World {
     Replace(&path, "{volume_id}", volume_);
     Replace(&path, "{snapshot_id}", snapshot_);
     Replace(&path, "{attachment_id}", attachment_);
+    Replace(&path, "{backup_id}", backup_);
     Replace(&path, "{key}", "k");
     Replace(&path, "{target_id}", std::string(kMyProject));
     Replace(&body, "{volume}", volume_);
@@ -171,6 +190,7 @@ class World {
   std::string volume_;
   std::string snapshot_;
   std::string attachment_;
+  std::string backup_;
 };
 
 int StatusFor(const CallerPtr& caller, const std::string& name, const std::string& body) {

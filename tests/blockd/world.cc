@@ -66,6 +66,13 @@ Result<void> FakeVolumeStore::Revert(const std::string& volume_id, const std::st
     return {};
   });
 }
+Result<void> FakeVolumeStore::Refill(const std::string& volume_id, const std::string& holder) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    if (!volumes.contains(volume_id)) return Error(Code::kNotFound, "volume");
+    sources[volume_id] = {VolumeSource::Kind::kContent, holder};
+    return {};
+  });
+}
 Result<std::string> FakeVolumeStore::SnapshotHolder(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<std::string> {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -145,6 +152,50 @@ Result<void> FakeImages::Abandon(std::string_view image_id) {
   return {};
 }
 
+Result<BackupCopy> FakeBackups::Save(const BackupRecord& backup, const std::string& holder,
+                                     const Cancelled&) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<BackupCopy> {
+    BackupRecord record = backup;
+    record.status = BackupStatus::kAvailable;
+    record.object_count = 7;
+    kept.try_emplace(backup.id, Kept{record, holder});
+    return BackupCopy{7, 3, 3};
+  });
+}
+Result<std::string> FakeBackups::Fetch(const std::string& backup_id, const std::string& volume_id,
+                                       const Cancelled&) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<std::string> {
+    if (!kept.contains(backup_id)) return Error(Code::kNotFound, "backup");
+    fetched[volume_id] = backup_id;
+    return "restore/" + volume_id + "/" + backup_id;
+  });
+}
+Result<void> FakeBackups::DropFetched(const std::string& volume_id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    fetched.erase(volume_id);
+    return {};
+  });
+}
+Result<void> FakeBackups::Remove(const std::string& backup_id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<void> {
+    kept.erase(backup_id);
+    return {};
+  });
+}
+Result<BackupRecord> FakeBackups::Find(const std::string& backup_id) {
+  return RunFaulty(plan_.Next(), [&]() -> Result<BackupRecord> {
+    const auto found = kept.find(backup_id);
+    if (found == kept.end()) return Error(Code::kNotFound, "backup");
+    return found->second.record;
+  });
+}
+Result<std::vector<std::string>> FakeBackups::Ids(const std::string& after, size_t limit) {
+  std::vector<std::string> ids;
+  for (auto at = kept.upper_bound(after); at != kept.end() && ids.size() < limit; ++at)
+    ids.push_back(at->first);
+  return ids;
+}
+
 BlockWorld::BlockWorld(JobOptions options) : options_(options) {
   service_options.detach_wait_ms = 0;
   service_options.service_id = "8309f59b-75d5-4974-b34e-a742a67be4dd";
@@ -157,14 +208,17 @@ void BlockWorld::Open() {
   catalog = std::make_unique<Catalog>(meta, clock, *journal);
   types = std::make_unique<types::TypeStore>(*catalog);
   EXPECT_OK(types->Start());
+  messages = std::make_unique<tenancy::Messages>(*catalog);
   jobs = std::make_unique<Jobs>(world(), metrics, options_);
   http_ = std::make_unique<Harness>();
-  const Context context = {service_options, *catalog, *jobs, *types, store, exports, images};
+  const Context context = {service_options, *catalog, *jobs,  *types,
+                           store,           exports,  images, world().backups};
   Routes routes;
   AppendVolumeRoutes(context, &routes);
   AppendActionRoutes(context, &routes);
   AppendSnapshotRoutes(context, &routes);
   AppendAttachmentRoutes(context, &routes);
+  AppendBackupRoutes(context, &routes);
   AppendProjectQosRoutes(context, &routes);
   http_->Mount(routes);
 }
@@ -190,6 +244,17 @@ std::string BlockWorld::CreateSnapshot(const CallerPtr& caller, const std::strin
   const auto created = Ask(caller, "POST", "/snapshots",
                            R"({"snapshot": {"name": "s", "volume_id": ")" + volume_id + R"("}})");
   return TextAt(created, "snapshot", "id");
+}
+std::string BlockWorld::CreateBackup(const CallerPtr& caller, const std::string& volume_id,
+                                     std::string_view rest) {
+  const auto created = Ask(
+      caller, "POST", "/backups",
+      R"({"backup": {"name": "b", "volume_id": ")" + volume_id + '"' + std::string(rest) + "}}");
+  return TextAt(created, "backup", "id");
+}
+std::string BlockWorld::BackupStatusOf(const std::string& backup_id) {
+  const auto backup = catalog->GetBackup(backup_id);
+  return backup.has_value() ? std::string(BackupStatusName(backup->status)) : "gone";
 }
 std::string BlockWorld::StatusOf(const std::string& volume_id) {
   const auto volume = catalog->GetVolume(volume_id);
@@ -246,6 +311,7 @@ void BlockWorld::ExpectSettled() {
     ASSERT_TRUE(store.volumes.contains(volume.id));
     EXPECT_EQ(store.volumes[volume.id].size_bytes, volume.size_gb * base::kGiB);
     EXPECT_EQ(volume.reserved_size_gb, 0u);
+    EXPECT_EQ(volume.holds, 0u);
     EXPECT_EQ(volume.status == VolumeStatus::kAvailable, volume.attachment_ids.empty());
     AddAmounts(AmountsOf(volume), 1, &used[volume.project_id]);
     named.insert(volume.id);
@@ -253,8 +319,22 @@ void BlockWorld::ExpectSettled() {
   for (const SnapshotRecord& snapshot : *snapshots) {
     EXPECT_EQ(SnapshotStatusName(snapshot.status), "available") << snapshot.id;
     EXPECT_TRUE(store.snapshots.contains(snapshot.id));
+    EXPECT_EQ(snapshot.holds, 0u);
     AddAmounts(AmountsOf(snapshot), 1, &used[snapshot.project_id]);
   }
+  const auto all_backups = catalog->ListBackups(all);
+  ASSERT_OK(all_backups);
+  std::set<std::string> whole;
+  for (const BackupRecord& backup : *all_backups) {
+    EXPECT_TRUE(backup.status == BackupStatus::kAvailable || backup.status == BackupStatus::kError)
+        << backup.id << " is " << BackupStatusName(backup.status);
+    if (backup.status == BackupStatus::kAvailable) whole.insert(backup.id);
+    AddAmounts(AmountsOf(backup), 1, &used[backup.project_id]);
+  }
+  std::set<std::string> kept;
+  for (const auto& [id, content] : backups.kept) kept.insert(id);
+  EXPECT_EQ(kept, whole);
+  EXPECT_TRUE(backups.fetched.empty());
   for (const AttachmentRecord& attachment : *attachments) {
     EXPECT_NE(AttachStatusName(attachment.status), "detaching") << attachment.id;
     const bool open = attachment.status == AttachStatus::kAttached;

@@ -15,6 +15,7 @@
 #include "blockd/handlers.h"
 #include "blockd/jobs.h"
 #include "blockd/reconcile.h"
+#include "blockd/tenancy/messages.h"
 #include "blockd/types/type_store.h"
 #include "tests/blockd/api/harness.h"
 #include "tests/support/faulty_stores.h"
@@ -36,6 +37,7 @@ class FakeVolumeStore : public VolumeStore {
                               const std::string& snapshot_id) override;
   base::Result<void> RemoveSnapshot(const std::string& id) override;
   base::Result<void> Revert(const std::string& volume_id, const std::string& snapshot_id) override;
+  base::Result<void> Refill(const std::string& volume_id, const std::string& holder) override;
   base::Result<std::string> SnapshotHolder(const std::string& id) override;
   base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
       const std::string& volume_id, const std::string& snapshot_id) override;
@@ -104,6 +106,31 @@ class FakeImages : public ImageSource {
   std::set<std::string> abandoned;
 };
 
+// Backups as names of holders. Every call is an operation of the plan.
+class FakeBackups : public BackupTarget {
+ public:
+  explicit FakeBackups(support::FaultPlan& plan) : plan_(plan) {}
+
+  base::Result<BackupCopy> Save(const BackupRecord& backup, const std::string& holder,
+                                const Cancelled& cancelled) override;
+  base::Result<std::string> Fetch(const std::string& backup_id, const std::string& volume_id,
+                                  const Cancelled& cancelled) override;
+  base::Result<void> DropFetched(const std::string& volume_id) override;
+  base::Result<void> Remove(const std::string& backup_id) override;
+  base::Result<BackupRecord> Find(const std::string& backup_id) override;
+  base::Result<std::vector<std::string>> Ids(const std::string& after, size_t limit) override;
+
+  struct Kept {
+    BackupRecord record;
+    std::string holder;
+  };
+  std::map<std::string, Kept> kept;
+  std::map<std::string, std::string> fetched;  // by volume: of which backup
+
+ private:
+  support::FaultPlan& plan_;
+};
+
 // The Block Storage API's own routes over stores in memory, that fail as the plan says. Jobs run
 // when told. A restart keeps what is stored, and loses what was not synced.
 class BlockWorld {
@@ -123,6 +150,10 @@ class BlockWorld {
   }
   std::string StatusOf(const std::string& volume_id);
   std::string SnapshotStatusOf(const std::string& snapshot_id);
+  // POST backups; the id, empty if there is none.
+  std::string CreateBackup(const CallerPtr& caller, const std::string& volume_id,
+                           std::string_view rest = "");
+  std::string BackupStatusOf(const std::string& backup_id);
 
   // Runs what is due, and what is postponed after it, until nothing is left or `rounds` are over.
   void RunJobs(int rounds = 30);
@@ -145,11 +176,17 @@ class BlockWorld {
   FakeVolumeStore store{plan};
   RecordingExports exports{plan};
   FakeImages images;
+  FakeBackups backups{plan};
+  bool has_backups = true;  // what a start after this finds
+  std::unique_ptr<tenancy::Messages> messages;
   std::unique_ptr<Jobs> jobs;
   ServiceOptions service_options;
 
   base::http::Router& router() { return http_->router(); }
-  Jobs::World world() { return {*catalog, store, exports, images, *types}; }
+  Jobs::World world() {
+    return {*catalog,      store, exports, images, *types, has_backups ? &backups : nullptr,
+            messages.get()};
+  }
 
  private:
   void Open();
