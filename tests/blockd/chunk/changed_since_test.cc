@@ -173,10 +173,9 @@ class Model {
 
  private:
   bool Same(const std::string& then, uint64_t offset, uint64_t length) const {
-    for (uint64_t at = offset; at < offset + length; ++at) {
-      if (now_[at] != (at < then.size() ? then[at] : '\0')) return false;
-    }
-    return true;
+    std::string was = offset < then.size() ? then.substr(offset, length) : "";
+    was.resize(length, '\0');
+    return std::string_view(now_).substr(offset, length) == was;
   }
   std::pair<uint64_t, uint64_t> Range() {
     const uint64_t sectors = now_.size() / kSectorBytes;
@@ -242,13 +241,13 @@ class Model {
 };
 
 TEST(ChangedSinceModel, NeverToldTooLittle) {
-  for (uint64_t seed = 1; seed <= 8 && !::testing::Test::HasFailure(); ++seed) {
+  for (uint64_t seed = 1; seed <= 5 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     StoreWorld world;
     world.Open();
     ASSERT_OK(world.Make("v"));
     Model model(world, seed);
-    for (int step = 0; step < 150 && !::testing::Test::HasFailure(); ++step) {
+    for (int step = 0; step < 120 && !::testing::Test::HasFailure(); ++step) {
       model.Step();
       if (step % 3 == 0) model.Check();
     }
@@ -269,7 +268,7 @@ TEST_F(ChangedSinceTest, WritesThatWereAcknowledgedAreToldWhateverGoesOnMeanwhil
       (void)store().RemoveSnapshot(id).has_value();
     }
   });
-  for (uint64_t step = 0; rounds < 100 && !HasFailure(); ++step) {
+  for (uint64_t step = 0; rounds < 30 && !HasFailure(); ++step) {
     const uint64_t block = step * 7 % kBlocks;
     Write(block * kBlockBytes, SectorOf(step + 1));
     EXPECT_EQ(Changed(*changed, block * kBlockBytes, kBlockBytes), "########") << block;
