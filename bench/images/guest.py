@@ -4,7 +4,7 @@
     bench/images/guest.py [DIR]        (DIR defaults to build/images)
 
     DIR/guest/vmlinuz    the kernel that Debian makes for clouds, as it is in its package
-    DIR/guest/initrd     busybox and the drivers of a virtio disk; mounts /dev/vda and starts its init
+    DIR/guest/initrd     busybox and the drivers of a virtio disk; mounts /dev/vda, starts init
 
     qemu-system-x86_64 -m 512 -nographic -kernel DIR/guest/vmlinuz -initrd DIR/guest/initrd
         -append "console=ttyS0 init=/bin/sh" -drive file=DIR/base.raw,format=raw,if=virtio

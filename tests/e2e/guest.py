@@ -1,4 +1,4 @@
-"""A guest in QEMU for a test: Debian's kernel, a shell on its serial console, a volume as its disk."""
+"""A guest in QEMU for a test: Debian's kernel, a shell on its serial console, a volume as disk."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""A disk that stalls on demand, with nothing pretended: ext4 on a loop device on a file of FUSE, whose
-bytes nbdkit serves. While nbdkit is stopped, whatever needs the disk waits."""
+"""A disk that stalls on demand, with nothing pretended: ext4 on a loop device on a file of FUSE,
+whose bytes nbdkit serves. While nbdkit is stopped, whatever needs the disk waits."""
 
 import os
 import shutil
@@ -47,7 +47,8 @@ class SlowDisk:
         try:
             self.server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "memory", SIZE])
             self.wait_for(self.server, socket)
-            self.fuse = subprocess.Popen(["nbdfuse", self.fuse_path, f"nbd+unix:///?socket={socket}"])
+            self.fuse = subprocess.Popen(["nbdfuse", self.fuse_path,
+                                          f"nbd+unix:///?socket={socket}"])
             disk = os.path.join(self.fuse_path, "nbd")
             self.wait_for(self.fuse, disk)
             run("mke2fs", "-q", "-F", "-t", "ext4", disk)

@@ -1,5 +1,5 @@
-"""A client that is detached is cut off at once: what it still sends never reaches the volume, however
-busy, slow or stubborn it is, and the next one has the volume for itself."""
+"""A client that is detached is cut off at once: what it still sends never reaches the volume,
+however busy, slow or stubborn it is, and the next one has the volume for itself."""
 
 import os
 import shutil

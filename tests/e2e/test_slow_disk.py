@@ -1,5 +1,5 @@
-"""The volumes' disk stalls for 30 seconds behind HAProxy, whose patience ends after 50: what clients
-ask for is answered meanwhile, and done afterwards. Users and records lie on another disk."""
+"""The volumes' disk stalls for 30 seconds behind HAProxy, whose patience ends after 50: what
+clients ask for is answered meanwhile, and done afterwards. Records lie on another disk."""
 
 import collections
 import os

@@ -77,8 +77,8 @@ class Volumes:
     def written_bytes(self, volume_id):
         """What clients have written to it since the service was started."""
         text = call("GET", self.service.base + "/metrics").body.decode()
-        found = re.search(r"^quarry_nbd_written_bytes_total\{volume=\"%s\"\} (\S+)$" % volume_id, text,
-                          re.MULTILINE)
+        metric = re.escape(f'quarry_nbd_written_bytes_total{{volume="{volume_id}"}}')
+        found = re.search(rf"^{metric} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0
 
     def wait_for_writes(self, volume_id, more_than=0):
