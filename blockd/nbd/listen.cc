@@ -14,9 +14,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+
 namespace blockd::nbd {
 namespace {
 
+// What a unix socket takes without a wait (the kernel doubles it, for its own use): long answers go
+// in a call or two, where its 208 KiB took as many as ten, with a poll between any two.
+constexpr int kUnixSendBytes = 512 * base::kKiB;
 constexpr int kBacklog = 256;
 constexpr int kKeepAliveSeconds = 60;  // a host that vanished is noticed
 
@@ -113,6 +118,10 @@ int AcceptFrom(int listener, std::string* peer) {
     ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     ::setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+  } else {
+    // TCP's buffers grow by themselves.
+    const int bytes = kUnixSendBytes;
+    ::setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
   }
   return descriptor;
 }
