@@ -13,6 +13,7 @@
 
 #include "blockd/memory/memory_volume.h"
 #include "blockd/nbd/attachments.h"
+#include "blockd/nbd/metrics.h"
 #include "blockd/nbd/workers.h"
 #include "blockd/qos/project.h"
 #include "tests/blockd/nbd/client.h"
@@ -471,6 +472,7 @@ TEST_F(ServerTest, WaitingForALimitIsNoHang) {
 
 TEST_F(ServerTest, CountsWhatItDoes) {
   Start();
+  const VolumeMetrics kept(metrics_, "volume");  // also after the last connection
   {
     Client client(socket_);
     ASSERT_TRUE(client.Go(name_));
