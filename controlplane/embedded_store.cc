@@ -23,6 +23,8 @@ namespace {
 // The metadata stops some way before the end of the disk; a deletion must find room above that.
 constexpr char kAdvised[] = "fsck --rebuild-index";
 constexpr uint64_t kLeastReserveBytes = 32 * base::kMiB;
+// Backups are read from end to end, once.
+constexpr uint64_t kBackupCacheBytes = 8 * base::kMiB;
 
 // Nothing but its trailer and its index says what a blob is for. Without the index all of them look
 // like garbage, so a lost or half made one is told before anything is opened.
@@ -48,6 +50,12 @@ Result<void> CheckIndex(base::Files& files, const std::string& dir) {
 // Somebody else has it open: what to do depends on what was asked for.
 Error ExplainHeld(Error error, const std::string& dir, EmbeddedStore::Purpose purpose) {
   if (error.code() != Code::kConflict) return error;
+  if (purpose == EmbeddedStore::Purpose::kBackups) {
+    return Error(error.code(),
+                 fmt::format("block.backup-dir: {} is in use: it must be another directory than "
+                             "--data-dir, and of one service\n  ({})",
+                             dir, error.message()));
+  }
   return Error(error.code(),
                purpose == EmbeddedStore::Purpose::kServe
                    ? fmt::format("{} is in use: stop that process first, or serve another "
@@ -95,8 +103,9 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
                                                            base::Metrics& metrics,
                                                            Purpose purpose) {
   base::Files& files = base::SystemFiles();
-  const std::string& dir = *settings.data_dir;
-  if (purpose != Purpose::kServe) {
+  const bool backups = purpose == Purpose::kBackups;
+  const std::string& dir = backups ? *settings.block_backup_dir : *settings.data_dir;
+  if (purpose != Purpose::kServe && !backups) {
     const Result<base::FileInfo> blobs = files.Stat(dir + "/blobs");
     if (!blobs.has_value() && blobs.error().code() != Code::kNotFound)
       return ExplainDenied(blobs.error(), dir);
@@ -117,7 +126,7 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   store->meta = *std::move(meta);
   chunkstore::ChunkStoreOptions options;
   options.compression_level = static_cast<int>(*settings.store_compression_level);
-  options.cache_bytes = *settings.store_cache;
+  options.cache_bytes = backups ? kBackupCacheBytes : *settings.store_cache;
   if (*settings.store_reserve < kLeastReserveBytes) {
     return Error(Code::kInvalidArgument,
                  fmt::format("store.reserve is {}: less than {} would leave no room to delete on a "

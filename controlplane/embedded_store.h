@@ -18,6 +18,7 @@ namespace controlplane {
 struct EmbeddedStore {
   enum class Purpose {
     kServe,    // makes the directory if there is none
+    kBackups,  // the same for settings.block_backup_dir, with little memory
     kInspect,  // kNotFound if there is none
     kRebuild,  // kInspect, and the index may be lost or half made
   };

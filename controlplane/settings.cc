@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/http/server.h"
 #include "base/limits.h"
+#include "blockd/backup/chunk_backups.h"
 #include "blockd/chunk/chunk_volume_store.h"
 #include "blockd/nbd/server.h"
 #include "chunkstore/chunk_store.h"
@@ -27,6 +28,10 @@ const imaged::DataOptions& ImageDefaults() {
 }
 const blockd::chunk::ChunkVolumeStoreOptions& VolumeDefaults() {
   static const blockd::chunk::ChunkVolumeStoreOptions defaults;
+  return defaults;
+}
+const blockd::backup::ChunkBackupsOptions& BackupDefaults() {
+  static const blockd::backup::ChunkBackupsOptions defaults;
   return defaults;
 }
 const convert::Limits& ConvertDefaults() {
@@ -168,6 +173,8 @@ Settings::Settings(base::ConfigBuilder& options)
       block_backup_dir(options.String(
           "block.backup_dir", "",
           "data directory that backups go to: another disk, or a mounted host; none: no backups")),
+      block_backup_rate(options.Bytes("block.backup_rate", BackupDefaults().bytes_per_s,
+                                      "bytes a second that backups and restores may move")),
       identity_token_lifetime(
           options.DurationMs("identity.token_lifetime", kHourMs, "how long a token is good for")),
       identity_token_key_rotation(options.DurationMs("identity.token_key_rotation", kDayMs,

@@ -76,6 +76,7 @@ struct Settings {
   Option<uint64_t>& block_convert_memory;
   Option<std::string>& block_availability_zone;
   Option<std::string>& block_backup_dir;
+  Option<uint64_t>& block_backup_rate;
 
   Option<int64_t>& identity_token_lifetime;
   Option<int64_t>& identity_token_key_rotation;

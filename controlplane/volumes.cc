@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/thread_annotations.h"
 #include "base/uuid.h"
+#include "blockd/backup/chunk_backups.h"
 #include "blockd/catalog.h"
 #include "blockd/chunk/chunk_volume_store.h"
 #include "blockd/discovery/discovery.h"
@@ -115,12 +116,15 @@ class VolumesImpl : public Volumes {
 
  private:
   Result<void> OpenStore();
+  Result<void> OpenBackups();
   Result<void> StartNbd();
   Result<void> Listen();
   void MakeService();
   Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
   Result<blockd::discovery::Capacity> Space();
-  blockd::Jobs::World world() { return {catalog_, *store_, *exports_, parts_.images, types_}; }
+  blockd::Jobs::World world() {
+    return {catalog_, *store_, *exports_, parts_.images, types_, backups_.get(), &messages_};
+  }
   void Upkeep();
 
   const Settings& settings_;
@@ -135,6 +139,10 @@ class VolumesImpl : public Volumes {
   blockd::ServiceOptions options_;
 
   std::unique_ptr<blockd::chunk::ChunkVolumeStore> store_;
+  // Of a directory of its own; its metrics would be taken for the main store's.
+  base::Metrics backup_metrics_;
+  std::unique_ptr<EmbeddedStore> backup_store_;
+  std::unique_ptr<blockd::backup::ChunkBackups> backups_;
   std::unique_ptr<blockd::qos::Timer> timer_;
   std::shared_ptr<blockd::nbd::Attachments> attachments_;
   std::unique_ptr<blockd::nbd::Server> server_;
@@ -156,6 +164,17 @@ Result<void> VolumesImpl::OpenStore() {
   ASSIGN_OR_RETURN(store_, blockd::chunk::ChunkVolumeStore::Open(
                                options, base::SystemFiles(), *parts_.store.chunks,
                                *parts_.store.meta, parts_.metrics));
+  return {};
+}
+
+Result<void> VolumesImpl::OpenBackups() {
+  if (settings_.block_backup_dir->empty()) return {};
+  ASSIGN_OR_RETURN(backup_store_, EmbeddedStore::Open(settings_, backup_metrics_,
+                                                      EmbeddedStore::Purpose::kBackups));
+  blockd::backup::ChunkBackupsOptions options;
+  options.bytes_per_s = *settings_.block_backup_rate;
+  backups_ = std::make_unique<blockd::backup::ChunkBackups>(options, *parts_.store.chunks,
+                                                            *backup_store_->chunks, parts_.metrics);
   return {};
 }
 
@@ -220,8 +239,8 @@ void VolumesImpl::MakeService() {
   blockd::discovery::AppendListRoutes(&more);
   std::vector<base::http::Route> versions;
   blockd::discovery::AppendVersionRoutes(options_.prefix, &versions);
-  const blockd::Context context = {options_, catalog_,  *jobs_,       types_,
-                                   *store_,  *exports_, parts_.images};
+  const blockd::Context context = {options_, catalog_,  *jobs_,        types_,
+                                   *store_,  *exports_, parts_.images, backups_.get()};
   service_ = std::make_unique<blockd::BlockService>(options_, context, parts_.verifier,
                                                     std::move(more), std::move(versions));
 }
@@ -232,6 +251,7 @@ Result<void> VolumesImpl::Start() {
   options_.availability_zone = *settings_.block_availability_zone;
   if (*settings_.auth_mode == "keystone") options_.auth_url = *settings_.auth_url;
   RETURN_IF_ERROR(OpenStore());
+  RETURN_IF_ERROR(OpenBackups());
   RETURN_IF_ERROR(StartNbd());
   jobs_ = std::make_unique<blockd::Jobs>(world(), parts_.metrics);
   ASSIGN_OR_RETURN(const blockd::ReconcileReport found, blockd::ReconcileAtStart(world(), *jobs_));
