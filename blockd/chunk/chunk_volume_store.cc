@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "blockd/chunk/holders.h"
+#include "blockd/chunk/not_found.h"
 
 namespace blockd::chunk {
 
@@ -37,8 +38,6 @@ Result<void> CheckSize(uint64_t size_bytes) {
                            size_bytes, kBlockBytes, kMaxVolumeBytes));
 }
 
-Error NoVolume(const std::string& id) { return Error(Code::kNotFound, "no volume " + id); }
-Error NoSnapshot(const std::string& id) { return Error(Code::kNotFound, "no snapshot " + id); }
 Error VolumeInUse(const std::string& id) {
   return Error(Code::kConflict, "volume " + id + " is in use: detach it first");
 }
@@ -587,67 +586,6 @@ Result<std::string> ChunkVolumeStore::SnapshotHolder(const std::string& id) {
   wake_.NotifyAll();
   return Error(Code::kUnavailable,
                "snapshot " + id + " is being put into the chunk store: try again in a moment");
-}
-
-// ---- what changed
-
-Result<chunk::ChangedSince::Stacks> ChunkVolumeStore::StacksOf(const std::string& volume_id,
-                                                               const std::string& snapshot_id) {
-  base::MutexLock lock(mutex_);
-  const VolumeRecord* volume = records_.FindVolume(volume_id);
-  if (!volume) return NoVolume(volume_id);
-  const SnapshotRecord* snapshot = records_.FindSnapshot(snapshot_id);
-  if (!snapshot || snapshot->volume != volume_id) return NoSnapshot(snapshot_id);
-  chunk::ChangedSince::Stacks stacks;
-  ASSIGN_OR_RETURN(stacks.now, StackFrom(volume->head));
-  ASSIGN_OR_RETURN(stacks.then, StackFrom(snapshot->layer));
-  return stacks;
-}
-
-Result<std::shared_ptr<ChangedBlocks>> ChunkVolumeStore::ChangedSince(
-    const std::string& volume_id, const std::string& snapshot_id) {
-  RETURN_IF_ERROR(StacksOf(volume_id, snapshot_id));
-  const auto source = [this, volume_id, snapshot_id] { return StacksOf(volume_id, snapshot_id); };
-  return std::shared_ptr<ChangedBlocks>(std::make_shared<chunk::ChangedSince>(source, chunks_));
-}
-
-// ---- lists
-
-VolumeInfo ChunkVolumeStore::InfoOf(const std::string& id, const VolumeRecord& record) const {
-  return {id, record.size_bytes, record.thick, InUse(id)};
-}
-
-SnapshotInfo ChunkVolumeStore::InfoOf(const std::string& id, const SnapshotRecord& record) const {
-  const bool sealed = records_.FindLayer(record.layer)->state == LayerState::kSealed;
-  return {id, record.volume, record.size_bytes, sealed};
-}
-
-Result<VolumeInfo> ChunkVolumeStore::FindVolume(const std::string& id) {
-  base::MutexLock lock(mutex_);
-  const VolumeRecord* record = records_.FindVolume(id);
-  if (!record) return NoVolume(id);
-  return InfoOf(id, *record);
-}
-
-Result<SnapshotInfo> ChunkVolumeStore::FindSnapshot(const std::string& id) {
-  base::MutexLock lock(mutex_);
-  const SnapshotRecord* record = records_.FindSnapshot(id);
-  if (!record) return NoSnapshot(id);
-  return InfoOf(id, *record);
-}
-
-Result<std::vector<VolumeInfo>> ChunkVolumeStore::Volumes() {
-  base::MutexLock lock(mutex_);
-  std::vector<VolumeInfo> volumes;
-  for (const auto& [id, record] : records_.volumes()) volumes.push_back(InfoOf(id, record));
-  return volumes;
-}
-
-Result<std::vector<SnapshotInfo>> ChunkVolumeStore::Snapshots() {
-  base::MutexLock lock(mutex_);
-  std::vector<SnapshotInfo> snapshots;
-  for (const auto& [id, record] : records_.snapshots()) snapshots.push_back(InfoOf(id, record));
-  return snapshots;
 }
 
 }  // namespace blockd::chunk
