@@ -10,14 +10,15 @@ using base::Error;
 using base::MutexLock;
 using base::Result;
 
-Errands::Errands(size_t threads, const base::Clock& clock) : clock_(clock) {
+Errands::Errands(size_t threads, const base::Clock& clock)
+    : clock_(clock), share_((threads + 1) / 2) {
   for (size_t i = 0; i < std::max<size_t>(1, threads); ++i)
     threads_.emplace_back([this] { Run(); });
 }
 
 Errands::~Errands() { Stop(); }
 
-Error Errands::Ask(const std::string& name, Work work) {
+Error Errands::Ask(const std::string& name, const std::string& sharer, Work work) {
   MutexLock lock(mutex_);
   if (stopping_) return Error(Code::kUnavailable, "the service is stopping");
   ForgetOldErrors();
@@ -28,7 +29,9 @@ Error Errands::Ask(const std::string& name, Work work) {
   }
   if (waiting_.size() >= kMaxErrands)
     return Error(Code::kUnavailable, "too much waits already; try again later");
-  errands_[name].work = std::move(work);
+  Errand& errand = errands_[name];
+  errand.sharer = sharer;
+  errand.work = std::move(work);
   waiting_.push_back(name);
   changed_.NotifyAll();
   return Error(Code::kUnavailable, name + " has begun");
@@ -58,21 +61,35 @@ void Errands::ForgetOldErrors() {
   });
 }
 
+std::optional<std::string> Errands::TakeNext() {
+  for (auto next = waiting_.begin(); next != waiting_.end(); ++next) {
+    const auto running = running_.find(errands_[*next].sharer);
+    if (running != running_.end() && running->second >= share_) continue;
+    std::string name = std::move(*next);
+    waiting_.erase(next);
+    return name;
+  }
+  return std::nullopt;
+}
+
 void Errands::Run() {
   MutexLock lock(mutex_);
-  while (true) {
-    while (!stopping_ && waiting_.empty()) changed_.Wait(mutex_);
-    if (stopping_) return;
-    const std::string name = std::move(waiting_.front());
-    waiting_.pop_front();
+  while (!stopping_) {
+    const std::optional<std::string> name = TakeNext();
+    if (!name.has_value()) {
+      changed_.Wait(mutex_);
+      continue;
+    }
     // Stays where it is: nobody erases what runs.
-    Errand& errand = errands_[name];
+    Errand& errand = errands_[*name];
     errand.running = true;
+    ++running_[errand.sharer];
     mutex_.Unlock();
     const Result<void> done = errand.work([&] { return stopping_ || errand.dropped; });
     mutex_.Lock();
+    if (--running_[errand.sharer] == 0) running_.erase(errand.sharer);
     if (done.has_value() || errand.dropped) {
-      errands_.erase(name);
+      errands_.erase(*name);
     } else {
       errand.running = false;
       errand.work = nullptr;

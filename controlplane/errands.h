@@ -25,9 +25,10 @@ constexpr size_t kMaxErrands = 10'000;
 // So long who asks again for what failed is told that, and it isn't begun anew.
 constexpr int64_t kErrandErrorMs = 10'000;
 
-// Long work by name, on a few threads of its own, in the order in which it was asked for: one of a
-// name at a time, however many ask. Nothing is kept across a restart: whoever needs the work asks
-// again, and sees from his records whether it is done. Thread-safe.
+// Long work by name, on a few threads of its own: one of a name at a time, however many ask. In the
+// order in which it was asked for, but whoever shares a thread's time with others (a project) has
+// half of the threads at most: some are left for the rest. Nothing is kept across a restart:
+// whoever needs the work asks again, and sees from his records whether it is done. Thread-safe.
 class Errands {
  public:
   using Work = std::function<base::Result<void>(const Cancelled& cancelled)>;
@@ -36,11 +37,11 @@ class Errands {
   Errands(size_t threads, const base::Clock& clock);
   ~Errands();  // stops
 
-  // Begins the work if none of that name is on its way, and never waits for it. Always an error:
-  // kUnavailable when it is on its way (ask again), or what it has just failed with (what was
-  // kUnavailable to the work is kIo then, so that one can tell). When it went
-  // well that is seen elsewhere, and nobody asks.
-  base::Error Ask(const std::string& name, Work work);
+  // Begins the work, for `sharer`, if none of that name is on its way; never waits for it. Always
+  // an error: kUnavailable when it is on its way (ask again), or what it has just failed with (what
+  // was kUnavailable to the work is kIo then, so that one can tell). When it went well that is seen
+  // elsewhere, and nobody asks.
+  base::Error Ask(const std::string& name, const std::string& sharer, Work work);
 
   // The work of that name is not wanted any more: dropped or broken off. Returns once it doesn't
   // run.
@@ -51,6 +52,7 @@ class Errands {
 
  private:
   struct Errand {
+    std::string sharer;
     Work work;
     bool running = false;
     std::atomic<bool> dropped{false};
@@ -59,14 +61,18 @@ class Errands {
   };
 
   void Run();
+  // Whose turn it is, taken from those who wait; nothing: nobody's.
+  std::optional<std::string> TakeNext() REQUIRES(mutex_);
   void ForgetOldErrors() REQUIRES(mutex_);
 
   const base::Clock& clock_;
+  const size_t share_;  // threads that one sharer may have
   base::Mutex mutex_;
   base::CondVar changed_;
   std::atomic<bool> stopping_{false};
   std::map<std::string, Errand> errands_ GUARDED_BY(mutex_);
   std::deque<std::string> waiting_ GUARDED_BY(mutex_);
+  std::map<std::string, size_t> running_ GUARDED_BY(mutex_);  // by sharer
   std::vector<std::thread> threads_;
 };
 

@@ -128,7 +128,7 @@ Result<std::string> VolumeImages::RawHolder(std::string_view image_id) {
   if (!image->data.has_value()) return NotFound(image_id);
   if (!convert::IsConvertible(image->disk_format.value_or(""))) return image->data->holder;
   if (image->raw.has_value()) return image->raw->holder;
-  return errands_.Ask("the conversion of image " + image->id,
+  return errands_.Ask("the conversion of image " + image->id, image->owner,
                       [this, id = image->id](const Cancelled& cancelled) {
                         const Result<void> done = Convert(id, cancelled);
                         (done.has_value() ? converted_ : failed_).Add();
@@ -196,7 +196,7 @@ Result<void> VolumeImages::Fill(const blockd::ImageUpload& upload) {
   ASSIGN_OR_RETURN(const Image image, catalog_.Get(upload.image_id));
   if (image.data.has_value()) return {};
   return errands_.Ask(
-      "the upload to image " + image.id,
+      "the upload to image " + image.id, image.owner,
       [this, upload](const Cancelled& cancelled) { return TakeOver(upload, cancelled); });
 }
 

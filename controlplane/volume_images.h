@@ -18,7 +18,7 @@ namespace controlplane {
 struct VolumeImagesOptions {
   convert::Limits convert;
   convert::Programs programs;
-  size_t at_once = 2;  // conversions and fills; the others wait
+  size_t at_once = 4;  // conversions and fills, half of them for one project; the others wait
 };
 
 // Images as blockd wants them, over the image registry: what a volume is made of, and what a volume

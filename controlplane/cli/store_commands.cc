@@ -77,11 +77,12 @@ using NameOf = std::function<Result<std::string>(const std::string& image_id)>;
 
 // What a person calls a holder: an image's name and id.
 std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
-  const std::string id(imaged::ImageOfHolder(holder));
+  const bool is_raw = !imaged::ImageOfRawHolder(holder).empty();
+  const std::string id(is_raw ? imaged::ImageOfRawHolder(holder) : imaged::ImageOfHolder(holder));
   if (id.empty()) return std::string(holder);
   const Result<std::string> name = name_of(id);
   if (!name.has_value()) return fmt::format("{}  (deleted, or on its way)", id);
-  return fmt::format("{}  {}", id, Printable(*name));
+  return fmt::format("{}  {}{}", id, Printable(*name), is_raw ? " (as volumes have it)" : "");
 }
 
 void NameHolders(Json* holders, const NameOf& name_of) {

@@ -238,6 +238,20 @@ TEST_F(VolumeImagesTest, WhatCantBeConvertedIsAnErrorAndLeavesNothing) {
   EXPECT_TRUE(service_.Download(id).body == image);
 }
 
+// What the store says is told, not what qemu-img makes of it.
+TEST_F(VolumeImagesTest, AFullDiskIsAFullDisk) {
+  if (!CanConvert()) GTEST_SKIP() << convert::WhyNotTested();
+  const std::string disk = SampleDisk();
+  const std::string id = NewImageOf(MakeImage(disk, "qcow2"), "qcow2");
+  service_.blobs().FailPutsFrom(1);
+  EXPECT_ERROR(RawHolder(id), Code::kOutOfSpace);
+  EXPECT_EQ(RawHolders(), 0u);
+  service_.blobs().FailPutsFrom(-1);
+  Crash();  // which forgets that it failed
+  ASSERT_OK_AND_ASSIGN(const std::string holder, RawHolder(id));
+  EXPECT_TRUE(ReadBack(service_.store(), holder) == disk);
+}
+
 TEST_F(VolumeImagesTest, AnImageThatIsDeletedMeanwhileCallsItsConversionOff) {
   if (!CanConvert()) GTEST_SKIP() << convert::WhyNotTested();
   const std::string id = NewImageOf(MakeImage(SampleDisk(), "qcow2"), "qcow2");

@@ -4,11 +4,15 @@
 #include <string>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -124,6 +128,25 @@ TEST_F(SandboxTest, EndsEverythingWhenItIsCalledOff) {
   EXPECT_ERROR(
       RunConfined(options_, {"/usr/bin/bash", "-c", "setsid sleep 1000 & sleep 1000"}, cancelled),
       Code::kCancelled);
+}
+
+// The program holds a FIFO open for as long as it lives.
+TEST_F(SandboxTest, DiesWithTheProcessThatBeganIt) {
+  ASSERT_EQ(::mkfifo((directory_ / "fifo").c_str(), 0666), 0);
+  const pid_t service = ::fork();
+  ASSERT_GE(service, 0);
+  if (service == 0) {
+    (void)Shell("exec 3< /job/fifo; sleep 1000").has_value();
+    ::_exit(0);
+  }
+  const int fifo = ::open((directory_ / "fifo").c_str(), O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(fifo, 0);
+  ::kill(service, SIGKILL);
+  ::waitpid(service, nullptr, 0);
+  pollfd look = {fifo, 0, 0};
+  ASSERT_EQ(::poll(&look, 1, 60'000), 1) << "it lives on";
+  EXPECT_TRUE(look.revents & POLLERR);
+  ::close(fifo);
 }
 
 TEST_F(SandboxTest, SaysWhatIsMissing) {
