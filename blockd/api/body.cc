@@ -40,7 +40,7 @@ std::optional<bool> BoolOf(std::string_view text) {
 bool IsKey(std::string_view key) {
   return !Trim(key).empty() && std::all_of(key.begin(), key.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           std::string_view("_-:. ").find(c) != std::string_view::npos;
+           std::string_view("_-:./ ").find(c) != std::string_view::npos;
   });
 }
 
@@ -163,7 +163,7 @@ Result<TextMap> ParseTextMap(const Json& value, std::string_view name) {
     if (!IsKey(key) || key.size() > kMaxKeyCharacters)
       return BadField(name, value,
                       Quoted(key) + " is no key: 1 to " + std::to_string(kMaxKeyCharacters) +
-                          " letters, digits, spaces and any of _-:.");
+                          " letters, digits, spaces and any of _-:./");
     ASSIGN_OR_RETURN(std::string text, ValueOf(member, key));
     map.emplace(key, std::move(text));
   }

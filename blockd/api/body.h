@@ -46,8 +46,9 @@ base::Result<std::optional<int64_t>> OptionalInt(const base::JsonObject& object,
 base::Result<std::optional<bool>> OptionalBool(const base::JsonObject& object,
                                                std::string_view name);
 
-// An object of short texts: metadata, extra specs. Keys are of [A-Za-z0-9_.:-] and spaces, not
-// empty; a value may also be a number or a boolean and is kept as text.
+// An object of short texts: metadata, extra specs. Keys are of [A-Za-z0-9_.:/-] and spaces, not
+// empty (a CSI driver's have a slash); a value may also be a number or a boolean and is kept as
+// text.
 base::Result<TextMap> ParseTextMap(const base::Json& value, std::string_view name);
 base::JsonObject ToJson(const TextMap& map);
 

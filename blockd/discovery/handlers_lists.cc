@@ -109,6 +109,15 @@ Result<Response> ListFilters(const Call& call) {
 
 // --- what there is none of ---
 
+// Whoever would make one is told why not, whatever his role.
+api::Route NoneMade(std::string pattern, int since) {
+  return {"POST", std::move(pattern), Access::kToken, since, [](const Call&) -> Result<Response> {
+            return api::Bad(
+                "There are no volume groups here: snapshots of several volumes at one moment are "
+                "not offered. Take one of each.");
+          }};
+}
+
 api::Route Route(std::string pattern, Access access, int since, api::Handler handler) {
   return {"GET", std::move(pattern), access, since, std::move(handler)};
 }
@@ -144,6 +153,10 @@ void AppendListRoutes(std::vector<api::Route>* routes) {
       EmptyList("/group_snapshots/detail", kToken, kGroupSnapshotsSince, "group_snapshots"));
   routes->push_back(
       NoneThere("/group_snapshots/{id}", kToken, kGroupSnapshotsSince, "GroupSnapshot"));
+  routes->push_back(NoneMade("/group_types", kGroupTypesSince));
+  routes->push_back(NoneMade("/groups", kGroupsSince));
+  routes->push_back(NoneMade("/groups/action", kGroupSnapshotsSince));
+  routes->push_back(NoneMade("/group_snapshots", kGroupSnapshotsSince));
   routes->push_back(EmptyList("/clusters", Access::kAdmin, kClustersSince, "clusters"));
   routes->push_back(EmptyList("/clusters/detail", Access::kAdmin, kClustersSince, "clusters"));
   routes->push_back(NoneThere("/clusters/{id}", Access::kAdmin, kClustersSince, "Cluster"));

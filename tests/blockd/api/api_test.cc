@@ -189,7 +189,7 @@ TEST_F(BodyTest, MapsHaveShortTexts) {
   EXPECT_THAT(*ParseTextMap(*base::ParseJson(R"({"a": "b", "n": 5, "t": true})"), "m"),
               ElementsAre(Pair("a", "b"), Pair("n", "5"), Pair("t", "True")));
   for (const char* bad : {R"(["invalid"])", "null", R"({"": "x"})", R"({"a": null})",
-                          R"({"a": {}})", R"({"a/b": "x"})"})
+                          R"({"a": {}})", R"({"a&b": "x"})"})
     EXPECT_ERROR(ParseTextMap(*base::ParseJson(bad), "m"), Code::kInvalidArgument) << bad;
   EXPECT_ERROR(ParseTextMap(JsonObject{{"k", std::string(256, 'x')}}, "m"), Code::kInvalidArgument);
   JsonObject many;

@@ -96,9 +96,11 @@ Rows AllRows() {
   };
   for (const std::string kind : {"group_types", "groups", "group_snapshots"}) {
     rows["GET /" + kind] = {Rule::kAnybody};
+    rows["POST /" + kind] = {Rule::kAnybody, 400};
     if (kind != "group_types") rows["GET /" + kind + "/detail"] = {Rule::kAnybody};
     rows["GET /" + kind + "/{id}"] = {Rule::kAnybody, 404};
   }
+  rows["POST /groups/action"] = {Rule::kAnybody, 400};
   for (const std::string name : {"os-volume-transfer", "volume-transfers"}) {
     rows["GET /" + name] = {Rule::kAnybody};
     rows["GET /" + name + "/detail"] = {Rule::kAnybody};
