@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import nbd  # noqa: E402
 import service as quarry  # noqa: E402
 from disk_model import TICKS, Disk, Moment  # noqa: E402
-from volume_load import WRITERS, Volume, Writer, read_windows  # noqa: E402
+from volume_load import WRITERS, Volume, Writer, image_bytes, read_windows  # noqa: E402
 from volumes import Volumes  # noqa: E402
 
 MAX_VOLUMES = 4
@@ -54,6 +54,7 @@ class World:
         self.volumes = {}    # id: Volume
         self.snapshots = {}  # id: (volume id, size, Moment)
         self.doubt = None
+        self.image = None    # id, and what a volume made of it holds
         self.names = 0
         self.log = []
         self.killed = threading.Event()
@@ -192,6 +193,13 @@ class World:
         else:
             volume.disk.check(found)
 
+    def create_new(self):
+        """Of nothing, or of the image."""
+        image_id, content = self.image
+        if self.rng.random() < 0.5:
+            return self.create(content=content, imageRef=image_id)
+        return self.create()
+
     # ---- one step of an operator
 
     def step(self):
@@ -200,11 +208,11 @@ class World:
         detached = [v for v in volumes if not v.attachment]
         what = self.rng.random()
         if len(volumes) < 2 or (what < 0.1 and len(volumes) < MAX_VOLUMES):
-            self.create()
+            self.create_new()
         elif what < 0.2 and len(volumes) < MAX_VOLUMES:
             self.create_of_another()
         elif what < 0.5 and len(self.snapshots) < MAX_SNAPSHOTS:
-            self.snapshot(self.rng.choice([v for v in volumes if v.disk] or [self.create()]))
+            self.snapshot(self.rng.choice([v for v in volumes if v.disk] or [self.create_new()]))
         elif what < 0.6 and self.snapshots:
             self.unsnap(self.rng.choice(list(self.snapshots)))
         elif what < 0.66:
@@ -405,6 +413,10 @@ class Run:
         if self.token is None:
             self.token = self.service.token()
         self.world.api = Volumes(self.service, self.token)
+        if self.world.image is None:
+            data, content = image_bytes(self.rng)
+            made = quarry.Images(self.service, self.token).make(data)
+            self.world.image = (made, content)
 
     def kill_once(self, share):
         if self.rng.random() < 0.1:  # while it puts right what the last kill left
@@ -441,6 +453,9 @@ class Run:
             if volume.attachment:
                 self.world.detach(volume)
             self.world.delete(volume)
+        image_id, _ = self.world.image
+        deleted = quarry.Images(self.service, self.token).call("DELETE", f"/{image_id}")
+        assert deleted.status == 204, deleted.body
         self.check_nothing_left()
         code = self.service.stop()
         assert code == 0, f"a graceful stop exited {code}"

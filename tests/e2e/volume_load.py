@@ -42,6 +42,17 @@ def pieces(writer, size_gb):
     return shared + [(window, WINDOW) for window in own_windows(writer)] * 4
 
 
+def image_bytes(rng):
+    """A disk image that ends inside a chunk, and what its sectors hold."""
+    content = {}
+    data = bytearray((4 * MIB + 600) * SECTOR)
+    for window in (0, 4 * MIB - WINDOW // 2):
+        for sector in range(window, window + WINDOW):
+            content[sector] = rng.randrange(1, 1 << 62)
+            data[sector * SECTOR:(sector + 1) * SECTOR] = sectors_of(content[sector], 1)
+    return bytes(data), content
+
+
 class Volume:
     def __init__(self, volume_id, size_gb, disk):
         self.id, self.size_gb, self.disk = volume_id, size_gb, disk
