@@ -77,7 +77,8 @@ def write_and_read(disk, data):
 
 
 def make_secrets(folder):
-    """A CA, a certificate for localhost, and a pre-shared key, as QEMU and libnbd want them."""
+    """A CA, certificates for localhost and for a client (in client/), and a pre-shared key, as QEMU
+    and libnbd want them."""
     need("openssl", "psktool")
 
     def openssl(*words):
@@ -90,5 +91,12 @@ def make_secrets(folder):
     (folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem",
             "-CAcreateserial", "-days", "2", "-extfile", "san", "-out", "server-cert.pem")
+    client = folder / "client"
+    client.mkdir()
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "client/client-key.pem", "-out",
+            "client.csr", "-subj", "/CN=client")
+    openssl("x509", "-req", "-in", "client.csr", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem",
+            "-CAcreateserial", "-days", "2", "-out", "client/client-cert.pem")
+    shutil.copy(folder / "ca-cert.pem", client)
     run("psktool", "-u", "alice", "-p", folder / "keys.psk")
     return folder

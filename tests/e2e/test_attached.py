@@ -257,8 +257,28 @@ def test_tls_with_certificates(secrets, tmp_path):
         assert plain.returncode != 0 and "TLS" in plain.stderr, plain.stderr
 
 
+def test_tls_with_certificates_of_clients(secrets, tmp_path):
+    need("nbdinfo", "qemu-img")
+    options = [f"--block.nbd-tls-cert={secrets}/server-cert.pem",
+               f"--block.nbd-tls-key={secrets}/server-key.pem",
+               f"--block.nbd-tls-client-ca={secrets}/ca-cert.pem"]
+    with Service(str(tmp_path / "data"), options) as service, \
+            Attached(Volumes(service)) as disk:
+        own = f"{disk.data['uri']}?tls-certificates={secrets}/client"
+        assert run("nbdinfo", "--size", own).stdout.strip() == str(GIB)
+        info = json.loads(run(
+            "qemu-img", "info", "--output=json", "--object",
+            f"tls-creds-x509,id=tls,endpoint=client,dir={secrets}/client", "--image-opts",
+            f"driver=nbd,host={disk.data['host']},port={disk.data['port']},"
+            f"export={disk.data['export']},tls-creds=tls").stdout)
+        assert info["virtual-size"] == GIB
+        # Who has the name, and no certificate.
+        none = f"{disk.data['uri']}?tls-certificates={secrets}"
+        assert run("nbdinfo", "--size", none, check=False).returncode != 0
+
+
 def test_tls_with_keys(secrets, tmp_path):
-    need("nbdinfo", "nbdcopy")
+    need("nbdinfo", "nbdcopy", "qemu-io")
     keys, socket = secrets / "keys.psk", tmp_path / "nbd.sock"
     options = [f"--block.nbd-tls-psk={keys}", f"--block.nbd-socket={socket}"]
     with Service(str(tmp_path / "data"), options) as service, \
@@ -272,6 +292,11 @@ def test_tls_with_keys(secrets, tmp_path):
         run("nbdcopy", f"nbds+unix://alice@/{disk.data['export']}?socket={socket}"
                        f"&tls-psk-file={keys}", back)
         run("cmp", source, back)
+        run("qemu-io", "--object",
+            f"tls-creds-psk,id=tls,endpoint=client,dir={secrets},username=alice", "--image-opts",
+            "-c", "write -P 0x66 1M 8M", "-c", "read -P 0x66 1M 8M",
+            f"driver=nbd,server.type=unix,server.path={socket},export={disk.data['export']},"
+            "tls-creds=tls")
         wrong = tmp_path / "wrong.psk"
         wrong.write_text("alice:" + "00" * 32 + "\n")
         refused = run("nbdinfo", uri.replace(str(keys), str(wrong)), check=False)
