@@ -7,27 +7,27 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 SIZE = "2G"
 SECONDS = 60
 TOOLS = ("nbdkit", "nbdfuse", "fusermount3", "mke2fs", "mount")
-
-
-def unusable():
-    """Why there can be no such disk on this machine; None if there can."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        return f"install {', '.join(missing)}"
-    if os.geteuid() != 0:
-        return "mounting needs root"
-    if not os.path.exists("/dev/fuse") or not os.path.exists("/dev/loop-control"):
-        return "no /dev/fuse or no /dev/loop-control"
-    return None
 
 
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     if done.returncode != 0:
         raise OSError(f"{' '.join(command)}: {done.stderr}")
+
+
+def start_or_skip(folder):
+    """A disk that runs, in a new folder; the test is skipped where there can be none."""
+    disk = SlowDisk(str(folder))
+    try:
+        disk.start()
+    except OSError as error:
+        pytest.skip(f"a disk that stalls was not tried: {error}")
+    return disk
 
 
 class SlowDisk:
@@ -40,7 +40,11 @@ class SlowDisk:
         self.server = self.fuse = None
         self.mounts = []
 
-    def __enter__(self):
+    def start(self):
+        """OSError where there can be no such disk: tools or rights are missing."""
+        missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+        if missing:
+            raise OSError(f"install {', '.join(missing)}")
         os.makedirs(self.path)
         os.makedirs(self.fuse_path)
         socket = os.path.join(self.folder, "disk.sock")
@@ -55,9 +59,8 @@ class SlowDisk:
             run("mount", "-o", "loop", disk, self.path)
             self.mounts.append(self.path)
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
-        return self
 
     @staticmethod
     def wait_for(process, path):
@@ -81,7 +84,7 @@ class SlowDisk:
     def go_on(self):
         self.server.send_signal(signal.SIGCONT)
 
-    def __exit__(self, *_):
+    def stop(self):
         if self.server is not None:
             self.go_on()
         for mounted in reversed(self.mounts):
@@ -92,3 +95,9 @@ class SlowDisk:
         if self.server is not None:
             self.server.terminate()
             self.server.wait(SECONDS)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()

@@ -69,12 +69,8 @@ def make_rig(tmp_path):
     """A disk, a service whose volumes and images are on it, and HAProxy before it."""
     if shutil.which("haproxy") is None:
         pytest.fail("install haproxy; ./dev test does")
-    reason = slow_disk.unusable()
-    if reason is not None:
-        pytest.skip(f"{reason}: a disk that stalls was not tried")
     data = tmp_path / "data"
-    (tmp_path / "disk").mkdir()
-    with slow_disk.SlowDisk(str(tmp_path / "disk")) as disk:
+    with slow_disk.start_or_skip(tmp_path / "disk") as disk:
         for folder in ("layers", "blobs"):
             disk.take_over(str(data / folder))
         with quarry.Service(str(data), ["--log.level=warn"]) as service:

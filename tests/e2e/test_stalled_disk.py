@@ -18,12 +18,8 @@ SECONDS = 60
 @pytest.fixture(name="rig")
 def make_rig(tmp_path):
     """A service whose volumes are on a disk that can be stalled."""
-    reason = slow_disk.unusable()
-    if reason is not None:
-        pytest.skip(f"{reason}: a disk that stalls was not tried")
     data = tmp_path / "data"
-    (tmp_path / "disk").mkdir()
-    with slow_disk.SlowDisk(str(tmp_path / "disk")) as disk:
+    with slow_disk.start_or_skip(tmp_path / "disk") as disk:
         for folder in ("layers", "blobs"):
             disk.take_over(str(data / folder))
         with quarry.Service(str(data), ["--log.level=warn",
