@@ -6,7 +6,7 @@ What must hold after every kill:
   - a sector that was flushed (by whichever connection) or written with FUA is as it was then or
     later; another is as it was or as a write since had it; none is a mixture;
   - a snapshot or copy is what the volume was at one moment while it was made, across all
-    connections, and stays that;
+    connections, and stays that; where the volume differs from it is told by quarry:changed-since;
   - what was acknowledged by the API happens, what was not happened wholly or not at all, and no
     status stays that announces a job;
 and when all is deleted: no chunk, no holder, no layer is left.
@@ -29,7 +29,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import nbd  # noqa: E402
 import service as quarry  # noqa: E402
 from disk_model import TICKS, Disk, Moment  # noqa: E402
-from volume_load import WRITERS, Volume, Writer, image_bytes, read_windows  # noqa: E402
+from volume_load import (WRITERS, Volume, Writer, check_changes, image_bytes,  # noqa: E402
+                         read_windows)
 from volumes import Volumes  # noqa: E402
 
 MAX_VOLUMES = 4
@@ -192,6 +193,9 @@ class World:
             volume.disk = Disk(found)
         else:
             volume.disk.check(found)
+        for snapshot_id, (volume_id, _, moment) in self.snapshots.items():
+            if volume_id == volume.id and moment.exact is not None:
+                check_changes(volume, found, snapshot_id, moment.exact)
 
     def create_new(self):
         """Of nothing, or of the image."""

@@ -130,8 +130,10 @@ class Writer(threading.Thread):
         self.disk.acknowledge(write, sectors, bool(durable))
 
 
-def connect(volume, unix=False):
+def connect(volume, unix=False, context=None):
     connection = nbd.NBD()
+    if context:
+        connection.add_meta_context(context)
     connection.set_export_name(volume.info["export"])
     if unix:
         connection.connect_unix(volume.info["socket"])
@@ -152,3 +154,23 @@ def read_windows(volume):
     assert not any(connection.pread(MIB * SECTOR, 40 * MIB * SECTOR)), "data from nowhere"
     connection.shutdown()
     return found
+
+
+def check_changes(volume, found, snapshot_id, then):
+    """What differs from a snapshot is told to have changed since."""
+    context = f"quarry:changed-since/{snapshot_id}"
+    connection = connect(volume, context=context)
+    assert connection.can_meta_context(context), f"no changes since snapshot {snapshot_id}"
+    for window in all_windows(volume.size_gb):
+        entries = []
+        connection.block_status(WINDOW * SECTOR, window * SECTOR,
+                                lambda _name, _offset, more, _error, e=entries: e.extend(more))
+        sector = window
+        for length, changed in zip(entries[::2], entries[1::2]):
+            for at in range(sector, sector + length // SECTOR):
+                assert changed or found[at] == then.get(at, 0), (
+                    f"volume {volume.id} differs from snapshot {snapshot_id} in sector {at}, and "
+                    "that was not told")
+            sector += length // SECTOR
+        assert sector == window + WINDOW, entries
+    connection.shutdown()
