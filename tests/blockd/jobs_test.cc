@@ -285,6 +285,31 @@ TEST_F(ReconcileTest, AnAttachmentThatIsNeverCompletedGoes) {
   world_.ExpectSettled();
 }
 
+// Of an attach that broke off nobody knows the attachment, so nobody can take it back.
+TEST(AttachKillTest, LeavesNoReservation) {
+  const CallerPtr me = MemberOf();
+  for (uint64_t n = 1;; ++n) {
+    SCOPED_TRACE("killed at operation " + std::to_string(n));
+    BlockWorld world;
+    const std::string id = world.CreateVolume(me);
+    world.RunJobs();
+    const uint64_t before = world.plan.operations();
+    world.plan.FailFrom(n, Error(Code::kIo, "killed"), support::FaultPlan::When::kAfter);
+    world.Ask(me, "POST", "/attachments",
+              R"({"attachment": {"volume_uuid": ")" + id + R"(", "connector": {"host": "h"}}})");
+    const bool all_done = world.plan.operations() - before < n;
+    world.Restart(n);
+    world.RunJobs();
+    EXPECT_NE(world.StatusOf(id), "reserved");
+    world.clock.AdvanceUs(3600 * base::kSecondUs);
+    ASSERT_OK(Reconcile(world.world(), *world.jobs, 1000));
+    world.RunJobs();
+    EXPECT_EQ(world.StatusOf(id), "available");
+    EXPECT_TRUE(world.exports.published.empty());
+    if (testing::Test::HasFailure() || all_done) return;
+  }
+}
+
 TEST_F(ReconcileTest, AReservationThatIsForgottenGoes) {
   const std::string id = world_.CreateVolume(me_);
   world_.RunJobs();
