@@ -102,6 +102,12 @@ def last_synced(machine, files, count):
         files[int(found[1])] = found[2]
 
 
+def finish(machine, files):
+    """Ends the writing, and reads what is still said of it."""
+    rest = machine.run("touch /enough") + "\n" + machine.expect("all written")[0]
+    files.update((int(name), digest) for name, digest in re.findall(SYNCED, rest))
+
+
 def check_files(machine, files):
     """What the guest had synced is there, and its file system is whole."""
     there = machine.run("cd /data && sha256sum *; cd /")
@@ -144,8 +150,7 @@ def test_a_guest_lives_on_volumes(service, tmp_path):
                             "meanwhile")["id"]
         volumes.wait("snapshot", snapshot, "available")
         last_synced(first, synced, len(synced) + 5)  # it went on writing
-        rest = first.run("touch /enough") + "\n" + first.expect("all written")[0]
-        synced.update((int(name), digest) for name, digest in re.findall(SYNCED, rest))
+        finish(first, synced)
 
         grow(cli, volumes, first, connection, root)
         first.run("sync")
@@ -200,3 +205,27 @@ def become_image(cli, volumes, volume_id):
     shown = cli.json("image", "show", image)
     assert shown["status"] == "active" and shown["size"] == GIB, shown
     return image
+
+
+def test_a_guest_rides_out_a_restart(service, tmp_path):
+    """The service is stopped and started again under a running guest, whose QEMU connects anew."""
+    volumes = Volumes(service)
+    volume = volumes.create()
+    _, connection = volumes.attach(volume)
+    subprocess.run(["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw",
+                    f"{qemu.IMAGES}/base.raw", connection["uri"]], check=True)
+    synced = {}
+    patient = {**unix(connection), "reconnect-delay": 60}
+    with qemu.Guest(tmp_path, disk(patient), "rider") as rider:
+        rider.say(WRITER)
+        for _ in range(3):
+            last_synced(rider, synced, len(synced) + 3)
+            assert service.stop() == 0
+            service.start()
+        last_synced(rider, synced, len(synced) + 3)
+        finish(rider, synced)
+        check_files(rider, synced)
+        assert "I/O error" not in rider.run("dmesg")
+    volumes = Volumes(service)
+    assert volumes.wait("volume", volume, "in-use")["attachments"]
+    assert service.quarry("volume", "detach", volume).returncode == 0
