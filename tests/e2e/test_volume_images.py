@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
-from nbd_tools import need, pattern, qemu_io, run
+from nbd_tools import SECONDS, need, pattern, qemu_io, run
 from service import Images, Service
 from volumes import Volumes
 
@@ -165,27 +166,76 @@ def test_many_volumes_of_an_image_convert_it_once(service, volumes, images, disk
         volumes.delete(volume_id)
 
 
-def test_a_conversion_outlives_a_kill(disk, tmp_path):
+KILLED_AFTER = (0, 0.05, 0.2)  # seconds: wherever the work is by then
+
+
+def test_conversions_outlive_kills(disk, tmp_path):
     need("qemu-img", "bwrap", "nbdcopy")
     run("qemu-img", "convert", "-O", "qcow2", disk, tmp_path / "image")
-    with Service() as service:
-        images, volumes = Images(service), Volumes(service)
-        image = images.make((tmp_path / "image").read_bytes(), disk_format="qcow2")
-        made = volumes.ok("POST", "/volumes", {"volume": {"size": 1, "imageRef": image}})["volume"]
-        # Wherever it is with that.
-        service.kill()
-        service.start()
+    data = (tmp_path / "image").read_bytes()
+    with Service(options=["--store.lease=1s"]) as service:
+        for delay in KILLED_AFTER:
+            image = Images(service).make(data, disk_format="qcow2")
+            volumes = Volumes(service)
+            made = volumes.ok("POST", "/volumes", {"volume": {"size": 1, "imageRef": image}})
+            time.sleep(delay)
+            service.kill()
+            service.start()
+            volumes = Volumes(service)
+            expect_disk(volumes, ready(volumes, made["volume"]), disk, tmp_path)
+            # What it made is there after another one.
+            service.kill()
+            service.start()
+            volumes = Volumes(service)
+            converted = service.log_text().count(f"image {image} was converted")
+            expect_disk(volumes, volumes.create(1, imageRef=image), disk, tmp_path)
+            assert service.log_text().count(f"image {image} was converted") == converted <= 2
+        expect_sound_and_empty(service, volumes)
+
+
+def expect_sound_and_empty(service, volumes):
+    """Nothing is wrong, and nothing is left of all that is deleted."""
+    report = service.quarry("scrub", "--json")
+    assert report.returncode == 0, report.stdout + report.stderr
+    for volume in volumes.list("volumes"):
+        volumes.delete(volume["id"])
+    images = Images(service)
+    for image in images.list():
+        assert images.call("DELETE", "/" + image["id"]).status == 204
+    deadline = time.monotonic() + SECONDS
+    while held_bytes(service) > 0:
+        assert time.monotonic() < deadline, "a holder is left"
+        time.sleep(0.1)
+    assert service.quarry("gc").returncode == 0
+    done = service.quarry("stats", "--json")
+    assert json.loads(done.stdout)["chunks"] == 0, done.stdout
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_uploads_outlive_kills(disk, tmp_path, disk_format):
+    need("qemu-img", "nbdcopy")
+    with Service(options=["--store.lease=1s"]) as service:
         volumes = Volumes(service)
-        expect_disk(volumes, ready(volumes, made), disk, tmp_path)
-        # And what it made is there after another one.
-        service.kill()
-        service.start()
-        volumes = Volumes(service)
-        expect_disk(volumes, volumes.create(1, imageRef=image), disk, tmp_path)
-        assert service.log_text().count(f"image {image} was converted") <= 2
-        report = service.quarry("scrub", "--json")
-        assert report.returncode == 0, report.stdout + report.stderr
-        assert service.stop() == 0
+        volume = volumes.create(1)
+        for delay in KILLED_AFTER[:2]:
+            # New data each time, or the digest would be known.
+            with Attached(volumes, volume) as uri:
+                run("nbdcopy", disk, uri)
+                qemu_io(uri, f"write -P {1 + KILLED_AFTER.index(delay)} 900M 64k", "flush")
+            asked = volumes.ok("POST", f"/volumes/{volume}/action", {"os-volume_upload_image": {
+                "image_name": "i", "disk_format": disk_format, "container_format": "bare"}})
+            image = asked["os-volume_upload_image"]["image_id"]
+            time.sleep(delay)
+            service.kill()
+            service.start()
+            volumes = Volumes(service)
+            volumes.wait("volume", volume, "available")
+            images = Images(service)
+            assert images.show(image).json()["status"] == "active"
+            (tmp_path / "image").write_bytes(images.call("GET", f"/{image}/file").body)
+            with Attached(volumes, volume) as uri:
+                run("qemu-img", "compare", "-f", disk_format, "-F", "raw", tmp_path / "image", uri)
+        expect_sound_and_empty(service, volumes)
 
 
 def test_a_rebuilt_index(disk, tmp_path):
