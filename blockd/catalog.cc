@@ -220,8 +220,9 @@ void Transaction::ChangeUsage(const std::string& project_id, const Amounts& chan
   AddAmounts(change, 1, &usage_[project_id]);
 }
 
-Result<void> Transaction::AddJob(std::string_view kind, std::string payload) {
-  RETURN_IF_ERROR(catalog_.journal_.Prepare(kind, payload, &jobs_));
+Result<void> Transaction::AddJob(std::string_view kind, std::string payload,
+                                 std::string_view project_id) {
+  RETURN_IF_ERROR(catalog_.journal_.Prepare(kind, payload, &jobs_, ProjectPart(project_id)));
   ++jobs_added_;
   return {};
 }

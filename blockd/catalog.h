@@ -65,8 +65,9 @@ class Transaction {
   // What else a project takes, or gives back. Limits are checked as for volumes.
   void ChangeUsage(const std::string& project_id, const Amounts& change);
 
-  // A job that is due once this is committed. kTooLarge.
-  base::Result<void> AddJob(std::string_view kind, std::string payload);
+  // A job that is due once this is committed; projects take turns. kTooLarge.
+  base::Result<void> AddJob(std::string_view kind, std::string payload,
+                            std::string_view project_id);
   size_t jobs_added() const { return jobs_added_; }
 
  private:

@@ -1,7 +1,6 @@
 #include "blockd/jobs.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -21,28 +20,6 @@ constexpr std::array<std::string_view, 13> kOpNames = {
     "create-volume", "delete-volume",   "extend",          "revert", "reimage",
     "upload-image",  "create-snapshot", "delete-snapshot", "detach", "snapshot-for-backup",
     "create-backup", "delete-backup",   "restore-backup"};
-
-// The first line of a payload: whose turn it is can be told without reading the rest.
-std::string_view ProjectOf(const Job& job) {
-  return std::string_view(job.payload).substr(0, job.payload.find('\n'));
-}
-
-// The project with the least at work comes first; among equals the oldest job.
-std::optional<size_t> ChooseFairly(const std::vector<Job>& held, const std::vector<Job>& due) {
-  std::map<std::string_view, size_t> at_work;
-  for (const Job& job : held) ++at_work[ProjectOf(job)];
-  std::optional<size_t> best;
-  size_t best_at_work = 0;
-  for (size_t i = 0; i < due.size(); ++i) {
-    const auto found = at_work.find(ProjectOf(due[i]));
-    const size_t count = found == at_work.end() ? 0 : found->second;
-    if (best.has_value() && count >= best_at_work) continue;
-    best = i;
-    best_at_work = count;
-    if (count == 0) break;
-  }
-  return best;
-}
 
 }  // namespace
 
@@ -77,29 +54,27 @@ Lane LaneOf(Op op) {
 std::string_view OpName(Op op) { return kOpNames[static_cast<size_t>(op)]; }
 
 std::string EncodeJob(const JobSpec& spec) {
-  std::string project = spec.project_id;
-  std::replace(project.begin(), project.end(), '\n', ' ');
-  const base::JsonObject rest = {{"op", OpName(spec.op)},
-                                 {"id", spec.id},
-                                 {"argument", spec.argument},
-                                 {"request", spec.request_id}};
-  return project + "\n" + base::ToText(rest);
+  return base::ToText(base::JsonObject{{"op", OpName(spec.op)},
+                                       {"project", spec.project_id},
+                                       {"id", spec.id},
+                                       {"argument", spec.argument},
+                                       {"request", spec.request_id}});
 }
 
 Result<JobSpec> DecodeJob(std::string_view payload) {
   const Error bad(Code::kCorruption, "a job of volumes is not readable");
-  const size_t line = payload.find('\n');
-  if (line == std::string_view::npos) return bad;
-  const Result<base::Json> json = base::ParseJson(payload.substr(line + 1));
+  const Result<base::Json> json = base::ParseJson(payload);
   if (!json.has_value()) return bad;
   const auto op = base::FindString(*json, "op");
+  const auto project = base::FindString(*json, "project");
   const auto id = base::FindString(*json, "id");
   const auto argument = base::FindString(*json, "argument");
-  if (!op.has_value() || !id.has_value() || !argument.has_value()) return bad;
+  if (!op.has_value() || !project.has_value() || !id.has_value() || !argument.has_value())
+    return bad;
   const auto name = std::find(kOpNames.begin(), kOpNames.end(), *op);
   if (name == kOpNames.end()) return bad;
-  return JobSpec{static_cast<Op>(name - kOpNames.begin()), std::string(payload.substr(0, line)),
-                 *id, *argument, base::FindString(*json, "request").value_or("")};
+  return JobSpec{static_cast<Op>(name - kOpNames.begin()), *project, *id, *argument,
+                 base::FindString(*json, "request").value_or("")};
 }
 
 Jobs::Jobs(World world, base::Metrics& metrics, JobOptions options)
@@ -119,7 +94,7 @@ Jobs::Jobs(World world, base::Metrics& metrics, JobOptions options)
     runner.threads = options_.threads[i];
     runner.lease_ms = options_.lease_ms;
     runner.poll_ms = options_.poll_ms;
-    runner.choose = ChooseFairly;
+    runner.by_turns = true;
     state.runner = std::make_unique<chunkstore::jobs::Runner>(
         world_.catalog.journal(), KindOfLane(static_cast<Lane>(i)), runner,
         [this](const Job& job, const JobControl& control) { return Run(job, control); });
@@ -137,7 +112,7 @@ void Jobs::Stop() {
 }
 
 Result<void> Jobs::Add(Transaction& transaction, const JobSpec& spec) {
-  return transaction.AddJob(KindOfLane(LaneOf(spec.op)), EncodeJob(spec));
+  return transaction.AddJob(KindOfLane(LaneOf(spec.op)), EncodeJob(spec), spec.project_id);
 }
 
 Result<void> Jobs::Submit(Lane lane, const Catalog::Body& body) {

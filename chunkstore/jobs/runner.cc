@@ -65,7 +65,9 @@ void Runner::Work() {
       if (stopping_) return;
       wakes_seen = wakes_;
     }
-    Result<std::optional<Job>> claimed = journal_.Claim(kind_, options_.lease_ms, options_.choose);
+    Result<std::optional<Job>> claimed =
+        options_.by_turns ? journal_.ClaimByTurns(kind_, options_.lease_ms)
+                          : journal_.Claim(kind_, options_.lease_ms, options_.choose);
     if (!claimed.has_value()) {
       LOG(kError, "jobs", "looking for jobs of kind {}: {}", kind_, claimed.error().ToString());
     } else if (claimed->has_value()) {

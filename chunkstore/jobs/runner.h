@@ -38,6 +38,7 @@ struct RunnerOptions {
   int64_t poll_ms = 1'000;  // how often it looks for jobs of others, or that became due
   bool background = false;  // threads of the lowest priority
   Choose choose;            // which job is next; null: the oldest
+  bool by_turns = false;    // instead: those with a queue, by turns (Journal::ClaimByTurns)
 };
 
 // Threads that take the jobs of one kind and run them, each under a lease that is kept while the

@@ -151,7 +151,7 @@ TEST_F(CatalogTest, ARefusedTransactionWritesNothing) {
   const VolumeRecord volume = NewVolume();
   const auto refused = catalog_.Transact([&](Transaction& transaction) -> Result<void> {
     RETURN_IF_ERROR(transaction.Put(volume));
-    RETURN_IF_ERROR(transaction.AddJob("kind", "payload"));
+    RETURN_IF_ERROR(transaction.AddJob("kind", "payload", "p"));
     return base::Error(Code::kInvalidArgument, "no");
   });
   EXPECT_FALSE(refused.has_value());
