@@ -99,7 +99,10 @@ Result<std::unique_ptr<ChunkVolumeStore>> ChunkVolumeStore::Open(ChunkVolumeStor
       new ChunkVolumeStore(std::move(options), files, chunks, std::move(records), metrics));
   RETURN_IF_ERROR(store->RemoveLeftovers());
   RETURN_IF_ERROR(store->RemoveLeftoverHolders());
-  if (store->options_.background) store->thread_ = std::thread([&s = *store] { s.Run(); });
+  if (store->options_.background) {
+    store->thread_ = std::thread([&s = *store] { s.Run(); });
+    store->spares_thread_ = std::thread([&s = *store] { s.RunSpares(); });
+  }
   return store;
 }
 
@@ -108,8 +111,10 @@ ChunkVolumeStore::~ChunkVolumeStore() {
     base::MutexLock lock(mutex_);
     stopping_ = true;
     wake_.NotifyAll();
+    wake_spares_.NotifyAll();
   }
   if (thread_.joinable()) thread_.join();
+  if (spares_thread_.joinable()) spares_thread_.join();
   base::MutexLock lock(mutex_);
   for (const auto& [id, layer] : open_layers_) {
     Result<void> flushed = layer->Flush();
@@ -230,6 +235,7 @@ Result<std::shared_ptr<Layer>> ChunkVolumeStore::TakeSpare() {
     if (!spares_.empty()) {
       std::shared_ptr<Layer> spare = std::move(spares_.back());
       spares_.pop_back();
+      wake_spares_.NotifyAll();
       return spare;
     }
   }

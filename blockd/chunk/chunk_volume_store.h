@@ -30,7 +30,7 @@ constexpr size_t kSpareLayers = 4;
 
 struct ChunkVolumeStoreOptions {
   std::string dir;                               // of the layers' files; made if it is not there
-  bool background = true;                        // a thread that calls Tidy; else the caller does
+  bool background = true;                        // threads do Tidy's work; else the caller calls it
   uint64_t seal_bytes_per_s = 200 * base::kMiB;  // read and written by the sealer; 0: no limit
   uint64_t reserve_bytes = 64 * base::kMiB;      // that a thick volume leaves free on the disk
 };
@@ -142,7 +142,8 @@ class ChunkVolumeStore : public VolumeStore {
   void RemoveDeadFiles() EXCLUDES(mutex_);
   void ReleaseDeadHolders() EXCLUDES(mutex_);
   void CloseIdle() EXCLUDES(mutex_);
-  void MakeSpares() EXCLUDES(mutex_);
+  bool MakeSpares() EXCLUDES(mutex_);
+  void RunSpares() EXCLUDES(mutex_);
 
   // Sealing (sealer.cc).
   struct Sealing {
@@ -187,8 +188,10 @@ class ChunkVolumeStore : public VolumeStore {
   std::set<std::string> wanted_ GUARDED_BY(mutex_);  // layers that somebody waits for
 
   base::CondVar wake_;
+  base::CondVar wake_spares_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
+  std::thread spares_thread_;
 };
 
 }  // namespace blockd::chunk

@@ -24,11 +24,22 @@ void ChunkVolumeStore::Run() {
   }
 }
 
+// By a thread of its own: a sealing takes long, and snapshots that come meanwhile take spares.
+void ChunkVolumeStore::RunSpares() {
+  while (!stopping_) {
+    const bool made = MakeSpares();
+    base::MutexLock lock(mutex_);
+    // After a failure (a full disk, say) not at once again.
+    if (!made && !stopping_) wake_spares_.WaitForMs(mutex_, kIdleMs);
+    while (made && !stopping_ && spares_.size() >= kSpareLayers) wake_spares_.Wait(mutex_);
+  }
+}
+
 bool ChunkVolumeStore::Tidy() {
   RemoveDeadFiles();
   ReleaseDeadHolders();
   CloseIdle();
-  MakeSpares();
+  if (!options_.background) MakeSpares();
   Result<bool> sealed = SealNext();
   if (sealed) return *sealed;
   if (!stopping_) LOG(kWarn, "blockd", "sealing a layer: {}", sealed.error().ToString());
@@ -98,18 +109,19 @@ void ChunkVolumeStore::CloseIdle() {
   }
 }
 
-void ChunkVolumeStore::MakeSpares() {
+// False if one could not be made.
+bool ChunkVolumeStore::MakeSpares() {
   for (;;) {
     {
       base::MutexLock lock(mutex_);
-      if (spares_.size() >= kSpareLayers) return;
+      if (spares_.size() >= kSpareLayers || stopping_) return true;
     }
     const std::string id = base::NewUuidHex();
     Result<std::shared_ptr<Layer>> made = Layer::Create(files_, options_.dir, id);
     base::MutexLock lock(mutex_);
     if (!made) {
       dead_layers_.push_back(id);
-      return;  // whoever needs one makes it, and is told why it can't be
+      return false;  // whoever needs one makes it, and is told why it can't be
     }
     spares_.push_back(*std::move(made));
   }
