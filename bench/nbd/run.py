@@ -1,143 +1,201 @@
-#!/usr/bin/env python3
-"""The NBD server beside nbdkit's file plugin and qemu-nbd: one file in memory, one socket each.
+#!/usr/bin/python3
+"""Volumes over NBD beside the servers that one would use instead, in one run on one machine.
 
-All three serve the same file on tmpfs, so it is the servers that are compared and not disks. Rounds
-are interleaved and the best of each cell counts: on a machine that others use, too, the rest is
-their noise. The server's CPU time for one operation depends on others the least. With --qos, how
-closely limits hold in real time instead.
+    bench/nbd/run.py [--only NAME]... [--rounds 3] [--quick]
+
+NAME is one of: servers, snapshots, images, increments, limits. All serve over unix sockets with the
+page cache between them and the disk, fio's nbd engine reads and writes. Contenders take turns round
+by round, so that noise hits all of them; what is shown are medians and their ratios.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import tempfile
+import sys
 import time
+from pathlib import Path
 
-CELLS = [("4k read, depth 1", "randread", "4k", 1), ("4k write, depth 1", "randwrite", "4k", 1),
-         ("4k read, depth 32", "randread", "4k", 32), ("4k write, depth 32", "randwrite", "4k", 32),
-         ("1m read, depth 8", "read", "1m", 8), ("1m write, depth 8", "write", "1m", 8)]
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "peers")]
 
+import figures as results
+import limits
+import profiles
+import servers
+import volumes
+from load import CELLS, Fio
+from system import Failed, install, prepare_process, run, say, settle, work_directory
 
-class Ours:
-    name = "quarry"
-
-    def __init__(self, options, socket, disk, *more):
-        self.uri = f"nbd+unix:///disk?socket={socket}"
-        self.process = subprocess.Popen(
-            [options.server, "--unix", socket, "--file", disk, *more], stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL)
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
+ROOT = HERE.parents[1]
+NAMES = ["servers", "snapshots", "images", "increments", "limits"]
+CACHE_MIB = 2048  # so that a content of 1 GiB can be warm, as the others' files are
 
 
-class Other:
-    def __init__(self, _, socket, disk):
-        self.uri = f"nbd+unix:///{self.export}?socket={socket}"
-        self.process = subprocess.Popen(self.command(socket, disk))
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-class Nbdkit(Other):
-    name, export = "nbdkit", ""
-
-    def command(self, socket, disk):
-        return ["nbdkit", "-f", "-U", socket, "file", disk]
+def measure_cell(contender, cell, seconds, directory, figures):
+    name, mode, block, depth = cell
+    before = contender.cpu_seconds()
+    load = Fio(directory, contender.target(), mode, block, depth, seconds,
+               direct=contender.direct).figures()
+    used = contender.cpu_seconds() - before
+    figures.add("operations", name, "/s", contender.name, load["iops"])
+    if depth == 1:
+        figures.add("median latency", name, "us", contender.name, load["p50_us"])
+    if used > 0:
+        figures.add("server CPU for one operation", name, "us", contender.name,
+                    used * 1e6 / (load["iops"] * seconds))
 
 
-class QemuNbd(Other):
-    name, export = "qemu-nbd", "disk"
-
-    def command(self, socket, disk):
-        return ["qemu-nbd", "-t", "-f", "raw", "-x", "disk", "-k", socket, "-e", "8",
-                "--cache=writeback", disk]
-
-
-def start(kind, options, folder, disk, *more):
-    socket = os.path.join(folder, kind.name + ".sock")
-    if os.path.exists(socket):
-        os.unlink(socket)
-    server = kind(options, socket, disk, *more)
-    while not os.path.exists(socket):
-        time.sleep(0.01)
-    return server
-
-
-def fio(folder, uri, size, seconds, mode, block, depth):
-    """Operations a second, and the median latency in microseconds."""
-    done = subprocess.run(
-        ["fio", "--name=job", "--ioengine=nbd", f"--uri={uri}", f"--rw={mode}", f"--bs={block}",
-         f"--iodepth={depth}", f"--size={size}", "--time_based", f"--runtime={seconds}",
-         "--randrepeat=0", "--output-format=json"], capture_output=True, text=True, check=True,
-        cwd=folder)
-    job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]
-    side = job["read" if job["read"]["iops"] else "write"]
-    return side["iops"], side["clat_ns"]["percentile"]["50.000000"] / 1000
+def compare(pool, directory, options, figures):
+    """Quarry's volumes, plain and old and fresh, and all the peers; cell by cell."""
+    say("servers: preparing files and volumes")
+    ages = [servers.Volume(name, pool, volume)
+            for name, volume in volumes.prepare_ages(pool).items()]
+    others = servers.peers(directory)
+    contenders = ages + others
+    try:
+        settle()
+        for contender in contenders:  # read once, and not in pieces too long to be kept
+            Fio(directory, contender.target(), "read", "64k", 8, None,
+                direct=contender.direct).figures()
+        # Reads first: what is written lies in the head, whatever was below.
+        for cell in sorted(CELLS, key=lambda cell: "write" in cell[1]):
+            for number in range(options.rounds):
+                say(f"servers: {cell[0]}, round {number + 1} of {options.rounds}")
+                turn = number % len(contenders)
+                for contender in contenders[turn:] + contenders[:turn]:
+                    measure_cell(contender, cell, options.seconds, directory, figures)
+        for cell in CELLS:
+            profile(pool, cell, directory, figures)
+    finally:
+        for contender in others:
+            contender.stop()
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def profile(pool, cell, directory, figures):
+    """Which functions take the server's time."""
+    name, mode, block, depth = cell
+    samples = directory / "samples"
+    fio = Fio(directory, pool.uri("plain"), mode, block, depth, 3)
+    try:
+        time.sleep(0.7)
+        with profiles.sampling(pool, samples):
+            time.sleep(1.5)
+        figures.profiles[name] = profiles.shares(samples)
+        fio.figures()
+    finally:
+        fio.stop()
 
 
-def compare(options, folder, disk):
-    best = {}
-    for _ in range(options.rounds):
-        for kind in (Ours, Nbdkit, QemuNbd):
-            server = start(kind, options, folder, disk)
-            for cell in CELLS:
-                before = cpu_seconds(server.process.pid)
-                iops, median = fio(folder, server.uri, options.size, options.seconds, *cell[1:])
-                used = cpu_seconds(server.process.pid) - before
-                cpu = used * 1e6 / (iops * options.seconds)
-                seen = best.get((cell, kind.name), (0, float("inf"), float("inf")))
-                best[cell, kind.name] = (max(seen[0], iops), min(seen[1], median),
-                                         min(seen[2], cpu))
-            server.stop()
-    print("| cell | quarry | nbdkit | qemu-nbd | ratio to the better |\n|---|---|---|---|---|")
+def targets(figures):
+    """What section 5 of the volumes' plan asks for."""
+    found = []
     for cell in CELLS:
-        ours, nbdkit, qemu = (best[cell, kind.name] for kind in (Ours, Nbdkit, QemuNbd))
-        row = " | ".join(f"{iops:,.0f}/s, p50 {median:.1f} us, CPU {cpu:.1f} us"
-                         for iops, median, cpu in (ours, nbdkit, qemu))
-        print(f"| {cell[0]} | {row} | {ours[0] / max(nbdkit[0], qemu[0]):.2f} |")
+        rivals = [figures.median("operations", cell[0], name)
+                  for name in ("qemu-nbd raw", "nbdkit file")]
+        ours = figures.median("operations", cell[0], "quarry")
+        best = max((r for r in rivals if r), default=None)
+        found.append(results.Target(f"{cell[0]}, over the better of qemu-nbd raw and nbdkit", ">=",
+                                    1.0, results.divide(ours, best)))
+        for age in ("50 snapshots", "of an image"):
+            found.append(results.Target(f"{cell[0]}, {age}, over a plain volume", ">=", 0.85,
+                                        figures.ratio("operations", cell[0], age, "quarry")))
+        if cell[3] == 1:
+            rivals = [figures.median("median latency", cell[0], name)
+                      for name in ("qemu-nbd raw", "nbdkit file")]
+            found.append(results.Target(
+                f"{cell[0]}, median latency over the better of theirs", "<=", 1.0,
+                results.divide(figures.median("median latency", cell[0], "quarry"),
+                               min((r for r in rivals if r), default=None))))
+    for group, what in figures.rows:
+        if group.startswith("snapshots under load") and what.endswith("p99") and "taken" in what:
+            for load in figures.rows[group, what]["values"]:
+                found.append(results.Target(f"snapshot taken under load, {load}, p99", "<=", 20,
+                                            figures.median(group, what, load), " ms"))
+    if ("a volume of an image", "500 GiB") in figures.rows:
+        found.append(results.Target("a volume of an image of 500 GiB", "<=", 50,
+                                    figures.median("a volume of an image", "500 GiB", "quarry"),
+                                    " ms"))
+    return found
 
 
-def limits(options, folder, disk):
-    print("| limit | load | delivered | of it |\n|---|---|---|---|")
-    for flag, promised, unit in (("--iops", 5000, 1), ("--bytes-sec", 100_000_000, None)):
-        for block, size in (("4k", 4096), ("64k", 65536), ("1m", 1 << 20)):
-            for depth in (1, 32, 128):
-                if unit == 1 and size == 1 << 20:
-                    continue  # more than the machine has to give
-                server = start(Ours, options, folder, disk, flag, str(promised))
-                iops, _ = fio(folder, server.uri, options.size, options.seconds, "randread", block,
-                              depth)
-                server.stop()
-                delivered = iops * (unit or size)
-                print(f"| {promised:,} {flag[2:]} | {block}, depth {depth} | {delivered:,.0f} | "
-                      f"{delivered / promised:.4f} |", flush=True)
+def measure(options, work, figures):
+    made = []
+
+    def make_pool(directory):
+        made.append(servers.Pool(options.server.resolve(), directory, str(CACHE_MIB)))
+        return made[-1]
+
+    try:
+        if set(options.only) - {"snapshots"}:
+            pool = make_pool(work / "pool")
+            if "servers" in options.only:
+                compare(pool, work, options, figures)
+            elif "limits" in options.only:
+                volumes.prepare_ages(pool)
+            if "images" in options.only:
+                say("volumes of images")
+                volumes.from_images(pool, options.rounds, figures)
+            if "increments" in options.only:
+                say("increments")
+                volumes.putting_away(pool, options.rounds, figures)
+            if "limits" in options.only:
+                say("limits")
+                limits.measure(pool, work, 10, figures)
+            pool.stop()
+        if "snapshots" in options.only:
+            volumes.snapshots(make_pool, work, options.snapshots, figures)
+    finally:
+        for pool in made:
+            pool.stop()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", default="build/release/bin/nbd_test_server")
-    parser.add_argument("--size", default="1g")
-    parser.add_argument("--seconds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME",
+                        help=f"measure only this (repeatable): {', '.join(NAMES)}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--qos", action="store_true")
+    parser.add_argument("--seconds", type=float, default=3, help="of each cell")
+    parser.add_argument("--snapshots", type=int, default=200, help="under each load")
+    parser.add_argument("--quick", action="store_true",
+                        help="one short round and few snapshots: whether it works")
+    parser.add_argument("--qos", action="store_true", help="the same as --only limits")
+    parser.add_argument("--server", type=Path,
+                        default=ROOT / "build/release/bin/quarry_bench_volumes")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/bench",
+                        help="where the private directory is made (needs 40 GiB)")
+    parser.add_argument("--results", type=Path,
+                        help="where to write the figures (a whole run: bench/results)")
     options = parser.parse_args()
-    options.server = os.path.abspath(options.server)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        disk = os.path.join(folder, "disk.raw")
-        subprocess.run(["dd", "if=/dev/urandom", f"of={disk}", "bs=1M", "count=1024",
-                        "status=none"], check=True)
-        (limits if options.qos else compare)(options, folder, disk)
+    whole = not options.only and not options.qos and not options.quick
+    if options.qos:
+        options.only = ["limits"]
+    options.only = options.only or NAMES
+    if options.quick:
+        options.rounds, options.seconds, options.snapshots = 1, 1, volumes.SNAPSHOTS_OF_ONE
+    prepare_process()
+    figures, about = results.Figures(), results.machine()
+    about["rounds"] = options.rounds
+    failure = None
+    try:
+        install(["fio", "nbdkit", "qemu-utils", "openssl", "e2fsprogs", "linux-perf"])
+        with work_directory(options.work.resolve()) as work:
+            about["file_system"] = run("stat", "-f", "-c", "%T", work).stdout.strip()
+            measure(options, work, figures)
+    except Failed as error:
+        failure = f"error: {error}"
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    figures.note("servers: 1 GiB of random bytes in the page cache (of an image: in the chunk store's "
+                 f"cache of {CACHE_MIB} MiB), unix sockets, fio's nbd engine on the same machine; "
+                 "'the file' is fio without a server; all files and volumes were written by the MiB, which "
+                 "the kernel caches in large folios that small writes then cost more in: Quarry's "
+                 "layers are written in pieces of 32 KiB for that reason")
+    target = options.results or (ROOT / "bench/results" if whole else None)
+    if figures.rows:
+        if target and not failure:
+            results.write(figures, about, target, "volumes", targets(figures))
+        print(results.render(figures, about, targets(figures)))
+    if failure:
+        sys.exit(failure)
 
 
 if __name__ == "__main__":

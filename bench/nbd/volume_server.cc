@@ -1,9 +1,11 @@
 // Volumes on the local stores behind an NBD server, as `quarry serve` has them, but told what to do
 // by lines on standard input instead of an API: for bench/nbd/run.py.
 //
-//   quarry_bench_volumes DIR SOCKET
+//   quarry_bench_volumes DIR SOCKET CACHE_MIB
 //
-//   create VOLUME GIB [snapshot|volume|content NAME]    write VOLUME MIB (random bytes, from 0 on)
+//   create VOLUME GIB [snapshot|volume|content NAME]
+//   write VOLUME MIB              (random bytes, from 0 on)
+//   scatter VOLUME MIB            (random blocks, as far from each other as can be)
 //   snapshot VOLUME SNAPSHOT      remove VOLUME         unsnapshot SNAPSHOT
 //   seal SNAPSHOT                 content NAME GIB MIB  (GIB of which MIB random bytes are there)
 //   limit KEY VALUE...            (of all exports)      flush VOLUME
@@ -13,6 +15,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <map>
 #include <mutex>
@@ -73,11 +76,13 @@ class Exports : public nbd::ExportProvider {
 
 class Bench {
  public:
-  Result<void> Start(const std::string& dir, const std::string& socket) {
+  Result<void> Start(const std::string& dir, const std::string& socket, uint64_t cache_bytes) {
     ASSIGN_OR_RETURN(blobs_, chunkstore::local::LocalBlobStore::Open(base::SystemFiles(), dir));
     ASSIGN_OR_RETURN(meta_, chunkstore::local::OpenLocalMetaStore(dir + "/meta", {}));
-    ASSIGN_OR_RETURN(
-        chunks_, chunkstore::ChunkStore::Open({}, *blobs_, *meta_, base::SystemClock(), metrics_));
+    chunkstore::ChunkStoreOptions options;
+    options.cache_bytes = cache_bytes;
+    ASSIGN_OR_RETURN(chunks_, chunkstore::ChunkStore::Open(options, *blobs_, *meta_,
+                                                           base::SystemClock(), metrics_));
     ASSIGN_OR_RETURN(store_,
                      chunk::ChunkVolumeStore::Open({.dir = dir + "/layers"}, base::SystemFiles(),
                                                    *chunks_, *meta_, metrics_));
@@ -114,6 +119,7 @@ class Bench {
     words >> what >> name;
     if (what == "create") return Create(words, name);
     if (what == "write") return Write(words, name);
+    if (what == "scatter") return Scatter(words, name);
     if (what == "snapshot") return Snapshot(words, name, told);
     if (what == "remove") return store_->Remove(name);
     if (what == "unsnapshot") return store_->RemoveSnapshot(name);
@@ -150,6 +156,20 @@ class Bench {
     for (uint64_t at = 0; at < mib; ++at) {
       FillRandom(random_, buffer.view());
       RETURN_IF_ERROR(volume->Write(at * base::kMiB, buffer.view()));
+    }
+    return {};
+  }
+
+  Result<void> Scatter(std::istringstream& words, const std::string& id) {
+    uint64_t mib = 0;
+    words >> mib;
+    ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume, store_->Open(id));
+    const uint64_t blocks = mib * base::kMiB / kBlockBytes;
+    const uint64_t between = volume->size_bytes() / blocks / kBlockBytes * kBlockBytes;
+    base::Buffer buffer(kBlockBytes);
+    for (uint64_t i = 0; i < blocks; ++i) {
+      FillRandom(random_, buffer.view());
+      RETURN_IF_ERROR(volume->Write(i * between, buffer.view()));
     }
     return {};
   }
@@ -231,10 +251,11 @@ class Bench {
 }  // namespace blockd
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc != 4) return 2;
   base::SetLogLevel("warn");
   blockd::Bench bench;
-  const base::Result<void> started = bench.Start(argv[1], argv[2]);
+  const base::Result<void> started =
+      bench.Start(argv[1], argv[2], std::strtoull(argv[3], nullptr, 10) * base::kMiB);
   if (!started.has_value()) {
     std::fprintf(stderr, "%s\n", started.error().ToString().c_str());
     return 1;

@@ -132,25 +132,24 @@ def machine():
             "load_before": round(os.getloadavg()[0], 2)}
 
 
-def render(figures, about):
+def render(figures, about, goals):
     """The whole result as Markdown."""
     what = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about.items())
     lines = [table(figures), "", "### targets", "", "```",
-             *(target.line() for target in targets(figures)), "```", *profiles(figures), "", what,
-             ""]
+             *(target.line() for target in goals), "```", *profiles(figures), "", what, ""]
     lines += [f"- {note}" for note in figures.notes]
     return "\n".join(lines) + "\n"
 
 
-def write(figures, about, directory):
-    """`directory`/peers.md for people and peers.json for programs."""
+def write(figures, about, directory, name, goals):
+    """`directory`/`name`.md for people and `name`.json for programs."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "peers.md").write_text("# Side by side\n\n" + render(figures, about))
+    (directory / f"{name}.md").write_text("# Side by side\n\n" + render(figures, about, goals))
     groups = {}
     for (group, what), row in figures.rows.items():
-        medians = {name: figures.median(group, what, name) for name in row["values"]}
+        medians = {n: figures.median(group, what, n) for n in row["values"]}
         groups.setdefault(group, {})[what] = {**row, "medians": medians}
-    (directory / "peers.json").write_text(json.dumps({
+    (directory / f"{name}.json").write_text(json.dumps({
         "about": about, "figures": groups, "profiles": figures.profiles, "notes": figures.notes,
         "targets": [{"what": t.text, "sign": t.sign, "bound": t.bound, "value": t.value,
-                     "reached": t.reached} for t in targets(figures)]}, indent=1) + "\n")
+                     "reached": t.reached} for t in goals]}, indent=1) + "\n")

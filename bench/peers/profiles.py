@@ -54,7 +54,7 @@ def shares(file):
         if not found:
             continue
         percent, library, space, symbol = found.groups()
-        own = library == "quarry" or space == "k"
+        own = library.startswith("quarry") or space == "k"
         name = short(symbol) if own else library.split(".so")[0]
         totals[(name, "kernel" if space == "k" else library)] += float(percent)
     if not totals:

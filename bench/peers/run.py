@@ -121,8 +121,8 @@ def main():
     target = arguments.results or (None if arguments.only else ROOT / "bench/results")
     if figures.rows or figures.profiles:
         if target and not failure:  # a broken-off run must not replace whole figures
-            results.write(figures, about, target)
-        print(results.render(figures, about))
+            results.write(figures, about, target, "peers", results.targets(figures))
+        print(results.render(figures, about, results.targets(figures)))
     if failure:
         sys.exit(failure)
 
