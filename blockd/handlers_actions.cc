@@ -165,6 +165,9 @@ Result<Response> Retype(const Context& context, const api::Call& call, const Jso
   ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
   ASSIGN_OR_RETURN(const std::string wanted, api::RequiredName(body, "new_type"));
   ASSIGN_OR_RETURN(const TypeFacts type, context.types.Resolve(call.caller, wanted));
+  if (!type.unfit.empty())
+    return InvalidInput("No valid backend was found: type " + type.name +
+                        " asks for another one by its extra spec " + type.unfit + ".");
   ASSIGN_OR_RETURN(
       const VolumeRecord changed,
       ChangeVolume(context, call, "volume:retype",

@@ -97,6 +97,12 @@ Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, const Atte
     return kDone;
   }
   if (volume->status != VolumeStatus::kCreating) return kDone;
+  ASSIGN_OR_RETURN(const TypeFacts type, world.types.Find(volume->type_id));
+  if (!type.unfit.empty()) {
+    const Error elsewhere(Code::kInvalidArgument, "the extra spec " + type.unfit + " of type " +
+                                                      type.name + " asks for another back end");
+    return GiveUpVolume(world, spec, elsewhere, VolumeStatus::kCreating, VolumeStatus::kError);
+  }
   Result<VolumeSource> source = SourceOf(world, *volume);
   if (IsOnItsWay(source)) return Outcome{false, kImagePollMs};
   const Result<void> made = source.has_value() ? MakeVolume(world, *volume, *std::move(source))

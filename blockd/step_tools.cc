@@ -75,7 +75,8 @@ std::string_view WhyAndWhatToDo(Code code) {
       return "what it needs is not there any more. Make it of something else.";
     case Code::kInvalidArgument:
     case Code::kTooLarge:
-      return "what it needs does not fit: look at sizes and formats, then try again.";
+      return "what it asks for is not to be had here: look at sizes, formats and the volume type, "
+             "then try again.";
     case Code::kConflict:
       return "it was in use all the time. Detach it, then try again.";
     case Code::kCorruption:

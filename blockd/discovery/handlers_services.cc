@@ -6,6 +6,7 @@
 #include "blockd/api/errors.h"
 #include "blockd/api/views.h"
 #include "blockd/discovery/discovery.h"
+#include "blockd/type_directory.h"
 
 namespace blockd::discovery {
 namespace {
@@ -23,8 +24,6 @@ using base::http::Response;
 
 constexpr int kClusterSince = 7;
 constexpr int kBackendStateSince = 49;
-constexpr std::string_view kProtocol = "NBD";
-constexpr std::string_view kVendor = "Quarry";
 constexpr std::string_view kDriverVersion = "1.0";
 
 // Clients look for these binaries by name, though all of it is one process.
@@ -194,9 +193,9 @@ Result<JsonObject> PoolCapabilities(const Context& context) {
   ASSIGN_OR_RETURN(const auto sums, Sums(context));
   const auto provisioned_gb = static_cast<double>(sums.at("(total)").volume_gb);
   return JsonObject{{"volume_backend_name", ParseHost(context.options.host).name},
-                    {"vendor_name", kVendor},
+                    {"vendor_name", kBackEndVendor},
                     {"driver_version", kDriverVersion},
-                    {"storage_protocol", kProtocol},
+                    {"storage_protocol", kBackEndProtocol},
                     {"total_capacity_gb", total},
                     {"free_capacity_gb", free},
                     {"reserved_percentage", 0},
@@ -246,11 +245,11 @@ Result<Response> ShowCapabilities(const Context& context, const Call& call) {
       {"replication_enabled", Property("Replication", "Volumes are not replicated.")}};
   return Response::OfJson(200,
                           JsonObject{{"namespace", "OS::Storage::Capabilities::" + host.backend},
-                                     {"vendor_name", kVendor},
+                                     {"vendor_name", kBackEndVendor},
                                      {"volume_backend_name", host.name},
                                      {"pool_name", nullptr},
                                      {"driver_version", kDriverVersion},
-                                     {"storage_protocol", kProtocol},
+                                     {"storage_protocol", kBackEndProtocol},
                                      {"display_name", nullptr},
                                      {"description", nullptr},
                                      {"visibility", nullptr},

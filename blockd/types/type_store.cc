@@ -69,6 +69,7 @@ Result<TypeFacts> TypeStore::FactsOf(const VolumeType& type) {
   facts.name = type.name;
   facts.multi_attach = type.MultiAttach();
   facts.thick = type.Thick();
+  facts.unfit = type.Unfit();
   if (type.qos_specs_id.empty()) return facts;
   Result<QosSpec> spec = GetQos(type.qos_specs_id);
   if (!spec.has_value()) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/json.h"
+#include "blockd/type_directory.h"
 
 namespace blockd::types {
 namespace {
@@ -104,6 +105,18 @@ bool VolumeType::MultiAttach() const {
 bool VolumeType::Thick() const {
   const auto spec = extra_specs.find(std::string(kProvisioningSpec));
   return spec != extra_specs.end() && spec->second == "thick";
+}
+
+std::string VolumeType::Unfit() const {
+  const std::pair<std::string_view, std::string_view> offered[] = {
+      {"volume_backend_name", kBackEndName},
+      {"vendor_name", kBackEndVendor},
+      {"storage_protocol", kBackEndProtocol}};
+  for (const auto& [key, value] : offered) {
+    const auto spec = extra_specs.find(std::string(key));
+    if (spec != extra_specs.end() && spec->second != value) return std::string(key);
+  }
+  return "";
 }
 
 std::string_view ConsumerName(Consumer consumer) {

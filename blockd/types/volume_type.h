@@ -37,6 +37,7 @@ struct VolumeType {
 
   bool MultiAttach() const;
   bool Thick() const;
+  std::string Unfit() const;  // as TypeFacts::unfit
 };
 
 // Who enforces a qos-spec: the hypervisor, this service, or both.

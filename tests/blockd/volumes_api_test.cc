@@ -309,6 +309,29 @@ TEST_F(VolumesApiTest, AMemberGivesASnapshotUpButCannotSayThatItIsThere) {
   EXPECT_EQ(act(admin_, R"({"status": "available"})").status, 400) << "it is on no way any more";
 }
 
+// As Cinder's scheduler has it: accepted, then no back end is found.
+TEST_F(VolumesApiTest, ATypeMayAskForAnotherBackEnd) {
+  types::VolumeType type;
+  type.name = "here";
+  type.extra_specs = {{"volume_backend_name", "store"}, {"vendor_name", "Quarry"}};
+  ASSERT_OK(world_.types->Create(type));
+  type.name = "elsewhere";
+  type.extra_specs = {{"volume_backend_name", "ceph"}};
+  ASSERT_OK(world_.types->Create(type));
+  const std::string here = world_.CreateVolume(me_, R"(, "volume_type": "here")");
+  const std::string elsewhere = world_.CreateVolume(me_, R"(, "volume_type": "elsewhere")");
+  world_.RunJobs();
+  EXPECT_EQ(world_.StatusOf(here), "available");
+  EXPECT_EQ(world_.StatusOf(elsewhere), "error");
+  EXPECT_EQ(
+      Message(world_.Act(me_, here, R"({"os-retype": {"new_type": "elsewhere"}})"), "badRequest"),
+      "Invalid input received: No valid backend was found: type elsewhere asks for another "
+      "one by its extra spec volume_backend_name.");
+  EXPECT_EQ(world_.Ask(me_, "DELETE", "/volumes/" + elsewhere).status, 202);
+  world_.RunJobs();
+  EXPECT_EQ(world_.StatusOf(elsewhere), "gone");
+}
+
 TEST_F(VolumesApiTest, TheSizeHasBounds) {
   EXPECT_EQ(
       Message(world_.Ask(me_, "POST", "/volumes", R"({"volume": {"size": 0}})"), "badRequest"),

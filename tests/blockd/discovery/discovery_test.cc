@@ -139,6 +139,10 @@ TEST_F(DiscoveryTest, PoolsTellTheirCapacity) {
                   "sparse_copy_volume", "provisioned_capacity_gb", "max_over_subscription_ratio",
                   "thin_provisioning_support", "thick_provisioning_support",
                   "allocated_capacity_gb", "filter_function", "goodness_function", "timestamp"));
+  // What extra specs may ask for.
+  EXPECT_EQ(base::FindString(capabilities, "volume_backend_name"), std::string(kBackEndName));
+  EXPECT_EQ(base::FindString(capabilities, "vendor_name"), std::string(kBackEndVendor));
+  EXPECT_EQ(base::FindString(capabilities, "storage_protocol"), std::string(kBackEndProtocol));
   EXPECT_EQ(At(capabilities, "total_capacity_gb").get_double(), 8.0);
   EXPECT_EQ(At(capabilities, "free_capacity_gb").get_double(), 2.0);
   EXPECT_EQ(At(capabilities, "provisioned_capacity_gb").get_double(), 3.0);

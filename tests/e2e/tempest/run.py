@@ -57,7 +57,7 @@ FEATURES = {
     "identity": {"user_lockout_failure_attempts": 2, "user_lockout_duration": 5,
                  "user_unique_last_password_count": 2},
     "volume": {"min_microversion": "3.0", "max_microversion": "latest",
-               "vendor_name": "Quarry", "storage_protocol": "nbd", "build_timeout": 60},
+               "vendor_name": "Quarry", "storage_protocol": "NBD", "build_timeout": 60},
     "volume-feature-enabled": {"manage_snapshot": "true", "manage_volume": "true"},
     "service_available": {"glance": "true", "cinder": "true", "nova": "false",
                           "neutron": "false", "swift": "false", "horizon": "false"},
