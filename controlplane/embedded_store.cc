@@ -23,6 +23,7 @@ namespace {
 // The metadata stops some way before the end of the disk; a deletion must find room above that.
 constexpr char kAdvised[] = "fsck --rebuild-index";
 constexpr uint64_t kLeastReserveBytes = 32 * base::kMiB;
+constexpr uint64_t kLeastRoomBytes = 8 * base::kMiB;
 // Backups are read from end to end, once.
 constexpr uint64_t kBackupCacheBytes = 8 * base::kMiB;
 
@@ -45,6 +46,18 @@ Result<void> CheckIndex(base::Files& files, const std::string& dir) {
                  fmt::format("{0}/meta is gone, but blobs are there: {1}", dir, advice));
   }
   return {};
+}
+
+// RocksDB makes files as it opens; Debian's build aborts where it can't. We leave store.reserve
+// free, but we are not alone on a disk.
+Result<void> CheckRoom(base::Files& files, const std::string& dir) {
+  ASSIGN_OR_RETURN(const base::SpaceInfo space, files.Space(dir));
+  if (space.available_bytes >= kLeastRoomBytes) return {};
+  return Error(Code::kOutOfSpace,
+               fmt::format("the disk of {} is full: {} are left, and {} are needed to open the "
+                           "index. Make room, then start again; nothing is lost",
+                           dir, base::FormatBytes(space.available_bytes),
+                           base::FormatBytes(kLeastRoomBytes)));
 }
 
 // Somebody else has it open: what to do depends on what was asked for.
@@ -116,6 +129,8 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   }
   RETURN_IF_ERROR(files.CreateDirs(dir));
   if (purpose != Purpose::kRebuild) RETURN_IF_ERROR(CheckIndex(files, dir));
+
+  RETURN_IF_ERROR(CheckRoom(files, dir));
 
   auto store = std::make_unique<EmbeddedStore>();
   auto blobs = chunkstore::local::LocalBlobStore::Open(files, dir);

@@ -40,38 +40,6 @@ Result<bool> HeadHolds(const Stack& stack, uint64_t offset) {
   return run.state == BlockState::kData;
 }
 
-// REQUIRES: nobody else writes to these blocks.
-Result<void> WriteLocked(const Stack& stack, uint64_t offset, ByteView data) {
-  std::array<uint8_t, kBlockBytes> first_block;
-  std::array<uint8_t, kBlockBytes> last_block;
-  std::array<ByteView, 3> pieces;
-  const uint64_t before = offset % kBlockBytes;
-  const uint64_t end = offset + data.size();
-  uint64_t from = offset;
-  const bool one_block = before + data.size() < kBlockBytes;
-  if (before != 0 || one_block) {
-    ASSIGN_OR_RETURN(const bool held, HeadHolds(stack, offset));
-    if (!held) {
-      const ByteView patch = data.first(std::min<uint64_t>(data.size(), kBlockBytes - before));
-      RETURN_IF_ERROR(Compose(stack, offset, patch, first_block));
-      pieces[0] = first_block;
-      from -= before;
-      data = data.subspan(patch.size());
-    }
-  }
-  const uint64_t after = end % kBlockBytes;
-  if (after != 0 && data.size() >= after) {
-    ASSIGN_OR_RETURN(const bool held, HeadHolds(stack, end));
-    if (!held) {
-      RETURN_IF_ERROR(Compose(stack, end - after, data.last(after), last_block));
-      pieces[2] = last_block;
-      data = data.first(data.size() - after);
-    }
-  }
-  pieces[1] = data;
-  return stack.head().Write(from, pieces);
-}
-
 Error OutOfRange(uint64_t offset, uint64_t length, uint64_t size_bytes) {
   return Error(Code::kInvalidArgument,
                fmt::format("{} bytes at {} are not on the grid of {} bytes, or go beyond the {} "
@@ -165,12 +133,62 @@ Result<void> ChunkVolume::Write(uint64_t offset, ByteView data) {
     const uint64_t here = ToStripeEnd(offset, data.size());
     {
       const StripeWrite writing(*this, offset);
-      RETURN_IF_ERROR(WriteLocked(*stack(), offset, data.first(here)));
+      RETURN_IF_ERROR(WriteStripe(*stack(), offset, data.first(here)));
     }
     offset += here;
     data = data.subspan(here);
   }
   return {};
+}
+
+// REQUIRES: nobody else writes to these blocks.
+Result<void> ChunkVolume::WriteStripe(const Stack& stack, uint64_t offset, ByteView data) {
+  std::array<uint8_t, kBlockBytes> first_block;
+  std::array<uint8_t, kBlockBytes> last_block;
+  std::array<ByteView, 3> pieces;
+  const uint64_t before = offset % kBlockBytes;
+  const uint64_t end = offset + data.size();
+  uint64_t from = offset;
+  const bool one_block = before + data.size() < kBlockBytes;
+  if (before != 0 || one_block) {
+    ASSIGN_OR_RETURN(const bool held, HeadHolds(stack, offset));
+    if (!held) {
+      const ByteView patch = data.first(std::min<uint64_t>(data.size(), kBlockBytes - before));
+      RETURN_IF_ERROR(Compose(stack, offset, patch, first_block));
+      pieces[0] = first_block;
+      from -= before;
+      data = data.subspan(patch.size());
+    }
+  }
+  const uint64_t after = end % kBlockBytes;
+  if (after != 0 && data.size() >= after) {
+    ASSIGN_OR_RETURN(const bool held, HeadHolds(stack, end));
+    if (!held) {
+      RETURN_IF_ERROR(Compose(stack, end - after, data.last(after), last_block));
+      pieces[2] = last_block;
+      data = data.first(data.size() - after);
+    }
+  }
+  pieces[1] = data;
+  uint64_t length = 0;
+  for (const ByteView piece : pieces) length += piece.size();
+  RETURN_IF_ERROR(TakeSpace(stack.head(), from, length));
+  return stack.head().Write(from, pieces);
+}
+
+// For the blocks of a range that the head has no bytes of yet.
+Result<void> ChunkVolume::TakeSpace(Layer& head, uint64_t offset, uint64_t length) {
+  if (headroom_ == nullptr) return {};
+  uint64_t block = offset / kBlockBytes;
+  const uint64_t end = (offset + length + kBlockBytes - 1) / kBlockBytes;
+  uint64_t fresh = 0;
+  while (block < end) {
+    ASSIGN_OR_RETURN(const LayerMap::Run run, head.map().RunAt(block, end - block));
+    if (run.state != BlockState::kData) fresh += run.blocks;
+    block += run.blocks;
+  }
+  if (fresh == 0) return {};
+  return headroom_->Take(fresh * kBlockBytes);
 }
 
 Result<void> ChunkVolume::Zero(uint64_t offset, uint64_t length, bool free_space) {
@@ -194,7 +212,7 @@ Result<void> ChunkVolume::ZeroStripe(const Stack& stack, uint64_t offset, uint64
   const uint64_t end_whole = end / kBlockBytes;
   const ByteView zeros = kZeroBlock;
   const uint64_t before = std::min(first_whole * kBlockBytes, end) - offset;
-  if (before > 0) RETURN_IF_ERROR(WriteLocked(stack, offset, zeros.first(before)));
+  if (before > 0) RETURN_IF_ERROR(WriteStripe(stack, offset, zeros.first(before)));
   if (first_whole < end_whole) {
     const BlockState state =
         stack.MayHaveBelow(first_whole) ? BlockState::kZero : BlockState::kAbsent;
@@ -202,7 +220,7 @@ Result<void> ChunkVolume::ZeroStripe(const Stack& stack, uint64_t offset, uint64
   }
   const uint64_t after = end % kBlockBytes;
   if (after == 0 || after > length - before) return {};
-  return WriteLocked(stack, end - after, zeros.first(after));
+  return WriteStripe(stack, end - after, zeros.first(after));
 }
 
 Result<void> ChunkVolume::Flush() {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/thread_annotations.h"
+#include "blockd/chunk/headroom.h"
 #include "blockd/chunk/stack.h"
 #include "blockd/chunk/write_gate.h"
 #include "blockd/volume.h"
@@ -24,9 +25,14 @@ constexpr uint64_t kStripeBytes = 4 * base::kMiB;
 // twice.
 class ChunkVolume : public Volume {
  public:
-  // `keep_space`: zeroed ranges keep their place on the disk (thick volumes).
-  ChunkVolume(std::shared_ptr<const Stack> stack, uint64_t size_bytes, bool keep_space)
-      : stack_(std::move(stack)), size_bytes_(size_bytes), keep_space_(keep_space) {}
+  // `keep_space`: zeroed ranges keep their place on the disk (thick volumes). `headroom`: what new
+  // space is taken from; borrowed. None where space was taken beforehand.
+  ChunkVolume(std::shared_ptr<const Stack> stack, uint64_t size_bytes, bool keep_space,
+              Headroom* headroom)
+      : stack_(std::move(stack)),
+        size_bytes_(size_bytes),
+        keep_space_(keep_space),
+        headroom_(headroom) {}
 
   uint64_t size_bytes() const override { return size_bytes_.load(); }
   base::Result<void> Read(uint64_t offset, base::MutableByteView into) override;
@@ -57,6 +63,8 @@ class ChunkVolume : public Volume {
 
   Stripe& StripeOf(uint64_t offset) { return stripes_[offset / kStripeBytes % kStripes]; }
   base::Result<void> CheckRange(uint64_t offset, uint64_t length) const;
+  base::Result<void> WriteStripe(const Stack& stack, uint64_t offset, base::ByteView data);
+  base::Result<void> TakeSpace(Layer& head, uint64_t offset, uint64_t length);
   base::Result<void> ReadStripe(uint64_t offset, base::MutableByteView into);
   base::Result<void> ZeroStripe(const Stack& stack, uint64_t offset, uint64_t length,
                                 bool free_space);
@@ -65,6 +73,7 @@ class ChunkVolume : public Volume {
   std::shared_ptr<const Stack> stack_ GUARDED_BY(stack_mutex_);
   std::atomic<uint64_t> size_bytes_;
   const bool keep_space_;
+  Headroom* const headroom_;
   WriteGate gate_;
   std::array<Stripe, kStripes> stripes_;
 };

@@ -72,6 +72,7 @@ ChunkVolumeStore::ChunkVolumeStore(ChunkVolumeStoreOptions options, base::Files&
     : options_(std::move(options)),
       files_(files),
       chunks_(chunks),
+      headroom_(files, options_.dir, options_.reserve_bytes),
       unsealed_layers_(metrics.GetGauge("quarry_volumes_unsealed_layers",
                                         "Frozen layers of volumes that wait for the sealer")),
       sealed_bytes_(metrics.GetCounter("quarry_volumes_sealed_bytes_total",
@@ -423,7 +424,8 @@ Result<std::shared_ptr<Volume>> ChunkVolumeStore::Open(const std::string& id) {
       open_volumes_.erase(id);
       return std::move(stack).error().Annotate("open volume " + id);
     }
-    open = std::make_shared<ChunkVolume>(*std::move(stack), record->size_bytes, record->thick);
+    open = std::make_shared<ChunkVolume>(*std::move(stack), record->size_bytes, record->thick,
+                                         record->thick ? nullptr : &headroom_);
   }
   return std::shared_ptr<Volume>(open);
 }

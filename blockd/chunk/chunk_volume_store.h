@@ -32,7 +32,7 @@ struct ChunkVolumeStoreOptions {
   std::string dir;                               // of the layers' files; made if it is not there
   bool background = true;                        // threads do Tidy's work; else the caller calls it
   uint64_t seal_bytes_per_s = 200 * base::kMiB;  // read and written by the sealer; 0: no limit
-  uint64_t reserve_bytes = 64 * base::kMiB;      // that a thick volume leaves free on the disk
+  uint64_t reserve_bytes = 64 * base::kMiB;      // left free on the disk by all that takes space
 };
 
 // Volumes as layers over contents of the chunk store; see README.md for how and why it is right.
@@ -167,6 +167,7 @@ class ChunkVolumeStore : public VolumeStore {
   const ChunkVolumeStoreOptions options_;
   base::Files& files_;
   chunkstore::ChunkStore& chunks_;
+  Headroom headroom_;
   base::Gauge& unsealed_layers_;
   base::Counter& sealed_bytes_;
   base::Histogram& taken_seconds_;  // of snapshots

@@ -33,7 +33,7 @@ class ChunkVolumeTest : public ::testing::Test {
     base_ = *std::move(content);
     model_ = spec_.Bytes();
     model_.resize(kSize, '\0');
-    volume_ = std::make_unique<ChunkVolume>(StackWithNewHead({}), kSize, false);
+    volume_ = std::make_unique<ChunkVolume>(StackWithNewHead({}), kSize, false, nullptr);
   }
 
   std::shared_ptr<const Stack> StackWithNewHead(std::vector<std::shared_ptr<Layer>> below) {
@@ -234,11 +234,41 @@ TEST_F(ChunkVolumeTest, AFreezeIsOnePointInTime) {
   writer.join();
 }
 
+TEST_F(ChunkVolumeTest, TheLastOfTheDiskIsNotForNewBlocks) {
+  constexpr uint64_t kReserve = base::kMiB;
+  Headroom headroom(files_, "/l", kReserve);
+  const auto stack = StackWithNewHead({});
+  const auto used = [&] {
+    const auto space = files_.Space("/l");
+    EXPECT_OK(space);
+    return space->capacity_bytes - space->available_bytes;
+  };
+  // For four blocks, with what the map will take.
+  files_.SetCapacity(base::kGiB);
+  files_.SetCapacity(used() + kReserve + 4 * kBlockBytes);
+  ChunkVolume volume(stack, kSize, false, &headroom);
+  const std::string block(kBlockBytes, 'x');
+  const auto write = [&](uint64_t at, const std::string& bytes) {
+    return blockd::chunk::testing::Write(volume, at, bytes);
+  };
+  for (uint64_t i = 0; i < 4; ++i) ASSERT_OK(write(i * kBlockBytes, block));
+  EXPECT_ERROR(write(4 * kBlockBytes, block), Code::kOutOfSpace);
+  EXPECT_ERROR(write(4 * kBlockBytes, block.substr(0, kSectorBytes)), Code::kOutOfSpace);
+  // What has its place is written, and durable.
+  ASSERT_OK(write(0, std::string(kBlockBytes, 'y')));
+  ASSERT_OK(write(kSectorBytes, block.substr(0, kSectorBytes)));
+  ASSERT_OK(volume.Flush());
+  // Others make room.
+  files_.SetCapacity(used() + kReserve + 8 * kBlockBytes);
+  ASSERT_OK(write(4 * kBlockBytes, block));
+}
+
 // On real files, where the kernel lets a read see half a write.
 TEST_F(ChunkVolumeTest, NoSectorIsEverAMixture) {
   support::TempDir dir;
   ASSERT_OK_AND_ASSIGN(const auto layer, Layer::Create(base::SystemFiles(), dir.path(), "x"));
-  ChunkVolume volume(std::make_shared<Stack>(std::vector{layer}, nullptr), base::kMiB, false);
+  ChunkVolume volume(std::make_shared<Stack>(std::vector{layer}, nullptr), base::kMiB, false,
+                     nullptr);
   const auto whole = [](uint64_t stamp) {
     std::string bytes;
     for (int i = 0; i < 64; ++i) bytes += SectorOf(stamp);
