@@ -287,8 +287,9 @@ Result<void> Journal::Renew(Job* job, int64_t lease_ms) {
   return {};
 }
 
-Result<void> Journal::Postpone(const Job& job, int64_t delay_ms) {
+Result<void> Journal::Postpone(const Job& job, int64_t delay_ms, bool failed) {
   Job later = job;
+  if (!failed && later.attempts > 0) --later.attempts;
   later.owner.clear();
   later.lease_until_us = 0;
   later.not_before_us = clock_.NowUs() + delay_ms * 1000;

@@ -25,7 +25,8 @@ struct Job {
   int64_t not_before_us = 0;   // nobody takes it earlier
   int64_t lease_until_us = 0;  // somebody works on it until then, if owner is not empty
   std::string owner;
-  int attempts = 0;  // how often somebody took it, this time included
+  // How often somebody took it, this time included; without the times that it was only put off.
+  int attempts = 0;
 };
 
 constexpr size_t kMaxPayloadBytes = 64 * 1024;
@@ -77,8 +78,9 @@ class Journal {
   // Keeps the lease. kConflict: the job is somebody else's now; stop.
   base::Result<void> Renew(Job* job, int64_t lease_ms);
 
-  // Lets the job go: it is due again after `delay_ms`. kConflict.
-  base::Result<void> Postpone(const Job& job, int64_t delay_ms);
+  // Lets the job go: it is due again after `delay_ms`. One that did not fail, but has to wait or
+  // was stopped, has not used up an attempt. kConflict.
+  base::Result<void> Postpone(const Job& job, int64_t delay_ms, bool failed = true);
 
   // The job is done: durable when it returns. kConflict.
   base::Result<void> Remove(const Job& job);

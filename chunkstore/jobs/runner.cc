@@ -102,7 +102,7 @@ void Runner::Settle(const Job& job, const Result<Outcome>& outcome, bool cancell
   if (outcome.has_value() && outcome->done) {
     settled = journal_.Remove(job);
   } else if (outcome.has_value()) {
-    settled = journal_.Postpone(job, outcome->delay_ms);
+    settled = journal_.Postpone(job, outcome->delay_ms, false);
   } else {
     // A stop is no failure: whoever starts next takes the job at once.
     int64_t delay_ms = cancelled ? 0 : RetryDelayMs(job.attempts);
@@ -110,7 +110,7 @@ void Runner::Settle(const Job& job, const Result<Outcome>& outcome, bool cancell
       LOG(kWarn, "jobs", "{} job {} failed, attempt {}: {}; again in {} ms", kind_, job.id,
           job.attempts, outcome.error().ToString(), delay_ms);
     }
-    settled = journal_.Postpone(job, delay_ms);
+    settled = journal_.Postpone(job, delay_ms, !cancelled);
   }
   if (!settled.has_value() && settled.error().code() != Code::kConflict) {
     LOG(kError, "jobs", "{} job {} could not be settled: {}", kind_, job.id,

@@ -268,5 +268,29 @@ TEST(ChunkStoreIngest, AnExpiredClaimFreesItsName) {
   ExpectClean(*other);
 }
 
+// By id alone, as a copy between stores does it.
+TEST(ChunkStoreIngest, TakesOverWhatIsKnown) {
+  World world;
+  const Spec spec{{1, 2}, 5000};
+  ASSERT_OK_AND_ASSIGN(const Root root, Upload(world.store(), "a", spec));
+  const auto id_of = [](const std::string& bytes) { return base::Sha256(base::AsBytes(bytes)); };
+  const std::string unknown = MakeBytes(4, kChunkBytes);
+  ASSERT_OK_AND_ASSIGN(const auto ingest, world.store().NewIngest("b", ""));
+  ASSERT_OK_AND_ASSIGN(bool known, ingest->PutKnown(0, kChunkBytes, id_of(unknown)));
+  EXPECT_FALSE(known);
+  // Not known, it may be put, or something else.
+  ASSERT_OK_AND_ASSIGN(known, ingest->PutKnown(0, kChunkBytes, id_of(spec.ChunkAt(0))));
+  EXPECT_TRUE(known);
+  ASSERT_OK_AND_ASSIGN(known, ingest->PutKnown(1, 5000, id_of(spec.ChunkAt(1))));
+  EXPECT_TRUE(known);
+  ASSERT_OK(world.store().Release("a"));
+  ASSERT_OK(world.store().Collect(true, nullptr));
+  ASSERT_OK_AND_ASSIGN(const Root again, ingest->Finish(spec.size_bytes()));
+  EXPECT_EQ(again, root);
+  ASSERT_OK_AND_ASSIGN(const std::string bytes, ReadBack(world.store(), again));
+  EXPECT_TRUE(bytes == spec.Bytes()) << "it was kept from the collector at once";
+  ExpectClean(world.store());
+}
+
 }  // namespace
 }  // namespace chunkstore::testing

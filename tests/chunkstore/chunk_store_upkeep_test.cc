@@ -108,17 +108,21 @@ TEST(ChunkStoreStats, AreExact) {
 
 using Difference = std::map<uint64_t, std::pair<bool, bool>>;  // index -> {a has, b has}
 
-base::Result<Difference> DiffOf(ChunkStore& store, const Root& a, const Root& b) {
+base::Result<Difference> DiffOf(ChunkStore& store, const Root& a, ChunkStore& of_b, const Root& b) {
   Difference found;
   uint64_t previous = 0;
-  RETURN_IF_ERROR(store.Diff(a, b, [&](uint64_t index, const auto& in_a, const auto& in_b) {
+  const auto visit = [&](uint64_t index, const auto& in_a, const auto& in_b) {
     EXPECT_TRUE(found.empty() || index > previous);
     EXPECT_TRUE(in_a.has_value() || in_b.has_value());
     previous = index;
     found[index] = {in_a.has_value(), in_b.has_value()};
     return true;
-  }));
+  };
+  RETURN_IF_ERROR(&store == &of_b ? store.Diff(a, b, visit) : store.DiffAcross(a, of_b, b, visit));
   return found;
+}
+base::Result<Difference> DiffOf(ChunkStore& store, const Root& a, const Root& b) {
+  return DiffOf(store, a, store, b);
 }
 
 base::Result<Root> UploadAt(ChunkStore& store, const std::string& holder,
@@ -146,8 +150,10 @@ TEST(ChunkStoreDiff, FindsWhatDiffersAcrossSizesAndLevels) {
                                                    contents[i].first, contents[i].second));
     roots.push_back(root);
   }
-  for (size_t i = 0; i < contents.size(); ++i) {
-    for (size_t k = 0; k < contents.size(); ++k) {
+  for (size_t k = 0; k < contents.size(); ++k) {
+    World apart;  // which has this one only
+    ASSERT_OK(UploadAt(apart.store(), "h", contents[k].first, contents[k].second));
+    for (size_t i = 0; i < contents.size(); ++i) {
       Difference expected;
       for (const auto& [index, seed] : contents[i].first) {
         const auto other = contents[k].first.find(index);
@@ -159,6 +165,9 @@ TEST(ChunkStoreDiff, FindsWhatDiffersAcrossSizesAndLevels) {
       }
       ASSERT_OK_AND_ASSIGN(const Difference found, DiffOf(world.store(), roots[i], roots[k]));
       EXPECT_EQ(found, expected) << i << " against " << k;
+      ASSERT_OK_AND_ASSIGN(const Difference across,
+                           DiffOf(world.store(), roots[i], apart.store(), roots[k]));
+      EXPECT_EQ(across, expected) << i << " against " << k << " of another store";
     }
   }
 }

@@ -99,6 +99,16 @@ TEST_F(JournalTest, TakesAJobAgainWhenItsLeaseRanOut) {
   EXPECT_ERROR(journal_.Remove(*mine), Code::kConflict);
 }
 
+TEST_F(JournalTest, WhatIsPutOffHasNotFailed) {
+  ASSERT_OK(journal_.Add("k", ""));
+  for (const bool failed : {false, false, true, false}) {
+    ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));
+    ASSERT_OK(journal_.Postpone(*mine, 0, failed));
+  }
+  ASSERT_OK_AND_ASSIGN(auto last, journal_.Claim("k", kLeaseMs));
+  EXPECT_EQ(last->attempts, 2);
+}
+
 TEST_F(JournalTest, PostponesAndBreaksLeases) {
   ASSERT_OK(journal_.Add("k", ""));
   ASSERT_OK_AND_ASSIGN(auto mine, journal_.Claim("k", kLeaseMs));
