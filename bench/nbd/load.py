@@ -17,9 +17,11 @@ CELLS = [("4 KiB random read, depth 1", "randread", "4k", 1),
 
 class Fio:
     """One job that runs beside us. `target` is an NBD URI, or a file with `direct` or not. Without
-    `seconds` it goes once over all of `size`."""
+    `seconds` it goes once over all of `size`. `jobs` are as many connections; with `window_ms` the
+    rates of such stretches of time are told, too."""
 
-    def __init__(self, directory, target, mode, block, depth, seconds, size="1g", direct=None):
+    def __init__(self, directory, target, mode, block, depth, seconds, size="1g", direct=None,
+                 jobs=1, window_ms=None):
         if direct is None:
             where = ["--ioengine=nbd", f"--uri={target}"]
         else:
@@ -28,11 +30,30 @@ class Fio:
         self._process = subprocess.Popen(
             ["fio", "--name=job", *where, f"--rw={mode}", f"--bs={block}", f"--iodepth={depth}",
              f"--size={size}", "--randrepeat=0", "--norandommap", "--output-format=json",
+             f"--numjobs={jobs}", "--group_reporting", *self._log_options(directory, window_ms),
              *(["--time_based", f"--runtime={seconds}"] if seconds else [])],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=directory)
         self._seconds = seconds or 0
         self._interrupted = False
+
+    def _log_options(self, directory, window_ms):
+        self._log = directory / "fio_iops.log" if window_ms else None
+        if not window_ms:
+            return []
+        return [f"--write_iops_log={directory / 'fio'}", f"--log_avg_msec={window_ms}",
+                "--log_unix_epoch=1", "--per_job_logs=0"]
+
+    def _windows(self):
+        """[(when it ended, in seconds since 1970, operations a second)]"""
+        if self._log is None:
+            return []
+        rates = {}
+        for line in self._log.read_text().splitlines():
+            milliseconds, rate, *_ = line.split(",")
+            rates.setdefault(int(milliseconds) / 1000, []).append(int(rate))
+        self._log.unlink()
+        return sorted((when, sum(rate)) for when, rate in rates.items())
 
     def interrupt(self):
         """Ends it; it tells its figures all the same."""
@@ -51,7 +72,7 @@ class Fio:
         job = json.loads(said[said.index("{"):])["jobs"][0]
         side = job["read" if job["read"]["iops"] else "write"]
         return {"iops": side["iops"], "p50_us": side["clat_ns"]["percentile"]["50.000000"] / 1000,
-                "max_us": side["clat_ns"]["max"] / 1000}
+                "max_us": side["clat_ns"]["max"] / 1000, "windows": self._windows()}
 
     def stop(self):
         if self._process.poll() is None:

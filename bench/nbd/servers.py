@@ -132,5 +132,6 @@ def peers(directory):
     return [
         Peer("qemu-nbd raw", directory, qemu(directory / "qemu.raw", "raw"), "disk"),
         Peer("qemu-nbd qcow2", directory, qemu(qcow2, "qcow2"), "disk"),
-        Peer("nbdkit file", directory, lambda s: ["nbdkit", "-f", "-U", s, "file", directory / "kit.raw"]),
+        Peer("nbdkit file", directory,
+             lambda socket: ["nbdkit", "-f", "-U", socket, "file", directory / "kit.raw"]),
         File("the file", plain, False), File("the file, direct", plain, True)]

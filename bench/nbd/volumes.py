@@ -42,7 +42,8 @@ def private_disk(work):
         # All written once, so that its own file does not change any more.
         run("dd", "if=/dev/zero", f"of={image}", "bs=4M", f"count={DISK_BYTES // (4 * MIB)}",
             "oflag=direct")
-        run("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", image)
+        run("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+            image)
         device = run("losetup", "-f", "--show", "--direct-io=on", image).stdout.strip()
     except Failed as error:
         say(f"no disk of our own ({error}): snapshots are measured in {work}")
@@ -93,8 +94,8 @@ def snapshots(make_pool, work, count, figures):
              ("1 MiB sequential", "write", "1m", 8, "4g")]
     with private_disk(work) as (directory, own):
         if not own:
-            figures.note("snapshots: on the disk of the machine, where to remove what was written at "
-                         "random places may slow down what is measured next")
+            figures.note("snapshots: on the disk of the machine, where to remove what was written "
+                         "at random places may slow down what is measured next")
         for cell in cells:
             pool = make_pool(directory / cell[1])
             try:
