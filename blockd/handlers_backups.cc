@@ -36,9 +36,8 @@ constexpr int kZone = 51;
 constexpr int kUser = 56;
 constexpr size_t kMaxIdCharacters = 64;
 constexpr size_t kKeyBytes = 32;
-constexpr std::array<std::string_view, 9> kSortKeys = {
-    "created_at", "updated_at", "name", "display_name",  "id",
-    "status",     "volume_id",  "size", "data_timestamp"};
+constexpr std::array<std::string_view, 8> kSortKeys = {
+    "created_at", "updated_at", "name", "display_name", "id", "status", "volume_id", "size"};
 
 // The path of a change: looks the record up, changes it, puts it.
 using BackupChange = std::function<Result<void>(Transaction&, BackupRecord&)>;
