@@ -280,6 +280,30 @@ TEST_F(CatalogTest, DeletedDataWaitsForRelease) {
   EXPECT_EQ(Releases(), std::vector<std::string>{"h1"});
 }
 
+TEST_F(CatalogTest, TheRawFormIsSetOnceAndGoesWithTheImage) {
+  const Image image = MustCreate();
+  const StoredData raw{"image-raw/x/1", RootOf("raw")};
+  ASSERT_OK_AND_ASSIGN(bool kept, catalog_.SetRaw(image.id, RootOf("x"), raw));
+  EXPECT_FALSE(kept) << "no data yet";
+  ASSERT_OK(catalog_.BeginUpload(image.id, UploadKind::kData, "h1", kLeaseMs, 0, kAnybody));
+  ASSERT_OK(catalog_.FinishUpload(image.id, "h1", "h1", {RootOf("x")}));
+  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("y"), raw));
+  EXPECT_FALSE(kept) << "made of other data";
+  ASSERT_OK_AND_ASSIGN(const Usage before, catalog_.UsageOfProject("p1"));
+  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("x"), raw));
+  EXPECT_TRUE(kept);
+  EXPECT_EQ(*catalog_.UsageOfProject("p1"), before);
+  ASSERT_OK_AND_ASSIGN(kept,
+                       catalog_.SetRaw(image.id, RootOf("x"), {"image-raw/x/2", RootOf("raw")}));
+  EXPECT_FALSE(kept) << "another was first";
+  ASSERT_OK_AND_ASSIGN(const Image after, catalog_.Get(image.id));
+  EXPECT_EQ(after.raw, raw);
+  ASSERT_OK(catalog_.Delete(image.id, kAnybody));
+  EXPECT_EQ(Releases(), (std::vector<std::string>{"h1", "image-raw/x/1"}));
+  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("x"), raw));
+  EXPECT_FALSE(kept) << "gone";
+}
+
 TEST_F(CatalogTest, DigestsOnlyForTheSameContent) {
   const Image image = MustCreate();
   ASSERT_OK(catalog_.BeginUpload(image.id, UploadKind::kData, "h1", kLeaseMs, 0, kAnybody));

@@ -36,6 +36,7 @@ Image FullImage() {
   image.members = {{"p1", MemberStatus::kAccepted, 5, 6}, {"p2", MemberStatus::kRejected, 7, 8}};
   image.data = StoredData{"image/x/1", {base::Sha256(base::AsBytes("data")), 11}};
   image.staged = StoredData{"image/x/2", {base::Sha256(base::AsBytes("staged")), 12}};
+  image.raw = StoredData{"image-raw/x/1", {base::Sha256(base::AsBytes("raw")), 13}};
   image.upload = Upload{UploadKind::kImport, "image/x/3", 99, 1000};
   return image;
 }

@@ -143,6 +143,10 @@ TEST(Holder, NamesItsImage) {
   for (const char* none : {"", "image", "image/", "image/x", "volume/x/1", "ximage/x/1"}) {
     EXPECT_EQ(ImageOfHolder(none), "") << none;
   }
+  const std::string raw = NewRawHolder("some-id");
+  EXPECT_EQ(ImageOfRawHolder(raw), "some-id");
+  EXPECT_EQ(ImageOfHolder(raw), "") << "holds no image's own bytes";
+  EXPECT_EQ(ImageOfRawHolder(holder), "");
 }
 
 }  // namespace
