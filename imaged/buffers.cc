@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/async/sleep.h"
-#include "base/check.h"
 
 namespace imaged {
 
@@ -20,28 +19,17 @@ namespace {
 
 constexpr int64_t kAdmissionPollMs = 50;
 
-// Whether one who has `held` may have `more` of the `left` that are free. If not, why.
-std::optional<Refusal> RefusalOf(uint64_t held, uint64_t more, uint64_t left) {
-  if (held == 0) return more <= left ? std::nullopt : std::optional(Refusal::kMemory);
-  if (more <= left && held + more <= left - more) return std::nullopt;
-  return Refusal::kShare;
-}
-
 }  // namespace
 
 bool BufferPool::TryTake(const std::string& project, Buffer* buffer, Refusal* why) {
   {
     MutexLock lock(mutex_);
-    const auto held = held_.find(project);
-    const std::optional<Refusal> refusal =
-        RefusalOf(held == held_.end() ? 0 : held->second, 1, limit_ - in_use_);
+    const std::optional<Refusal> refusal = shares_.TryTake(project, 1);
     if (refusal.has_value()) {
       if (why != nullptr) *why = *refusal;
       return false;
     }
-    ++held_[project];
-    ++in_use_;
-    most_in_use_ = std::max(most_in_use_, in_use_);
+    most_in_use_ = std::max<size_t>(most_in_use_, shares_.used());
     if (!idle_.empty()) {
       *buffer = std::move(idle_.back());
       idle_.pop_back();
@@ -54,16 +42,13 @@ bool BufferPool::TryTake(const std::string& project, Buffer* buffer, Refusal* wh
 
 void BufferPool::Give(const std::string& project, Buffer buffer) {
   MutexLock lock(mutex_);
-  const auto held = held_.find(project);
-  CHECK(held != held_.end());
-  if (--held->second == 0) held_.erase(held);
-  --in_use_;
+  shares_.Give(project, 1);
   idle_.push_back(std::move(buffer));
 }
 
 size_t BufferPool::in_use() const {
   MutexLock lock(mutex_);
-  return in_use_;
+  return shares_.used();
 }
 
 size_t BufferPool::most_in_use() const {
@@ -103,7 +88,7 @@ Error BufferLane::Refused(Refusal why) {
 
 Task<Result<std::shared_ptr<BufferLane>>> BufferLane::Admit(std::shared_ptr<BufferPool> pool,
                                                             std::string project, int64_t wait_ms) {
-  Refusal why = Refusal::kMemory;
+  Refusal why = Refusal::kLimit;
   for (int64_t waited_ms = 0;; waited_ms += kAdmissionPollMs) {
     std::shared_ptr<BufferLane> lane = TryAdmit(pool, project, &why);
     if (lane != nullptr) co_return lane;
@@ -157,15 +142,11 @@ struct FairBudget::Taken {
 FairBudget::Share FairBudget::TryTake(const std::string& project, uint64_t bytes, Refusal* why) {
   {
     MutexLock lock(mutex_);
-    const auto held = held_bytes_.find(project);
-    const std::optional<Refusal> refusal =
-        RefusalOf(held == held_bytes_.end() ? 0 : held->second, bytes, limit_bytes_ - used_bytes_);
+    const std::optional<Refusal> refusal = shares_.TryTake(project, bytes);
     if (refusal.has_value()) {
       if (why != nullptr) *why = *refusal;
       return nullptr;
     }
-    used_bytes_ += bytes;
-    held_bytes_[project] += bytes;
   }
   if (in_use_ != nullptr) in_use_->Add(static_cast<double>(bytes));
   return std::make_shared<Taken>(shared_from_this(), project, bytes);
@@ -174,15 +155,12 @@ FairBudget::Share FairBudget::TryTake(const std::string& project, uint64_t bytes
 void FairBudget::Give(const std::string& project, uint64_t bytes) {
   if (in_use_ != nullptr) in_use_->Add(-static_cast<double>(bytes));
   MutexLock lock(mutex_);
-  used_bytes_ -= bytes;
-  const auto held = held_bytes_.find(project);
-  held->second -= bytes;
-  if (held->second == 0) held_bytes_.erase(held);
+  shares_.Give(project, bytes);
 }
 
 uint64_t FairBudget::used_bytes() const {
   MutexLock lock(mutex_);
-  return used_bytes_;
+  return shares_.used();
 }
 
 }  // namespace imaged

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "base/async/signal.h"
 #include "base/async/task.h"
 #include "base/bytes.h"
+#include "base/fair_shares.h"
 #include "base/metrics.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
@@ -23,18 +23,14 @@ namespace imaged {
 // Chunk buffers of one upload at most: 12 x 4 MiB stay below 64 MiB with room for compression.
 constexpr size_t kMaxBuffersOfUpload = 12;
 
-// Why something that projects share is not given.
-enum class Refusal {
-  kShare,   // the project has its share
-  kMemory,  // nothing is left
-};
+using Refusal = base::FairShares::Refusal;
 
-// A fixed number of chunk buffers for all uploads of the process, shared between projects as
-// FairBudget (below) shares bytes; used ones are kept and handed out again, because fresh memory
-// costs a page fault each 4 KiB. Thread-safe.
+// A fixed number of chunk buffers for all uploads of the process, shared between projects; used
+// ones are kept and handed out again, because fresh memory costs a page fault each 4 KiB.
+// Thread-safe.
 class BufferPool {
  public:
-  explicit BufferPool(size_t limit) : limit_(limit) {}
+  explicit BufferPool(size_t limit) : limit_(limit), shares_(limit) {}
 
   // False, with `why`, if there is none. `project` is any name by which to share.
   bool TryTake(const std::string& project, base::Buffer* buffer, Refusal* why = nullptr);
@@ -48,9 +44,8 @@ class BufferPool {
   const size_t limit_;
   mutable base::Mutex mutex_;
   std::vector<base::Buffer> idle_ GUARDED_BY(mutex_);
-  size_t in_use_ GUARDED_BY(mutex_) = 0;
+  base::FairShares shares_ GUARDED_BY(mutex_);
   size_t most_in_use_ GUARDED_BY(mutex_) = 0;
-  std::map<std::string, size_t> held_ GUARDED_BY(mutex_);  // of those in use, by project
 };
 
 class BufferLane;
@@ -101,15 +96,12 @@ class BufferLane : public std::enable_shared_from_this<BufferLane> {
   size_t in_use_ GUARDED_BY(mutex_) = 0;
 };
 
-// Bytes of decoded pieces on their way out, shared between projects. A project gets more as long as
-// it then holds no more than what is left free (the dynamic threshold of shared-memory switches):
-// one alone gets half, two get a third each, and whoever comes next finds something left, however
-// long the others hold what they have. Who holds nothing may have the last bytes. Thread-safe.
+// Bytes of decoded pieces on their way out, shared between projects. Thread-safe.
 class FairBudget : public std::enable_shared_from_this<FairBudget> {
  public:
   // `in_use`, if given, shows what is taken; borrowed.
   explicit FairBudget(uint64_t limit_bytes, base::Gauge* in_use = nullptr)
-      : limit_bytes_(limit_bytes), in_use_(in_use) {}
+      : limit_bytes_(limit_bytes), in_use_(in_use), shares_(limit_bytes) {}
 
   using Refusal = imaged::Refusal;
   // Given back when the last copy goes.
@@ -127,8 +119,7 @@ class FairBudget : public std::enable_shared_from_this<FairBudget> {
   const uint64_t limit_bytes_;
   base::Gauge* const in_use_;
   mutable base::Mutex mutex_;
-  uint64_t used_bytes_ GUARDED_BY(mutex_) = 0;
-  std::map<std::string, uint64_t> held_bytes_ GUARDED_BY(mutex_);  // by project
+  base::FairShares shares_ GUARDED_BY(mutex_);
 };
 
 // The memory of all downloads: an eighth is for short reads alone, so that one who reads a header

@@ -87,7 +87,7 @@ Task<Result<std::unique_ptr<DownloadSource>>> DownloadSource::Open(DataPath& pat
                                                                    std::string holder,
                                                                    std::shared_ptr<Content> content,
                                                                    ByteRange range) {
-  FairBudget::Refusal why = FairBudget::Refusal::kMemory;
+  FairBudget::Refusal why = FairBudget::Refusal::kLimit;
   FairBudget::Share admitted = TryAdmit(path.download_memory(), project, range.length, &why);
   for (int64_t waited_ms = 0; admitted == nullptr; waited_ms += kAdmissionPollMs) {
     if (waited_ms >= path.options().admission_ms) {

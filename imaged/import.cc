@@ -197,7 +197,7 @@ class WebIngest {
 
   // Waits for memory as an upload does.
   Result<void> Open(const std::function<bool()>& cancelled) {
-    Refusal why = Refusal::kMemory;
+    Refusal why = Refusal::kLimit;
     auto admit = [&] { return BufferLane::TryAdmit(path_.upload_buffers(), project_, &why); };
     std::shared_ptr<BufferLane> lane = admit();
     for (int64_t waited_ms = 0; lane == nullptr; waited_ms += kAdmissionPollMs) {

@@ -128,13 +128,13 @@ TEST(FairBudget, LeavesAsMuchFreeAsAProjectHolds) {
   };
   EXPECT_EQ(take_all("a", 1), 6u);
   EXPECT_EQ(take_all("b", 1), 3u);
-  FairBudget::Refusal why = FairBudget::Refusal::kMemory;
+  FairBudget::Refusal why = FairBudget::Refusal::kLimit;
   EXPECT_EQ(budget->TryTake("a", 1, &why), nullptr);
   EXPECT_EQ(why, FairBudget::Refusal::kShare);
   // Whoever holds nothing may have the rest, at once or in parts; then there is none.
   EXPECT_EQ(take_all("c", 3), 1u);
   EXPECT_EQ(budget->TryTake("d", 1, &why), nullptr);
-  EXPECT_EQ(why, FairBudget::Refusal::kMemory);
+  EXPECT_EQ(why, FairBudget::Refusal::kLimit);
   EXPECT_NE(budget->TryTake("d", 0), nullptr);
   EXPECT_EQ(budget->used_bytes(), 12u);
   held.clear();

@@ -348,7 +348,7 @@ TEST(BufferPool, LeavesAsManyFreeAsAProjectHolds) {
     return count;
   };
   EXPECT_EQ(take_all("a"), 6u);
-  Refusal why = Refusal::kMemory;
+  Refusal why = Refusal::kLimit;
   EXPECT_EQ(BufferLane::TryAdmit(pool, "a", &why), nullptr);
   EXPECT_EQ(why, Refusal::kShare);
   // One upload has a first buffer in any case, and more of its project's share.
