@@ -98,6 +98,7 @@ Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
                      limiter = LimiterOf(spec, limits)]() -> Result<nbd::Export> {
     nbd::Export exported;
     ASSIGN_OR_RETURN(exported.volume, store_.Open(volume_id));
+    exported.tenant = project_id;
     exported.limiter = limiter;
     exported.claim = std::make_shared<int>();
     exported.changed_since = [this, volume_id, project_id](std::string_view snapshot_id) {

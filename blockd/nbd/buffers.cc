@@ -26,6 +26,10 @@ size_t Buffers::ClassOf(size_t size_bytes) {
   return found;
 }
 
+uint64_t Buffers::MemoryOf(size_t size_bytes) {
+  return size_bytes == 0 ? 0 : kSmallestBytes << ClassOf(size_bytes);
+}
+
 Buffers::Loan Buffers::Take(const std::shared_ptr<Buffers>& buffers, size_t size_bytes) {
   Loan loan;
   loan.size_bytes_ = size_bytes;

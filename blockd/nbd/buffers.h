@@ -43,6 +43,8 @@ class Buffers {
   // Keeps at most so much that nobody uses.
   static std::shared_ptr<Buffers> Create(size_t max_idle_bytes);
 
+  // What a loan of so much takes in memory.
+  static uint64_t MemoryOf(size_t size_bytes);
   // Not zeroed.
   static Loan Take(const std::shared_ptr<Buffers>& buffers, size_t size_bytes);
 

@@ -19,7 +19,10 @@ namespace {
 
 constexpr size_t kMaxGathered = 64;  // replies in one sendmsg
 constexpr size_t kCipherInBytes = 64 * base::kKiB;
-constexpr size_t kMaxSealedBytes = 1 * base::kMiB;  // encrypted ahead of the socket
+constexpr size_t kMaxGatheredBytes = 1 * base::kMiB;  // and what the last one has more
+constexpr size_t kMaxSealedBytes = 256 * base::kKiB;  // encrypted ahead of the socket
+// Of batches that the socket did not take; beyond it the reader waits.
+constexpr size_t kMaxBehindBytes = 256 * base::kKiB;
 
 int64_t NowNs() { return base::SystemClock().MonotonicNs(); }
 
@@ -34,10 +37,10 @@ size_t SizeOf(const Reply& reply) { return reply.head.size() + reply.body.size()
 
 }  // namespace
 
-Channel::Channel(int descriptor, int64_t send_stall_ms, Sent sent)
+Channel::Channel(int descriptor, Patience patience, Sent sent)
     : descriptor_(descriptor),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      send_stall_ns_(send_stall_ms * 1'000'000),
+      patience_(patience),
       sent_(std::move(sent)) {
   if (wake_ < 0) Cut();  // out of descriptors: this connection ends before it began
 }
@@ -65,7 +68,7 @@ Channel::Event Channel::Wait(bool want_input, int64_t deadline_ns, bool* readabl
   while (true) {
     if (cut()) return Event::kEnd;
     const bool blocked = blocked_.load(std::memory_order_acquire);
-    const int64_t stall_ns = blocked ? blocked_since_ns_.load() + send_stall_ns_ : 0;
+    const int64_t stall_ns = blocked ? blocked_until_ns_.load() : 0;
     int64_t until_ns = deadline_ns;
     if (blocked) until_ns = deadline_ns == 0 ? stall_ns : std::min(deadline_ns, stall_ns);
     pollfd waiting[2] = {{wake_, POLLIN, 0}, {descriptor_, 0, 0}};
@@ -74,7 +77,10 @@ Channel::Event Channel::Wait(bool want_input, int64_t deadline_ns, bool* readabl
     const int ready = ::poll(waiting, 2, PollMs(until_ns));
     if (ready < 0 && errno != EINTR) return Event::kEnd;
     if (ready == 0) {
-      if (blocked && NowNs() >= stall_ns) return Event::kStalled;
+      if (blocked && NowNs() >= stall_ns) {
+        stalled_ = true;
+        return Event::kStalled;
+      }
       if (deadline_ns != 0 && NowNs() >= deadline_ns) return Event::kTimeout;
       continue;
     }
@@ -158,7 +164,24 @@ void Channel::Post(Reply reply) {
   Drain();
 }
 
+// One piece of its stream may ask for far more than the client takes: without a look at the socket
+// in between all of it would be copied.
+void Channel::AwaitBatches() {
+  bool waited = false;
+  while (batch_bytes_.load() > kMaxBehindBytes) {
+    size_t ignored = 0;
+    const Event event = Receive({}, &ignored);
+    waited = true;
+    if (event == Event::kWoken) continue;
+    Cut();
+    return;
+  }
+  if (waited) Wake();  // whatever for: whose turn it is to wait looks again
+}
+
 void Channel::PostBatch(base::ByteView batch) {
+  AwaitBatches();
+  if (cut()) return;
   bool mine = false;
   {
     base::MutexLock lock(mutex_);
@@ -167,7 +190,8 @@ void Channel::PostBatch(base::ByteView batch) {
   }
   const char* data = reinterpret_cast<const char*>(batch.data());
   if (!mine) {
-    Post({.head = std::string(data, batch.size()), .body = {}});
+    batch_bytes_.fetch_add(batch.size());
+    Post({.head = std::string(data, batch.size()), .body = {}, .batch_bytes = batch.size()});
     return;
   }
   size_t sent = 0;
@@ -176,7 +200,9 @@ void Channel::PostBatch(base::ByteView batch) {
     if (progress == Progress::kBroken) sent = batch.size();
   }
   if (sent < batch.size()) {
-    current_.push_back({.head = std::string(data + sent, batch.size() - sent), .body = {}});
+    const size_t left = batch.size() - sent;
+    batch_bytes_.fetch_add(left);
+    current_.push_back({.head = std::string(data + sent, left), .body = {}, .batch_bytes = left});
   }
   Drain();
 }
@@ -198,20 +224,7 @@ Channel::Progress Channel::SendBytes(const char* data, size_t size, size_t* sent
 
 // Gathers what current_ still has to send; empty replies are skipped.
 Channel::Progress Channel::SendCurrent() {
-  if (tls_ != nullptr) {
-    for (const Reply& reply : current_) {
-      if (!tls_->Write(base::AsBytes(reply.head)).has_value() ||
-          !tls_->Write(reply.body.view()).has_value()) {
-        return Progress::kBroken;
-      }
-    }
-    current_.clear();
-    tls_->TakeOutput(&cipher_out_);
-    size_t sent = 0;
-    const Progress progress = SendBytes(cipher_out_.data(), cipher_out_.size(), &sent);
-    cipher_out_.erase(0, sent);
-    return progress;
-  }
+  if (tls_ != nullptr) return SendSealed();
   while (!current_.empty()) {
     iovec pieces[2 * kMaxGathered];
     size_t used = 0;
@@ -244,37 +257,71 @@ Channel::Progress Channel::SendCurrent() {
   return Progress::kAll;
 }
 
+// Encrypts some of what current_ still has; all of it is through when there is nothing left.
+bool Channel::SealSome() {
+  size_t skip = current_sent_;
+  size_t sealed = 0;
+  for (const Reply& reply : current_) {
+    for (const base::ByteView part : {base::AsBytes(reply.head), reply.body.view()}) {
+      const size_t gone = std::min(skip, part.size());
+      skip -= gone;
+      const size_t here = std::min(part.size() - gone, kMaxSealedBytes - sealed);
+      if (here == 0) continue;
+      if (!tls_->Write(part.subspan(gone, here)).has_value()) return false;
+      sealed += here;
+    }
+  }
+  current_sent_ += sealed;
+  if (sealed == 0) {
+    current_.clear();
+    current_sent_ = 0;
+  }
+  tls_->TakeOutput(&cipher_out_);
+  return true;
+}
+
+Channel::Progress Channel::SendSealed() {
+  while (true) {
+    if (cipher_out_.empty() && !SealSome()) return Progress::kBroken;
+    if (cipher_out_.empty()) return Progress::kAll;
+    size_t sent = 0;
+    const Progress progress = SendBytes(cipher_out_.data(), cipher_out_.size(), &sent);
+    cipher_out_.erase(0, sent);
+    if (progress != Progress::kAll) return progress;
+  }
+}
+
 void Channel::Drain() {
   while (true) {
     uint32_t requests = 0;
     uint64_t bytes = 0;
+    size_t batches = 0;
     for (const Reply& reply : current_) {
+      batches += reply.batch_bytes;
       requests += reply.charge_requests;
       bytes += reply.charge_bytes;
     }
     const Progress progress = cut() ? Progress::kBroken : SendCurrent();
-    if (progress == Progress::kBlocked && !current_.empty()) {
+    if (progress == Progress::kBlocked) {
       Park();
       return;
     }
+    batch_bytes_.fetch_sub(batches);
     if (requests > 0) sent_(requests, bytes);
-    if (progress == Progress::kBlocked) {  // under TLS: sealed, but not sent
-      Park();
-      return;
-    }
     if (progress == Progress::kBroken) {
       current_.clear();
       current_sent_ = 0;
       cipher_out_.clear();
       if (!cut()) Cut();
     }
+    current_until_ns_ = 0;
     base::MutexLock lock(mutex_);
     if (queue_.empty()) {
       sending_ = false;
       return;
     }
     size_t gathered = 0;
-    while (!queue_.empty() && current_.size() < kMaxGathered && gathered < kMaxSealedBytes) {
+    while (!queue_.empty() && current_.size() < kMaxGathered && gathered < kMaxGatheredBytes) {
       gathered += SizeOf(queue_.front());
       current_.push_back(std::move(queue_.front()));
       queue_.pop_front();
@@ -284,7 +331,13 @@ void Channel::Drain() {
 
 // The charges of what stays in current_ are counted again when it is sent at last.
 void Channel::Park() {
-  blocked_since_ns_.store(NowNs());
+  const int64_t now_ns = NowNs();
+  if (current_until_ns_ == 0) {
+    size_t left = cipher_out_.size();
+    for (const Reply& reply : current_) left += SizeOf(reply);
+    current_until_ns_ = patience_.UntilNs(now_ns, left);
+  }
+  blocked_until_ns_.store(std::min(now_ns + patience_.stall_ns, current_until_ns_));
   blocked_.store(true, std::memory_order_release);
   Wake();
 }
@@ -303,6 +356,10 @@ void Channel::Finish() {
     const Event event = Receive({}, &ignored, deadline_ns);
     if (event == Event::kEnd || event == Event::kStalled) return;
   }
+}
+
+void Channel::LetGo() {
+  if (blocked_.exchange(false)) Drain();
 }
 
 void Channel::DropAll() {

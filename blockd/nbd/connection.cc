@@ -9,6 +9,13 @@
 #include "blockd/nbd/connection_limits.h"
 
 namespace blockd::nbd {
+namespace {
+
+Patience PatienceOf(const ServerSettings& settings) {
+  return {settings.stall_ms * 1'000'000, static_cast<uint64_t>(settings.min_bytes_per_second)};
+}
+
+}  // namespace
 
 std::shared_ptr<Shared::PerVolume> Shared::Of(const std::string& volume_id) {
   base::MutexLock lock(mutex);
@@ -30,7 +37,7 @@ Connection::Connection(std::shared_ptr<Shared> shared, int descriptor, Handshake
     : shared_(std::move(shared)),
       peer_(std::move(peer)),
       tls_(tls),
-      channel_(descriptor, shared_->settings.send_stall_ms,
+      channel_(descriptor, PatienceOf(shared_->settings),
                [this](uint32_t requests, uint64_t bytes) { GiveRoom(requests, bytes); }),
       input_(kInputBytes),
       batch_(kBatchBytes) {}
@@ -60,12 +67,22 @@ bool Connection::Register(std::string_view name) {
   return true;
 }
 
+base::Result<void> Connection::TakeSeat(std::string_view name, const Export& exported) {
+  base::Result<Admission::Seat> seat = shared_->admission->TakeSeat(name, exported.tenant);
+  if (!seat.has_value()) {
+    shared_->Count([&] { shared_->metrics.refused.Add(); });
+    LOG(kWarn, "nbd", "{}: volume {}: {}", peer_, exported.volume_id, seat.error().message());
+    return seat.error();
+  }
+  seat_ = std::move(*seat);
+  return {};
+}
+
 void Connection::Serve() {
   shared_->Count([&] { shared_->metrics.connections.Add(1); });
-  shared_->handshakes.fetch_add(1);
   const bool agreed = Shake();
-  shared_->handshakes.fetch_sub(1);
-  if (agreed && OpenVolume()) {
+  const bool kept = shared_->admission->EndHandshake(*this);
+  if (agreed && kept && OpenVolume()) {
     LOG(kInfo, "nbd", "{} opened volume {}", peer_, session_.exported->volume_id);
     Transmit();
     LOG(kInfo, "nbd", "{} left volume {}", peer_, session_.exported->volume_id);
@@ -73,7 +90,9 @@ void Connection::Serve() {
     shared_->Count([&] { shared_->metrics.handshakes_failed.Add(); });
     channel_.Finish();
   }
+  if (channel_.stalled()) CutSlow("does not take its answers");
   Cut();
+  channel_.LetGo();
   // A write that still runs keeps this connection on the list, where a revocation finds it.
   while (!fence_.WaitEmpty(kFenceLookMs)) {
   }
@@ -83,8 +102,9 @@ void Connection::Serve() {
 bool Connection::Shake() {
   const int64_t deadline_ns =
       base::SystemClock().MonotonicNs() + shared_->settings.handshake_timeout_ms * 1'000'000;
-  Handshake handshake(*shared_->provider, tls_,
-                      [this](std::string_view name) { return Register(name); });
+  Handshake handshake(
+      *shared_->provider, tls_, [this](std::string_view name) { return Register(name); },
+      [this](std::string_view name, const Export& exported) { return TakeSeat(name, exported); });
   channel_.PostBatch(base::AsBytes(handshake.Greeting()));
   while (true) {
     size_t used = 0;
@@ -119,12 +139,14 @@ bool Connection::Shake() {
 bool Connection::OpenVolume() {
   volume_ = session_.exported->volume.get();
   shared_->Count([&] { per_volume_ = shared_->Of(session_.exported->volume_id); });
+  memory_line_ = std::make_unique<MemoryBudget::Line>(shared_->memory, session_.exported->tenant,
+                                                      [this] { channel_.Wake(); });
   volume_watched_.store(true);
   return per_volume_ != nullptr;
 }
 
 void Connection::Transmit() {
-  while (TakeRequest()) {
+  while (!channel_.cut() && TakeRequest()) {
   }
   SendBatch();
   busy_since_ns_.store(0);
@@ -169,17 +191,27 @@ bool Connection::TakeRequest() {
 // A long write: its bytes are received where they stay, and it is run by others.
 bool Connection::TakePayload(const Request& request) {
   input_begin_ += kRequestBytes;
-  if (!TakeRoom(request.length)) return false;
+  MemoryBudget::Share memory;
+  if (!TakeRoom(request, &memory)) return false;
   Buffers::Loan payload = Buffers::Take(shared_->buffers, request.length);
   const size_t here = std::min<size_t>(input_end_ - input_begin_, request.length);
   std::memcpy(payload.data(), input_.data() + input_begin_, here);
   input_begin_ += here;
+  const Patience patience = PatienceOf(shared_->settings);
+  int64_t now_ns = base::SystemClock().MonotonicNs();
+  const int64_t until_ns = patience.UntilNs(now_ns, request.length);
   for (size_t have = here; have < request.length;) {
     size_t count = 0;
-    if (!ReceiveInto(payload.view().subspan(have), &count, 0)) return false;
+    const int64_t deadline_ns = std::min(until_ns, now_ns + patience.stall_ns);
+    if (!ReceiveInto(payload.view().subspan(have), &count, deadline_ns)) return false;
     have += count;
+    now_ns = busy_since_ns_.load(std::memory_order_relaxed);
+    if (now_ns > until_ns && have < request.length) {
+      CutSlow("sends the data of its write too slowly");
+      return false;
+    }
   }
-  Dispatch(request, std::move(payload), Admit(request));
+  Dispatch(request, std::move(payload), std::move(memory), Admit(request));
   return true;
 }
 
@@ -192,14 +224,18 @@ bool Connection::ReceiveInto(base::MutableByteView into, size_t* count, int64_t 
     busy_since_ns_.store(base::SystemClock().MonotonicNs(), std::memory_order_relaxed);
     if (event == Channel::Event::kBytes) return true;
     if (event == Channel::Event::kWoken && !draining_.load()) continue;
-    if (event == Channel::Event::kStalled) {
-      shared_->Count([&] { shared_->metrics.stalled_connections.Add(); });
-      LOG(kWarn, "nbd", "{}: does not take its answers; cut off", peer_);
-    }
+    const bool in_payload = event == Channel::Event::kTimeout && volume_ != nullptr;
+    if (in_payload) CutSlow("does not send the data of its write");
     // One that is gone, or hangs, hears no answers: what waits for it is dropped.
     if (event != Channel::Event::kWoken) Cut();
     return false;
   }
+}
+
+void Connection::CutSlow(std::string_view what) {
+  shared_->Count([&] { shared_->metrics.stalled_connections.Add(); });
+  LOG(kWarn, "nbd", "{}: {}; cut off", peer_, what);
+  Cut();
 }
 
 bool Connection::FillOnce(int64_t deadline_ns) {
@@ -232,32 +268,54 @@ bool Connection::Skip(size_t size_bytes) {
   return true;
 }
 
-// Waits until others have ended enough of what they run. Alone, a request always finds room.
-bool Connection::TakeRoom(uint64_t bytes) {
+// Alone, a request finds room in its connection always; in the memory of all, if it is short.
+bool Connection::TryTakeRoom(uint64_t charge_bytes, uint64_t memory_bytes,
+                             MemoryBudget::Share* memory) {
   const ServerSettings& settings = shared_->settings;
-  const auto fits = [&] {
-    const int64_t requests = in_flight_requests_.load();
-    const uint64_t used = static_cast<uint64_t>(in_flight_bytes_.load());
-    if (requests == 0) return true;
-    return static_cast<size_t>(requests) < settings.max_in_flight_requests &&
-           used + bytes <= settings.max_in_flight_bytes;
-  };
+  const int64_t requests = in_flight_requests_.load();
+  const uint64_t used = static_cast<uint64_t>(in_flight_bytes_.load());
+  if (requests > 0 && (static_cast<size_t>(requests) >= settings.max_in_flight_requests ||
+                       used + charge_bytes > settings.max_in_flight_bytes)) {
+    return false;
+  }
+  if (memory_bytes == 0) return true;
+  if (requests == 0 && memory_bytes <= kMaxInlineBytes) {
+    memory_line_->Leave();
+    return true;
+  }
+  *memory = memory_line_->TryTake(memory_bytes);
+  return static_cast<bool>(*memory);
+}
+
+// Waits until others have ended enough of what they run, without reading more.
+bool Connection::TakeRoom(const Request& request, MemoryBudget::Share* memory) {
+  const uint64_t charge_bytes = ChargeOf(request);
+  const uint64_t memory_bytes = Buffers::MemoryOf(charge_bytes);
+  const auto fits = [&] { return TryTakeRoom(charge_bytes, memory_bytes, memory); };
+  bool waited = false;
   while (!fits()) {
     SendBatch();
     wants_room_.store(true);
     if (fits()) break;
+    if (!waited && memory_line_->waits()) {
+      shared_->Count([&] { shared_->metrics.memory_waits.Add(); });
+    }
+    waited = true;
     size_t ignored = 0;
     busy_since_ns_.store(0, std::memory_order_relaxed);
     const Channel::Event event = channel_.Receive({}, &ignored);
     if (event == Channel::Event::kEnd || event == Channel::Event::kStalled) {
+      memory_line_->Leave();
       Cut();
       return false;
     }
   }
   wants_room_.store(false);
+  // That it woke us was for the next wait to see.
+  if (waited && draining_.load()) channel_.Wake();
   busy_since_ns_.store(base::SystemClock().MonotonicNs(), std::memory_order_relaxed);
   in_flight_requests_.fetch_add(1);
-  in_flight_bytes_.fetch_add(static_cast<int64_t>(bytes));
+  in_flight_bytes_.fetch_add(static_cast<int64_t>(charge_bytes));
   return true;
 }
 

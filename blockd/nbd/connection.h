@@ -11,10 +11,12 @@
 #include "base/async/gate.h"
 #include "base/bytes.h"
 #include "base/thread_annotations.h"
+#include "blockd/nbd/admission.h"
 #include "blockd/nbd/buffers.h"
 #include "blockd/nbd/channel.h"
 #include "blockd/nbd/fence.h"
 #include "blockd/nbd/handshake.h"
+#include "blockd/nbd/memory_budget.h"
 #include "blockd/nbd/metrics.h"
 #include "blockd/nbd/request.h"
 #include "blockd/nbd/server.h"
@@ -56,7 +58,10 @@ struct Shared {
   ServerMetrics metrics;
   Workers workers;
   const std::shared_ptr<Buffers> buffers = Buffers::Create(kMaxIdleBytes);
-  std::atomic<int64_t> handshakes{0};
+  const std::shared_ptr<MemoryBudget> memory =
+      std::make_shared<MemoryBudget>(settings.max_memory_bytes);
+  const std::shared_ptr<Admission> admission = std::make_shared<Admission>(
+      settings.max_handshakes, settings.max_connections, settings.max_connections_per_export);
   base::async::Gate threads;  // of connections
   base::async::Gate counted;  // uses of the instruments
 
@@ -96,6 +101,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // connection.cc: the handshake, and taking requests off the stream
   bool Shake();
   bool Register(std::string_view name);
+  base::Result<void> TakeSeat(std::string_view name, const Export& exported);
   bool OpenVolume();
   void Transmit();
   bool TakeRequest();
@@ -103,11 +109,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool Fill(size_t size_bytes);
   bool FillOnce(int64_t deadline_ns);
   bool ReceiveInto(base::MutableByteView into, size_t* count, int64_t deadline_ns);
+  void CutSlow(std::string_view what);
   bool Skip(size_t size_bytes);
-  bool TakeRoom(uint64_t bytes);
+  bool TakeRoom(const Request& request, MemoryBudget::Share* memory);
+  bool TryTakeRoom(uint64_t charge_bytes, uint64_t memory_bytes, MemoryBudget::Share* memory);
   void GiveRoom(uint32_t requests, uint64_t bytes);
 
   // connection_run.cc: running them
+  static uint64_t ChargeOf(const Request& request);
   bool Admit(const Request& request);
   bool Start(const Request& request, base::ByteView payload);
   bool TryInline(const Request& request, base::ByteView payload);
@@ -115,7 +124,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool TryInlineWrite(const Request& request, base::ByteView payload);
   void Answer(const Request& request, WireError error, std::string_view message = {});
   void SendBatch();
-  void Dispatch(const Request& request, Buffers::Loan payload, bool admitted);
+  void Dispatch(const Request& request, Buffers::Loan payload, MemoryBudget::Share memory,
+                bool admitted);
   void Submit(std::shared_ptr<Job> job);
   void Run(Job& job);
   base::Result<void> RunCommand(Job& job, Reply* reply);
@@ -136,10 +146,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   mutable base::Mutex name_mutex_;
   std::vector<std::string> names_ GUARDED_BY(name_mutex_);  // each that it asked for
 
+  Admission::Seat seat_;
+
   // Of the session, set before the first request.
   Session session_;
   Volume* volume_ = nullptr;  // session_.exported keeps it
   std::shared_ptr<Shared::PerVolume> per_volume_;
+  std::unique_ptr<MemoryBudget::Line> memory_line_;
 
   // The reader's.
   base::Buffer input_;

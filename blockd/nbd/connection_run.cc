@@ -18,8 +18,10 @@ bool IsWrite(Command command) {
          command == Command::kWriteZeroes;
 }
 
+}  // namespace
+
 // What it takes of a connection's room: the memory it may need.
-uint64_t ChargeOf(const Request& request) {
+uint64_t Connection::ChargeOf(const Request& request) {
   switch (request.command) {
     case Command::kRead:
     case Command::kWrite:
@@ -31,18 +33,21 @@ uint64_t ChargeOf(const Request& request) {
   }
 }
 
-}  // namespace
-
 // A request that others run. The payload is its own, so that a late end hurts nobody.
 struct Connection::Job : public qos::Waiter, public std::enable_shared_from_this<Job> {
-  Job(std::shared_ptr<Connection> owner, const Request& what, Buffers::Loan data)
-      : connection(std::move(owner)), request(what), payload(std::move(data)) {}
+  Job(std::shared_ptr<Connection> owner, const Request& what, Buffers::Loan data,
+      MemoryBudget::Share share)
+      : connection(std::move(owner)),
+        request(what),
+        memory(std::move(share)),
+        payload(std::move(data)) {}
 
   bool Wanted() const override { return !connection->channel_.cut(); }
   void Go() override { connection->Submit(shared_from_this()); }
 
   const std::shared_ptr<Connection> connection;
   const Request request;
+  MemoryBudget::Share memory;  // of the payload or the answer; given back after it
   Buffers::Loan payload;
   int64_t started_ns = 0;
   std::atomic<bool> answered{false};
@@ -64,10 +69,11 @@ bool Connection::Admit(const Request& request) {
 bool Connection::Start(const Request& request, base::ByteView payload) {
   const bool admitted = Admit(request);
   if (admitted && TryInline(request, payload)) return true;
-  if (!TakeRoom(ChargeOf(request))) return false;
+  MemoryBudget::Share memory;
+  if (!TakeRoom(request, &memory)) return false;
   Buffers::Loan own = Buffers::Take(shared_->buffers, payload.size());
   if (!payload.empty()) std::memcpy(own.data(), payload.data(), payload.size());
-  Dispatch(request, std::move(own), admitted);
+  Dispatch(request, std::move(own), std::move(memory), admitted);
   return true;
 }
 
@@ -137,8 +143,10 @@ void Connection::SendBatch() {
 }
 
 // Its room has been taken.
-void Connection::Dispatch(const Request& request, Buffers::Loan payload, bool admitted) {
-  auto job = std::make_shared<Job>(shared_from_this(), request, std::move(payload));
+void Connection::Dispatch(const Request& request, Buffers::Loan payload, MemoryBudget::Share memory,
+                          bool admitted) {
+  auto job =
+      std::make_shared<Job>(shared_from_this(), request, std::move(payload), std::move(memory));
   if (admitted) {
     Submit(std::move(job));
     return;
@@ -261,6 +269,12 @@ void Connection::Finish(Job& job, Reply reply, WireError error) {
   });
   reply.charge_requests = 1;
   reply.charge_bytes = ChargeOf(job.request);
+  job.payload = {};
+  if (reply.body.size() > 0) {
+    reply.memory = std::move(job.memory);
+  } else {
+    job.memory = {};
+  }
   channel_.Post(std::move(reply));
 }
 

@@ -19,6 +19,7 @@ namespace blockd::nbd {
 // What one connection works on. Kept until the last of its requests has ended, cut off or not.
 struct Export {
   std::string volume_id;  // for logs, metrics and the sharing of threads; no secret
+  std::string tenant;     // whose: tenants share the server's connections and memory
   std::shared_ptr<Volume> volume;
   bool read_only = false;
   // A flush of one connection covers what the others wrote (a Volume's does).

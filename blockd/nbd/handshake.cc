@@ -21,8 +21,11 @@ void PutOptionReply(uint32_t option, OptionReply type, std::string_view data, st
   out->append(data);
 }
 
-Handshake::Handshake(ExportProvider& provider, Tls tls, MayOpen may_open)
-    : provider_(provider), tls_(tls), may_open_(std::move(may_open)) {}
+Handshake::Handshake(ExportProvider& provider, Tls tls, MayOpen may_open, MayEnter may_enter)
+    : provider_(provider),
+      tls_(tls),
+      may_open_(std::move(may_open)),
+      may_enter_(std::move(may_enter)) {}
 
 std::string Handshake::Greeting() const {
   std::string out;

@@ -42,7 +42,9 @@ class Handshake {
   // Borrows `provider`. `may_open` is asked with every name before the provider is: false (the
   // server stops) is answered with ERR_SHUTDOWN.
   using MayOpen = std::function<bool(std::string_view name)>;
-  Handshake(ExportProvider& provider, Tls tls, MayOpen may_open);
+  // Is asked before a client is let in; why not is told to the client. Null: all are.
+  using MayEnter = std::function<base::Result<void>(std::string_view name, const Export& exported)>;
+  Handshake(ExportProvider& provider, Tls tls, MayOpen may_open, MayEnter may_enter = nullptr);
 
   // The server speaks first.
   std::string Greeting() const;
@@ -71,6 +73,7 @@ class Handshake {
   Next RunInfoOrGo(const Message& message, std::string* out);
   Next RunExportName(const Message& message, std::string* out);
   base::Result<void> Open(std::string_view name);
+  base::Result<void> Enter(std::string_view name);
   uint16_t TransmissionFlags() const;
 
   // handshake_context.cc
@@ -80,6 +83,7 @@ class Handshake {
   ExportProvider& provider_;
   const Tls tls_;
   const MayOpen may_open_;
+  const MayEnter may_enter_;
   bool flags_read_ = false;
   bool no_zeroes_ = false;
   bool secret_ = false;

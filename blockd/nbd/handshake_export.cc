@@ -42,6 +42,12 @@ base::Result<void> Handshake::Open(std::string_view name) {
   return {};
 }
 
+base::Result<void> Handshake::Enter(std::string_view name) {
+  RETURN_IF_ERROR(Open(name));
+  if (may_enter_ == nullptr) return {};
+  return may_enter_(name, *session_.exported);
+}
+
 uint16_t Handshake::TransmissionFlags() const {
   const Export& exported = *session_.exported;
   uint16_t flags = kHasFlags | kSendFlush | kSendFua | kSendCache;
@@ -97,7 +103,8 @@ Handshake::Next Handshake::RunInfoOrGo(const Message& message, std::string* out)
     wants_name |= type == kInfoName;
   }
   if (!reader.empty()) return refuse(OptionReply::kErrInvalid, "the option is too long");
-  const base::Result<void> opened = Open(name);
+  const bool go = message.option == static_cast<uint32_t>(Option::kGo);
+  const base::Result<void> opened = go ? Enter(name) : Open(name);
   if (!opened.has_value()) {
     return refuse(ReplyFor(opened.error().code()), opened.error().message());
   }
@@ -115,7 +122,7 @@ Handshake::Next Handshake::RunInfoOrGo(const Message& message, std::string* out)
     PutOptionReply(message.option, OptionReply::kInfo, info, out);
   }
   PutOptionReply(message.option, OptionReply::kAck, "", out);
-  if (message.option == static_cast<uint32_t>(Option::kInfo)) return Next::kMore;
+  if (!go) return Next::kMore;
   if (contexts_name_ != name) session_.contexts.clear();
   return Next::kTransmit;
 }
@@ -123,8 +130,8 @@ Handshake::Next Handshake::RunInfoOrGo(const Message& message, std::string* out)
 Handshake::Next Handshake::RunExportName(const Message& message, std::string* out) {
   const std::string_view name = base::AsText(message.data);
   if (name.size() > kMaxNameBytes) return Close("a name too long");
-  const base::Result<void> opened = Open(name);
-  if (!opened.has_value()) return Close(opened.error().ToString());
+  const base::Result<void> entered = Enter(name);
+  if (!entered.has_value()) return Close(entered.error().ToString());
   if (contexts_name_ != name) session_.contexts.clear();
   PutBig(out, session_.exported->volume->size_bytes());
   PutBig(out, TransmissionFlags());

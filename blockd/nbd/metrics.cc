@@ -7,7 +7,10 @@ ServerMetrics::ServerMetrics(base::Metrics& all)
       connections(all.GetGauge("quarry_nbd_connections", "NBD connections open now.")),
       accepted(all.GetCounter("quarry_nbd_connections_total", "NBD connections accepted.")),
       refused(all.GetCounter("quarry_nbd_connections_refused_total",
-                             "NBD connections closed at once because there were too many.")),
+                             "NBD connections turned away because there were too many.")),
+      dropped_handshakes(
+          all.GetCounter("quarry_nbd_handshakes_dropped_total",
+                         "NBD handshakes closed to make room because there were too many.")),
       handshakes_failed(all.GetCounter("quarry_nbd_handshakes_failed_total",
                                        "NBD connections that ended before they reached a volume.")),
       timed_out(all.GetCounter("quarry_nbd_requests_timed_out_total",
@@ -18,7 +21,12 @@ ServerMetrics::ServerMetrics(base::Metrics& all)
                                          "NBD connections cut because their export was revoked.")),
       stalled_connections(
           all.GetCounter("quarry_nbd_connections_stalled_total",
-                         "NBD connections cut because the client did not take its answers.")) {}
+                         "NBD connections cut because the client was too slow to take its answers "
+                         "or to send its data.")),
+      memory_bytes(
+          all.GetGauge("quarry_nbd_memory_bytes", "Memory of NBD requests on their way, sampled.")),
+      memory_waits(all.GetCounter("quarry_nbd_memory_waits_total",
+                                  "Times that a request waited for memory of all NBD clients.")) {}
 
 VolumeMetrics::VolumeMetrics(base::Metrics& all, const std::string& volume_id)
     : reads(all.ShareCounter("quarry_nbd_requests_total", "Requests to a volume.",

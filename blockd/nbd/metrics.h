@@ -17,12 +17,15 @@ struct ServerMetrics {
   base::Metrics& registry;
   base::Gauge& connections;
   base::Counter& accepted;
-  base::Counter& refused;  // a limit: too many
+  base::Counter& refused;             // a limit: too many
+  base::Counter& dropped_handshakes;  // made room for newer ones
   base::Counter& handshakes_failed;
   base::Counter& timed_out;  // requests answered EIO because the back end hangs
   base::Counter& late;       // their results, thrown away
   base::Counter& revoked_connections;
-  base::Counter& stalled_connections;  // the client didn't take its answers
+  base::Counter& stalled_connections;  // the client didn't take its answers, or send its data
+  base::Gauge& memory_bytes;           // of requests on their way
+  base::Counter& memory_waits;
 };
 
 // What is counted for one volume, whoever is connected: there while anybody holds one of these.

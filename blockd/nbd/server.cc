@@ -113,8 +113,9 @@ void Server::Impl::AcceptOn(const Socket& socket) {
 void Server::Impl::Start(int descriptor, Handshake::Tls tls, std::string peer) {
   base::async::Gate::Pass pass = shared->threads.Enter();
   const ServerSettings& settings = shared->settings;
-  const bool full = shared->threads.inside() > static_cast<int64_t>(settings.max_connections) ||
-                    shared->handshakes.load() >= static_cast<int64_t>(settings.max_handshakes);
+  // Those that have to make room need a moment to end.
+  const bool full = shared->threads.inside() >
+                    static_cast<int64_t>(settings.max_connections + 2 * settings.max_handshakes);
   if (!pass || full) {
     if (full) shared->metrics.refused.Add();
     ::close(descriptor);
@@ -126,6 +127,11 @@ void Server::Impl::Start(int descriptor, Handshake::Tls tls, std::string peer) {
   {
     base::MutexLock lock(shared->mutex);
     place = shared->connections.insert(shared->connections.end(), connection);
+  }
+  if (const auto oldest = shared->admission->BeginHandshake(connection)) {
+    shared->metrics.dropped_handshakes.Add();
+    LOG(kInfo, "nbd", "{}: too many handshakes; cut off", oldest->peer());
+    oldest->Cut();
   }
   auto body = [connection, place, held = shared, pass = std::move(pass)]() mutable {
     pthread_setname_np(pthread_self(), "nbd-connection");
@@ -142,6 +148,7 @@ void Server::Impl::Start(int descriptor, Handshake::Tls tls, std::string peer) {
   } catch (const std::system_error& failure) {
     LOG(kError, "nbd", "can't start a thread for a connection: {}", failure.what());
     shared->metrics.refused.Add();
+    shared->admission->EndHandshake(*connection);
     base::MutexLock lock(shared->mutex);
     shared->connections.erase(place);
   }
@@ -158,6 +165,7 @@ void Server::Impl::Watch() {
       if (over) return;
     }
     for (const std::shared_ptr<Connection>& connection : All()) connection->Watch(NowNs());
+    shared->metrics.memory_bytes.Set(static_cast<double>(shared->memory->used_bytes()));
   }
 }
 
@@ -190,7 +198,9 @@ base::Result<std::unique_ptr<Server>> Server::Create(ServerSettings settings,
                                                      base::Metrics& registry) {
   if (settings.max_in_flight_bytes < kMaxIoBytes || settings.max_in_flight_requests == 0 ||
       settings.max_threads == 0 || settings.max_threads_per_volume == 0 ||
-      settings.request_deadline_ms <= 0) {
+      settings.request_deadline_ms <= 0 || settings.max_memory_bytes < kMaxIoBytes ||
+      settings.min_bytes_per_second <= 0 || settings.max_handshakes == 0 ||
+      settings.max_connections_per_export == 0) {
     return base::Error(base::Code::kInvalidArgument,
                        "a limit of the NBD server is too small to serve anybody");
   }

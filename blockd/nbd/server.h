@@ -14,19 +14,31 @@
 namespace blockd::nbd {
 
 struct ServerSettings {
-  size_t max_connections = 1024;  // beyond it: closed at once
-  size_t max_handshakes = 256;    // of those, how many may not have reached a volume yet
+  // That reached a volume; beyond it GO is refused. Tenants share them (Export::tenant): one alone
+  // has half at most, so that others find some left.
+  size_t max_connections = 1024;
+  // To one export: 16 are what clients open at most, and a guest that moves has them twice.
+  size_t max_connections_per_export = 32;
+  // That have not reached a volume yet; one more, and an old one is closed.
+  size_t max_handshakes = 256;
   int64_t handshake_timeout_ms = 20'000;
   // How long a request may be at the back end; then it is answered EIO, and what comes of it later
   // is thrown away. Waiting for the limits of a volume (QoS) does not count.
   int64_t request_deadline_ms = 30'000;
-  int64_t send_stall_ms = 60'000;  // how long a client may leave its answers before it is cut off
-  size_t max_threads = 256;        // for requests that wait for a disk, of all volumes
+  // How long a client may take none of its answers, or send nothing of a long write's data, before
+  // it is cut off; and how slow it may be on average, once it took longer than that. What it leaves
+  // waiting is memory.
+  int64_t stall_ms = 60'000;
+  int64_t min_bytes_per_second = 64 * base::kKiB;
+  size_t max_threads = 256;  // for requests that wait for a disk, of all volumes
   size_t max_threads_per_volume = 16;
   size_t max_in_flight_requests = 256;             // of a connection; beyond it: not read
   uint64_t max_in_flight_bytes = 64 * base::kMiB;  // of a connection; at least kMaxIoBytes
-  std::shared_ptr<const TlsContext> tls;           // null: no STARTTLS
-  bool plain_text_beyond_loopback = false;         // for a network that is secret by itself
+  // Of all connections, shared by tenants as connections are; at least kMaxIoBytes. Beyond it
+  // sockets are not read.
+  uint64_t max_memory_bytes = 1 * base::kGiB;
+  std::shared_ptr<const TlsContext> tls;    // null: no STARTTLS
+  bool plain_text_beyond_loopback = false;  // for a network that is secret by itself
 };
 
 // Serves volumes over NBD on any number of sockets. One thread a connection receives and does what

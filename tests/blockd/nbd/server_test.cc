@@ -1,8 +1,6 @@
 // The server over a unix socket, with a client that is free to misbehave and a back end that hangs
 // when told to.
 
-#include "blockd/nbd/server.h"
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -11,126 +9,13 @@
 
 #include <gtest/gtest.h>
 
-#include "blockd/memory/memory_volume.h"
-#include "blockd/nbd/attachments.h"
 #include "blockd/nbd/metrics.h"
 #include "blockd/nbd/workers.h"
 #include "blockd/qos/project.h"
-#include "tests/blockd/nbd/client.h"
-#include "tests/support/results.h"
-#include "tests/support/temp_dir.h"
+#include "tests/blockd/nbd/server_fixture.h"
 
 namespace blockd::nbd {
 namespace {
-
-constexpr uint64_t kSizeBytes = 64 * base::kMiB;
-constexpr int64_t kLongMs = 60'000;
-
-// A memory volume whose calls can be made to wait, or to fail.
-class MoodyVolume : public memory::MemoryVolume {
- public:
-  MoodyVolume() : MemoryVolume(kSizeBytes) {}
-  ~MoodyVolume() override { Release(); }
-
-  void Hold() { Set(true); }
-  void Release() { Set(false); }
-  // Waits until `count` calls hang.
-  void AwaitHeld(int count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return waiting_ >= count; });
-  }
-
-  base::Result<void> Read(uint64_t offset, base::MutableByteView into) override {
-    RETURN_IF_ERROR(Pass());
-    return MemoryVolume::Read(offset, into);
-  }
-  base::Result<bool> TryRead(uint64_t offset, base::MutableByteView into) override {
-    if (cold) return false;
-    RETURN_IF_ERROR(MemoryVolume::Read(offset, into));
-    return true;
-  }
-  base::Result<void> Write(uint64_t offset, base::ByteView data) override {
-    RETURN_IF_ERROR(Pass());
-    writes.fetch_add(1);
-    return MemoryVolume::Write(offset, data);
-  }
-  base::Result<void> Flush() override {
-    RETURN_IF_ERROR(Pass());
-    return MemoryVolume::Flush();
-  }
-
-  std::atomic<bool> cold{false};  // nothing is cached
-  std::atomic<int> writes{0};
-  std::atomic<base::Code> failure{base::Code::kNotFound};  // kNotFound: none
-
- private:
-  void Set(bool held) {
-    std::lock_guard lock(mutex_);
-    held_ = held;
-    changed_.notify_all();
-  }
-  base::Result<void> Pass() {
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return !held_; });
-    --waiting_;
-    if (failure.load() != base::Code::kNotFound) return base::Error(failure, "in a mood");
-    return {};
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool held_ = false;
-  int waiting_ = 0;
-};
-
-class ServerTest : public testing::Test {
- protected:
-  void Start(ServerSettings settings = {}) {
-    ASSERT_OK_AND_ASSIGN(server_, Server::Create(settings, exports_, metrics_));
-    ASSERT_OK(server_->ListenUnix(socket_));
-    name_ = Attach("one", {}).value();
-  }
-  void TearDown() override {
-    volume_->Release();
-    if (server_ != nullptr) EXPECT_TRUE(server_->Stop(kLongMs));
-  }
-
-  base::Result<std::string> Attach(const std::string& id, Attachments::Spec spec) {
-    spec.volume_id = "volume";
-    spec.open = [volume = volume_, limiter = limiter_]() -> base::Result<Export> {
-      Export made;
-      made.volume = volume;
-      made.limiter = limiter;
-      return made;
-    };
-    return exports_->Add(id, std::move(spec));
-  }
-
-  double Metric(const std::string& line) const {
-    const std::string text = metrics_.Render();
-    const size_t at = text.find("\n" + line + " ");
-    return at == std::string::npos ? -1 : std::atof(text.c_str() + at + line.size() + 2);
-  }
-
-  static Request Read(uint64_t cookie, uint64_t offset, uint32_t length) {
-    return {Command::kRead, 0, cookie, offset, length};
-  }
-  static Request Write(uint64_t cookie, uint64_t offset, uint32_t length, uint16_t flags = 0) {
-    return {Command::kWrite, flags, cookie, offset, length};
-  }
-  static Request Flush(uint64_t cookie) { return {Command::kFlush, 0, cookie, 0, 0}; }
-
-  support::TempDir dir_;
-  const std::string socket_ = dir_ / "s";
-  base::Metrics metrics_;
-  std::shared_ptr<MoodyVolume> volume_ = std::make_shared<MoodyVolume>();
-  std::shared_ptr<qos::Limiter> limiter_;
-  std::shared_ptr<Attachments> exports_ = std::make_shared<Attachments>();
-  std::unique_ptr<Server> server_;
-  std::string name_;
-};
 
 TEST_F(ServerTest, ReadsWhatWasWritten) {
   Start();
@@ -362,7 +247,7 @@ TEST_F(ServerTest, ARevocationSaysWhenAWriteIsStillUnderWay) {
 
 TEST_F(ServerTest, AClientThatTakesNoAnswersIsCutOffAndHarmsNobody) {
   ServerSettings settings;
-  settings.send_stall_ms = 50;
+  settings.stall_ms = 50;
   Start(settings);
   Client deaf(socket_);
   ASSERT_TRUE(deaf.Go(name_));
@@ -375,21 +260,6 @@ TEST_F(ServerTest, AClientThatTakesNoAnswersIsCutOffAndHarmsNobody) {
   ASSERT_TRUE(other.Go(name_));
   for (uint64_t i = 0; i < 100; ++i) EXPECT_EQ(other.Call(Read(i, 0, 4096)).cookie, i);
   sender.join();  // only a cut ends it
-}
-
-TEST_F(ServerTest, ConnectionsAreBounded) {
-  ServerSettings settings;
-  settings.max_connections = 2;
-  Start(settings);
-  Client first(socket_);
-  ASSERT_TRUE(first.Go(name_));
-  auto second = std::make_unique<Client>(socket_);
-  ASSERT_TRUE(second->Go(name_));
-  EXPECT_EQ(server_->connections(), 2u);
-  second.reset();
-  while (server_->connections() > 1) std::this_thread::yield();
-  Client third(socket_);
-  EXPECT_TRUE(third.Go(name_));
 }
 
 TEST_F(ServerTest, AHandshakeThatDoesNotEndIsEnded) {
