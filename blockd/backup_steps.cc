@@ -208,6 +208,7 @@ Result<void> EndRestore(const World& world, const JobSpec& spec, const Error* er
       RETURN_IF_ERROR(TellGivenUp(world, transaction, spec, *error));
     } else if (was_there && backup.has_value()) {
       volume->bootable = backup->bootable;
+      volume->metadata = backup->volume_metadata;
       volume->image_metadata = backup->image_metadata;
     }
     return transaction.Put(*volume);

@@ -161,6 +161,7 @@ Result<Response> Create(const Context& context, const api::Call& call) {
     RETURN_IF_ERROR(CheckMayBackUp(volume, wanted));
     backup.size_gb = volume.size_gb;
     backup.bootable = volume.bootable;
+    backup.volume_metadata = volume.metadata;
     backup.image_metadata = volume.image_metadata;
     if (of_snapshot) {
       RETURN_IF_ERROR(UseSnapshot(transaction, call, &backup));

@@ -227,6 +227,7 @@ void Fields(Archive& archive, Record& backup) {
   archive.Field("restoring_to", backup.restoring_to);
   archive.Field("metadata", backup.metadata);
   archive.Field("bootable", backup.bootable);
+  archive.Field("volume_metadata", backup.volume_metadata);
   archive.Field("image_metadata", backup.image_metadata);
   archive.Field("object_count", backup.object_count);
   archive.Field("data_timestamp_us", backup.data_timestamp_us);

@@ -157,6 +157,7 @@ struct BackupRecord {
   Metadata metadata;
   // The volume's.
   bool bootable = false;
+  Metadata volume_metadata;
   Metadata image_metadata;
   // Of the bytes: how many chunks there are in all.
   uint64_t object_count = 0;

@@ -78,6 +78,7 @@ struct Origin {
   uint64_t size_gb = 0;
   std::string type_id;
   bool bootable = false;
+  Metadata metadata;  // of a backup only: a copy of a volume has its own
   Metadata image_metadata;
 };
 Result<Origin> OriginOf(Transaction& transaction, const api::Call& call, const Wanted& wanted) {
@@ -108,6 +109,7 @@ Result<Origin> OriginOf(Transaction& transaction, const api::Call& call, const W
                      BackupToRestore(transaction, call, wanted.source_id));
     origin.size_gb = backup.size_gb;
     origin.bootable = backup.bootable;
+    origin.metadata = backup.volume_metadata;
     origin.image_metadata = backup.image_metadata;
     return origin;
   }
@@ -115,7 +117,7 @@ Result<Origin> OriginOf(Transaction& transaction, const api::Call& call, const W
   if (volume.status != VolumeStatus::kAvailable && volume.status != VolumeStatus::kInUse)
     return InvalidVolume("Source volume status must be available or in-use, but is " +
                          std::string(VolumeStatusName(volume.status)) + ".");
-  return Origin{volume.size_gb, volume.type_id, volume.bootable, volume.image_metadata};
+  return Origin{volume.size_gb, volume.type_id, volume.bootable, {}, volume.image_metadata};
 }
 
 Result<void> CheckSize(const Wanted& wanted, uint64_t size_gb, uint64_t origin_gb) {
@@ -229,6 +231,7 @@ Result<VolumeRecord> MakeVolume(const Context& context, const api::Call& call,
       if (volume.size_gb == 0) volume.size_gb = origin.size_gb;
       RETURN_IF_ERROR(CheckSize(wanted, volume.size_gb, origin.size_gb));
       volume.bootable = origin.bootable;
+      volume.metadata.insert(origin.metadata.begin(), origin.metadata.end());
       volume.image_metadata = origin.image_metadata;
       if (!asked_type.has_value()) {
         ASSIGN_OR_RETURN(type, context.types.Find(origin.type_id));

@@ -44,7 +44,8 @@ Result<void> ReleaseAll(ChunkStore& store, const std::string& prefix) {
 std::string Attributes(BackupRecord backup) {
   backup.status = BackupStatus::kAvailable;
   backup.fail_reason.clear();
-  for (Metadata* const notes : {&backup.image_metadata, &backup.metadata}) {
+  for (Metadata* const notes :
+       {&backup.image_metadata, &backup.volume_metadata, &backup.metadata}) {
     if (Encode(backup).size() <= chunkstore::kMaxAttributesBytes) break;
     notes->clear();
   }

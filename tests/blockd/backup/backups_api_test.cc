@@ -150,6 +150,11 @@ TEST_F(BackupsApiTest, OfAnAttachedVolumeByForceAndOfASnapshot) {
 
 TEST_F(BackupsApiTest, RestoredToANewVolume) {
   const std::string volume = Available();
+  ASSERT_EQ(
+      world_
+          .Ask(me_, "PUT", "/volumes/" + volume + "/metadata", R"({"metadata": {"of": "volume"}})")
+          .status,
+      200);
   const std::string backup = Backup(volume);
   const auto restored = Restore(backup);
   ASSERT_EQ(restored.status, 202) << restored.body;
@@ -161,6 +166,7 @@ TEST_F(BackupsApiTest, RestoredToANewVolume) {
   EXPECT_EQ(world_.Ask(me_, "DELETE", "/backups/" + backup).status, 400);
   world_.RunJobs();
   EXPECT_EQ(world_.StatusOf(id), "available");
+  EXPECT_EQ(world_.catalog->GetVolume(id)->metadata.at("of"), "volume");
   EXPECT_EQ(world_.BackupStatusOf(backup), "available");
   EXPECT_EQ(world_.store.sources.at(id).name, "restore/" + id + "/" + backup);
 
@@ -169,6 +175,7 @@ TEST_F(BackupsApiTest, RestoredToANewVolume) {
   const auto made = world_.Ask(me_, "POST", "/volumes", create, 47);
   EXPECT_EQ(made.status, 202) << made.body;
   EXPECT_EQ(TextAt(made, "volume", "metadata", "src_backup_id"), backup);
+  EXPECT_EQ(TextAt(made, "volume", "metadata", "of"), "volume");
   EXPECT_EQ(world_.Ask(you_, "POST", "/volumes", create, 47).status, 404);
   world_.RunJobs();
   EXPECT_EQ(world_.StatusOf(TextAt(made, "volume", "id")), "available");
