@@ -132,6 +132,19 @@ TEST_F(LayerTest, PunchingGivesBackBytesOfBlocksOnly) {
   EXPECT_EQ(BlockOf(*layer, 410), std::string(kBlockBytes, 'a'));
 }
 
+// A call takes up to a millisecond: one for each of many short runs would outlast every deadline.
+TEST_F(LayerTest, ARangeIsPunchedOutAtOnceHoweverManyRunsItHas) {
+  for (uint64_t block = 3; block < 64; block += 2) ASSERT_OK(Fill(*layer_, block, 1, 'a'));
+  const uint64_t before = files_.mutating_calls();
+  ASSERT_OK(layer_->Clear(2, 60, BlockState::kZero, true));
+  EXPECT_EQ(files_.mutating_calls() - before, 1u);
+  EXPECT_EQ(BlockOf(*layer_, 3), std::string(kBlockBytes, '\0'));
+  EXPECT_EQ(BlockOf(*layer_, 61), std::string(kBlockBytes, '\0'));
+  EXPECT_EQ(BlockOf(*layer_, 63), std::string(kBlockBytes, 'a'));
+  ASSERT_OK(layer_->Clear(2, 60, BlockState::kZero, true));
+  EXPECT_EQ(files_.mutating_calls() - before, 1u);
+}
+
 TEST_F(LayerTest, AFailedSyncSpoilsTheLayerForGood) {
   ASSERT_OK(Fill(*layer_, 5, 2, 'a'));
   files_.FailCall(1, base::Error(Code::kIo, "the disk"));
