@@ -306,7 +306,7 @@ void Channel::Drain() {
       Park();
       return;
     }
-    batch_bytes_.fetch_sub(batches);
+    if (batch_bytes_.fetch_sub(batches) > kMaxBehindBytes) Wake();  // the reader may wait for that
     if (requests > 0) sent_(requests, bytes);
     if (progress == Progress::kBroken) {
       current_.clear();

@@ -153,6 +153,25 @@ TEST_F(ServerLimitsTest, ShortAnswersAreNotGatheredForWhoDoesNotRead) {
   EXPECT_LT(volume_->tried, 100);
 }
 
+// The reader, who waits for room to answer, is told of it by whoever made some.
+TEST_F(ServerLimitsTest, ShortAndLongAnswersComeWhoeverSendsThem) {
+  Start(settings_);
+  const auto client = Connect(name_);
+  static constexpr uint64_t kCount = 1000;
+  const auto length_of = [](uint64_t cookie) { return cookie % 3 == 0 ? 256 * 1024u : 65536u; };
+  std::thread sender([&] {
+    for (uint64_t i = 0; i < kCount; ++i) client->Send(Client::Encode(Read(i, 0, length_of(i))));
+  });
+  std::set<uint64_t> cookies;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    const Client::Answer answer = client->ReceiveAnswer();
+    EXPECT_EQ(client->Receive(length_of(answer.cookie)).size(), length_of(answer.cookie));
+    cookies.insert(answer.cookie);
+  }
+  sender.join();
+  EXPECT_EQ(cookies.size(), kCount);
+}
+
 TEST_F(ServerLimitsTest, AnExportHasItsNumberOfConnections) {
   settings_.max_connections_per_export = 2;
   Start(settings_);
