@@ -61,7 +61,10 @@ Result<Outcome> GiveUpBackup(const World& world, const JobSpec& spec, const Erro
       ChangeBackupIn(world, spec.id, from, [&](Transaction& transaction, BackupRecord& backup) {
         backup.status = to;
         backup.fail_reason = GivenUpText(spec.op, error.code());
-        const Result<void> let_go = LetGoOfVolume(transaction, backup.volume_id);
+        // Only this one works on the volume itself.
+        const bool has_volume = spec.op == Op::kSnapshotForBackup;
+        const Result<void> let_go =
+            has_volume ? LetGoOfVolume(transaction, backup.volume_id) : Result<void>();
         return let_go.has_value() ? TellGivenUp(world, transaction, spec, error) : let_go;
       }));
   return kDone;
@@ -100,53 +103,61 @@ Result<Outcome> SnapshotForBackup(const World& world, const JobSpec& spec, const
   return kDone;
 }
 
+namespace {
+
+// The record as it is kept beside the bytes.
+Result<BackupRecord> Copy(const World& world, const BackupRecord& backup,
+                          const Result<std::string>& holder, const Attempt& attempt) {
+  if (!holder.has_value()) return holder.error();
+  if (world.backups == nullptr) return NoService();
+  RETURN_IF_ERROR(
+      world.backups->Save(backup, *holder, [&] { return attempt.control.cancelled(); }));
+  return world.backups->Find(backup.id);
+}
+
+// True: it is to be; false: it was deleted while it was made.
+Result<bool> EndBackup(const World& world, const JobSpec& spec, const BackupRecord& kept) {
+  ASSIGN_OR_RETURN(const bool available,
+                   ChangeBackupIn(world, spec.id, BackupStatus::kCreating,
+                                  [&](Transaction&, BackupRecord& record) -> Result<void> {
+                                    record.status = BackupStatus::kAvailable;
+                                    record.object_count = kept.object_count;
+                                    return {};
+                                  }));
+  if (available) return true;
+  Result<void> failed;
+  const auto now = IfThere(world.catalog.GetBackup(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  return now.has_value() && now->status != BackupStatus::kDeleting;
+}
+
+}  // namespace
+
 Result<Outcome> CreateBackup(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto backup = IfThere(world.catalog.GetBackup(spec.id), &failed);
   RETURN_IF_ERROR(failed);
-  if (!backup.has_value()) {
-    RETURN_IF_ERROR(TakeBackupAway(world, spec.id));
-    return kDone;
-  }
-  if (backup->status == BackupStatus::kCreating) {
+  bool is_wanted = backup.has_value();
+  std::optional<Error> error;
+  if (is_wanted && backup->status == BackupStatus::kCreating) {
     const bool of_volume = backup->snapshot_id.empty();
-    const std::string snapshot = of_volume ? SnapshotOf(spec.id) : backup->snapshot_id;
-    const Result<std::string> holder = world.store.SnapshotHolder(snapshot);
+    const Result<std::string> holder =
+        world.store.SnapshotHolder(of_volume ? SnapshotOf(spec.id) : backup->snapshot_id);
     if (!holder.has_value() && holder.error().code() == Code::kUnavailable)
       return Outcome{false, kSealPollMs};
-    Result<BackupCopy> copy = BackupCopy();
-    if (!holder.has_value()) {
-      copy = holder.error();
-    } else if (world.backups == nullptr) {
-      copy = NoService();
-    } else {
-      copy = world.backups->Save(*backup, *holder, [&] { return attempt.control.cancelled(); });
-    }
-    Result<BackupRecord> kept = *backup;
-    if (copy.has_value()) kept = world.backups->Find(spec.id);
-    if (!copy.has_value()) kept = copy.error();
+    const Result<BackupRecord> kept = Copy(world, *backup, holder, attempt);
     if (!kept.has_value()) {
       if (attempt.MayTryAgain(kept.error())) return kept.error();
-      RETURN_IF_ERROR(TakeBackupAway(world, spec.id));
-      return GiveUpBackup(world, spec, kept.error(), BackupStatus::kCreating, BackupStatus::kError);
-    }
-    ASSIGN_OR_RETURN(const bool available,
-                     ChangeBackupIn(world, spec.id, BackupStatus::kCreating,
-                                    [&](Transaction&, BackupRecord& record) -> Result<void> {
-                                      record.status = BackupStatus::kAvailable;
-                                      record.object_count = kept->object_count;
-                                      return {};
-                                    }));
-    if (!available) {
-      // Whoever deletes it may have been at the stores before us.
-      const auto now = IfThere(world.catalog.GetBackup(spec.id), &failed);
-      RETURN_IF_ERROR(failed);
-      if (!now.has_value() || now->status == BackupStatus::kDeleting)
-        RETURN_IF_ERROR(TakeBackupAway(world, spec.id));
+      error = kept.error();
+    } else {
+      ASSIGN_OR_RETURN(is_wanted, EndBackup(world, spec, *kept));
     }
   }
+  // Whoever deletes it may have been at the stores before us.
+  if (!is_wanted) RETURN_IF_ERROR(TakeBackupAway(world, spec.id));
   RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.RemoveSnapshot(SnapshotOf(spec.id))));
-  return kDone;
+  if (!error.has_value()) return kDone;
+  return GiveUpBackup(world, spec, *error, BackupStatus::kCreating, BackupStatus::kError);
 }
 
 Result<Outcome> DeleteBackup(const World& world, const JobSpec& spec, const Attempt& attempt) {

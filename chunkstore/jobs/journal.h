@@ -85,9 +85,8 @@ class Journal {
   // The job is done: durable when it returns. kConflict.
   base::Result<void> Remove(const Job& job);
 
-  // Makes every job due that another owner holds, which any index entry follows. REQUIRES: no other
-  // process is at work (an embedded store admits one): a start after a crash then need not wait for
-  // leases to run out.
+  // Makes every job due that another owner holds. REQUIRES: no other process is at work (an
+  // embedded store admits one): a start after a crash then need not wait for leases to run out.
   base::Result<void> BreakLeases();
 
   // All jobs of a kind, oldest first.

@@ -153,8 +153,10 @@ Result<void> FakeImages::Abandon(std::string_view image_id) {
 }
 
 Result<BackupCopy> FakeBackups::Save(const BackupRecord& backup, const std::string& holder,
-                                     const Cancelled&) {
+                                     const Cancelled& cancelled) {
   return RunFaulty(plan_.Next(), [&]() -> Result<BackupCopy> {
+    if (on_save) on_save(cancelled);
+    if (cancelled()) return Error(Code::kCancelled, "stopped");
     BackupRecord record = backup;
     record.status = BackupStatus::kAvailable;
     record.object_count = 7;

@@ -124,6 +124,7 @@ class FakeBackups : public BackupTarget {
     BackupRecord record;
     std::string holder;
   };
+  std::function<void(const Cancelled&)> on_save;  // before each
   std::map<std::string, Kept> kept;
   std::map<std::string, std::string> fetched;  // by volume: of which backup
 

@@ -1,3 +1,6 @@
+#include <atomic>
+#include <thread>
+
 #include "base/coding.h"
 #include "tests/blockd/world.h"
 
@@ -362,6 +365,30 @@ TEST_F(BackupsApiTest, AllThatIsKeptComesBack) {
     found.insert(std::string(base::View(one.at("id").as_string())));
   EXPECT_EQ(found, ids);
   EXPECT_EQ(ask(Admin(), "{}").body, R"({"backups":[]})") << "no more than once";
+}
+
+// However long a copy takes, a stop does not wait for it, and however often, it is no failure.
+TEST_F(BackupsApiTest, AStopCutsACopyOffAndTheNextStartGoesOn) {
+  const std::string volume = Available();
+  const std::string backup = world_.CreateBackup(me_, volume);
+  for (int starts = 0; starts < 10; ++starts) {
+    std::atomic<bool> copying = false;
+    world_.backups.on_save = [&](const BackupTarget::Cancelled& cancelled) {
+      copying = true;
+      while (!cancelled()) std::this_thread::yield();
+    };
+    world_.jobs->Start();
+    while (!copying) std::this_thread::yield();
+    world_.jobs->Stop();
+    EXPECT_EQ(world_.BackupStatusOf(backup), "creating");
+    world_.Restart(1);
+  }
+  world_.backups.on_save = nullptr;
+  // Nothing of the ten counts: a passing failure is not the last.
+  world_.plan.FailAt(1, Error(Code::kIo, "once"), support::FaultPlan::When::kBefore);
+  world_.RunJobs();
+  EXPECT_EQ(world_.BackupStatusOf(backup), "available");
+  world_.ExpectSettled();
 }
 
 TEST_F(BackupsApiTest, WithoutAStoreForThem) {

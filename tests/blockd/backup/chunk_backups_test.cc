@@ -204,6 +204,18 @@ TEST_F(ChunkBackupsTest, WhatIsKeptTellsWhatItIs) {
   EXPECT_ERROR(backups_.Find(base::NewUuid()), Code::kNotFound);
 }
 
+TEST_F(ChunkBackupsTest, TheBlobsAloneAreEnough) {
+  const Spec spec = {{1, 0, 4}, 5000};
+  ASSERT_OK(Upload(volumes_.store(), "source", spec));
+  BackupCopy copy;
+  const std::string id = Save("source", "", &copy);
+  ASSERT_OK_AND_ASSIGN(const BackupRecord before, backups_.Find(id));
+  ASSERT_OK(kept_.store().Rebuild(nullptr));
+  ASSERT_OK_AND_ASSIGN(const BackupRecord after, backups_.Find(id));
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(Content(id), spec.Bytes());
+}
+
 TEST_F(ChunkBackupsTest, AllIdsInPages) {
   ASSERT_OK(Upload(volumes_.store(), "source", Spec{{1}, 1000}));
   std::set<std::string> expected;
