@@ -27,6 +27,10 @@ namespace blockd::chunk {
 constexpr size_t kMaxFrozenLayers = 16;
 // Layers that are made in advance, so that a snapshot need not wait for their files.
 constexpr size_t kSpareLayers = 4;
+// How much of a layer is sealed before another has its turn, and how many have begun (besides those
+// that somebody waits for). Of each the ids of its chunks are in memory.
+constexpr uint64_t kSealSliceBytes = 32 * base::kMiB;
+constexpr size_t kMaxSealings = 256;
 
 struct ChunkVolumeStoreOptions {
   std::string dir;                               // of the layers' files; made if it is not there
@@ -68,7 +72,7 @@ class ChunkVolumeStore : public VolumeStore {
   base::Result<std::vector<SnapshotInfo>> Snapshots() override;
 
   // One round of what the background thread does: removes files and holders that nothing uses,
-  // closes what is not in use, makes spare layers, seals one layer. True if it sealed one. What
+  // closes what is not in use, makes spare layers, seals some of a layer. True if it did. What
   // fails is logged and comes again.
   bool Tidy() EXCLUDES(mutex_);
 
@@ -145,21 +149,26 @@ class ChunkVolumeStore : public VolumeStore {
   bool MakeSpares() EXCLUDES(mutex_);
   void RunSpares() EXCLUDES(mutex_);
 
-  // Sealing (sealer.cc).
+  // Sealing (sealer.cc): by whoever calls Tidy, one at a time.
   struct Sealing {
     std::string layer;
     uint64_t size_bytes = 0;
-    std::shared_ptr<const Stack> stack;  // the layer, over the content of its parent
-    std::string parent_holder;           // empty: no parent
-    std::string holder;                  // that is to hold it
+    std::shared_ptr<const Stack> stack;          // the layer, over the content of its parent
+    std::string parent_holder;                   // empty: no parent
+    std::string holder;                          // that is to hold it
+    std::unique_ptr<chunkstore::Ingest> ingest;  // once it has begun
+    uint64_t next_index = 0;                     // of the first chunk that wasn't looked at
+    uint64_t last_turn = 0;
   };
   base::Result<bool> SealNext() EXCLUDES(mutex_);
   std::string LowestFrozen(std::string id) const REQUIRES(mutex_);
   std::string ChooseToSeal() REQUIRES(mutex_);
-  base::Result<Sealing> BeginSealing(const std::string& layer) REQUIRES(mutex_);
-  base::Result<chunkstore::Root> PutLayer(const Sealing& sealing) EXCLUDES(mutex_);
-  base::Result<void> PutChunk(const Sealing& sealing, uint64_t index, base::MutableByteView buffer,
-                              chunkstore::Ingest& ingest);
+  base::Result<Sealing*> TakeTurn(std::vector<Sealing>* gone) REQUIRES(mutex_);
+  base::Result<Sealing> PrepareSealing(const std::string& layer) REQUIRES(mutex_);
+  base::Result<void> BeginSealing(Sealing& sealing) EXCLUDES(mutex_);
+  base::Result<bool> PutSlice(Sealing& sealing) EXCLUDES(mutex_);
+  base::Result<bool> RunTurn(Sealing& sealing) EXCLUDES(mutex_);
+  base::Result<uint64_t> SealChunk(Sealing& sealing, base::Buffer& buffer) EXCLUDES(mutex_);
   base::Result<void> EndSealing(const Sealing& sealing, const chunkstore::Root& root)
       EXCLUDES(mutex_);
   void Pace(uint64_t bytes) EXCLUDES(mutex_);
@@ -187,6 +196,8 @@ class ChunkVolumeStore : public VolumeStore {
   std::map<std::string, uint64_t> frozen_order_ GUARDED_BY(mutex_);
   uint64_t freezes_ GUARDED_BY(mutex_) = 0;
   std::set<std::string> wanted_ GUARDED_BY(mutex_);  // layers that somebody waits for
+  std::map<std::string, Sealing> sealings_;          // that have begun, by layer: the sealer's
+  uint64_t turns_ = 0;                               // the sealer's
 
   base::CondVar wake_;
   base::CondVar wake_spares_;

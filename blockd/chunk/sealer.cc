@@ -7,8 +7,9 @@
 #include "blockd/chunk/holders.h"
 
 // Sealing: a frozen layer that stands on a sealed one, or on nothing, becomes a content of the
-// chunk store, one chunk at a time; only chunks that the layer touches are read and written.
-// Nothing is remembered of a sealing that was interrupted: the next one begins again.
+// chunk store, one chunk at a time; only chunks that the layer touches are read and written. Layers
+// take turns, so that a large one of one tenant does not keep the small ones of others waiting.
+// Nothing is remembered of sealings when the service ends: they begin again.
 
 namespace blockd::chunk {
 
@@ -20,6 +21,8 @@ using chunkstore::kChunkBytes;
 namespace {
 
 constexpr uint64_t kBlocksPerChunk = kChunkBytes / kBlockBytes;
+// Every so many turns it is not only the turn of what somebody waits for.
+constexpr uint64_t kTurnsForAll = 4;
 
 // How a layer touches the blocks of a chunk.
 struct Touch {
@@ -52,23 +55,46 @@ std::string ChunkVolumeStore::LowestFrozen(std::string id) const {
   return id;
 }
 
-// Empty: nothing is to be sealed now.
+// Of what can be sealed now, what has waited longest for a turn: mostly among the layers that
+// somebody waits for, if there are any. Empty: nothing is to be sealed.
 std::string ChunkVolumeStore::ChooseToSeal() {
-  // What somebody waits for, or else what was frozen first.
-  if (!wanted_.empty()) return LowestFrozen(*wanted_.begin());
-  std::string oldest;
-  uint64_t order = UINT64_MAX;
+  const bool wanted_only = !wanted_.empty() && turns_ % kTurnsForAll != 0;
+  std::string chosen;
+  auto chosen_key = std::pair(UINT64_MAX, UINT64_MAX);
   for (const auto& [id, layer] : records_.layers()) {
     if (layer.record.state != LayerState::kFrozen) continue;
-    const auto known = frozen_order_.try_emplace(id, 0).first;  // 0: before we were started
-    if (known->second >= order) continue;
-    order = known->second;
-    oldest = id;
+    const uint64_t order = frozen_order_.try_emplace(id, 0).first->second;  // 0: before our start
+    if (wanted_only && !wanted_.contains(id)) continue;
+    std::string lowest = LowestFrozen(id);
+    const auto begun = sealings_.find(lowest);
+    if (begun == sealings_.end() && sealings_.size() >= kMaxSealings && !wanted_only) continue;
+    const auto key = std::pair(begun == sealings_.end() ? 0 : begun->second.last_turn, order);
+    if (key >= chosen_key) continue;
+    chosen_key = key;
+    chosen = std::move(lowest);
   }
-  return oldest.empty() ? oldest : LowestFrozen(oldest);
+  return chosen;
 }
 
-Result<ChunkVolumeStore::Sealing> ChunkVolumeStore::BeginSealing(const std::string& layer) {
+// Null: nothing is to be sealed now. `gone`: what nobody needs any more, to be destroyed without
+// the lock.
+Result<ChunkVolumeStore::Sealing*> ChunkVolumeStore::TakeTurn(std::vector<Sealing>* gone) {
+  for (auto it = sealings_.begin(); it != sealings_.end();) {
+    const bool needed = records_.FindLayer(it->first) != nullptr;
+    if (!needed) gone->push_back(std::move(it->second));
+    it = needed ? std::next(it) : sealings_.erase(it);
+  }
+  ++turns_;
+  const std::string layer = ChooseToSeal();
+  unsealed_layers_.Set(static_cast<double>(frozen_order_.size()));
+  if (layer.empty() || stopping_) return nullptr;
+  const auto begun = sealings_.find(layer);
+  if (begun != sealings_.end()) return &begun->second;
+  ASSIGN_OR_RETURN(Sealing sealing, PrepareSealing(layer));
+  return &sealings_.emplace(layer, std::move(sealing)).first->second;
+}
+
+Result<ChunkVolumeStore::Sealing> ChunkVolumeStore::PrepareSealing(const std::string& layer) {
   const LayerRecord& record = *records_.FindLayer(layer);
   Sealing sealing;
   sealing.layer = layer;
@@ -79,63 +105,86 @@ Result<ChunkVolumeStore::Sealing> ChunkVolumeStore::BeginSealing(const std::stri
   return sealing;
 }
 
+// One turn; false when there is nothing to do.
 Result<bool> ChunkVolumeStore::SealNext() {
-  Sealing sealing;
+  Sealing* sealing = nullptr;
+  std::vector<Sealing> gone;
   {
     base::MutexLock lock(mutex_);
-    const std::string layer = ChooseToSeal();
-    unsealed_layers_.Set(static_cast<double>(frozen_order_.size()));
-    if (layer.empty() || stopping_) return false;
-    ASSIGN_OR_RETURN(sealing, BeginSealing(layer));
+    ASSIGN_OR_RETURN(sealing, TakeTurn(&gone));
   }
-  Result<chunkstore::Root> root = PutLayer(sealing);
-  Result<void> ended;
-  if (root) ended = EndSealing(sealing, *root);
-  if (root && ended) return true;
+  gone.clear();
+  if (sealing == nullptr) return false;
+  const std::string layer = sealing->layer;
+  sealing->last_turn = turns_;
+  const Result<bool> ended = RunTurn(*sealing);
+  if (ended && !*ended) return true;
+  sealings_.erase(layer);
+  if (ended) return true;
   base::MutexLock lock(mutex_);
   // Others first, before it is tried again.
-  if (records_.FindLayer(sealing.layer)) frozen_order_[sealing.layer] = ++freezes_;
-  wanted_.erase(sealing.layer);
-  return root ? std::move(ended).error() : std::move(root).error();
+  if (records_.FindLayer(layer)) frozen_order_[layer] = ++freezes_;
+  wanted_.erase(layer);
+  return ended;
 }
 
-Result<chunkstore::Root> ChunkVolumeStore::PutLayer(const Sealing& sealing) {
+// True: it is sealed, or nobody needs it any more.
+Result<bool> ChunkVolumeStore::RunTurn(Sealing& sealing) {
+  if (sealing.ingest == nullptr) RETURN_IF_ERROR(BeginSealing(sealing));
+  ASSIGN_OR_RETURN(const bool all, PutSlice(sealing));
+  if (!all) return false;
+  ASSIGN_OR_RETURN(const chunkstore::Root root, sealing.ingest->Finish(sealing.size_bytes));
+  RETURN_IF_ERROR(EndSealing(sealing, root));
+  return true;
+}
+
+Result<void> ChunkVolumeStore::BeginSealing(Sealing& sealing) {
   // What the disk failed to keep must not be read back for what was written.
   RETURN_IF_ERROR(sealing.stack->head().Flush());
-  const bool over = !sealing.parent_holder.empty();
   // The stack keeps the parent's content, and with it the parent's holder, even if the layer goes.
-  ASSIGN_OR_RETURN(const std::unique_ptr<chunkstore::Ingest> ingest,
-                   over
-                       ? chunks_.NewIngestOver(sealing.holder, sealing.layer, sealing.parent_holder)
-                       : chunks_.NewIngest(sealing.holder, sealing.layer));
-  const uint64_t below_bytes = over ? sealing.stack->base()->root().size_bytes : 0;
-  // A last chunk that was short and is not the last any more must be put again.
-  const bool grows = below_bytes < sealing.size_bytes && below_bytes % kChunkBytes != 0;
-  base::Buffer buffer(kChunkBytes);
-  for (uint64_t index = 0; index * kChunkBytes < sealing.size_bytes; ++index) {
-    if (stopping_) return Error(Code::kCancelled, "the service stops");
-    const uint64_t length =
-        std::min<uint64_t>(kChunkBytes, sealing.size_bytes - index * kChunkBytes);
-    ASSIGN_OR_RETURN(const Touch touch,
-                     TouchOf(sealing.stack->head().map(), index, length / kBlockBytes));
-    const bool lengthened = grows && index == below_bytes / kChunkBytes;
-    if (!touch.any && !lengthened) continue;
-    if (touch.all_zero) {
-      RETURN_IF_ERROR(ingest->PutHole(index));
-      continue;
-    }
-    RETURN_IF_ERROR(PutChunk(sealing, index, buffer.view().first(length), *ingest));
-  }
-  return ingest->Finish(sealing.size_bytes);
+  ASSIGN_OR_RETURN(sealing.ingest, sealing.parent_holder.empty()
+                                       ? chunks_.NewIngest(sealing.holder, sealing.layer)
+                                       : chunks_.NewIngestOver(sealing.holder, sealing.layer,
+                                                               sealing.parent_holder));
+  return {};
 }
 
-Result<void> ChunkVolumeStore::PutChunk(const Sealing& sealing, uint64_t index,
-                                        base::MutableByteView buffer, chunkstore::Ingest& ingest) {
-  RETURN_IF_ERROR(sealing.stack->Read(index * kChunkBytes, buffer));
-  RETURN_IF_ERROR(ingest.Put(index, buffer));
-  sealed_bytes_.Add(static_cast<double>(buffer.size()));
-  Pace(buffer.size());
-  return {};
+// True: that was all.
+Result<bool> ChunkVolumeStore::PutSlice(Sealing& sealing) {
+  base::Buffer buffer(kChunkBytes);
+  uint64_t put_bytes = 0;
+  while (sealing.next_index * kChunkBytes < sealing.size_bytes) {
+    if (stopping_) return Error(Code::kCancelled, "the service stops");
+    if (put_bytes >= kSealSliceBytes) return false;
+    ASSIGN_OR_RETURN(const uint64_t put, SealChunk(sealing, buffer));
+    put_bytes += put;
+    ++sealing.next_index;
+  }
+  return true;
+}
+
+// The next chunk; returns how many bytes of it had to be put.
+Result<uint64_t> ChunkVolumeStore::SealChunk(Sealing& sealing, base::Buffer& buffer) {
+  const uint64_t index = sealing.next_index;
+  const uint64_t length = std::min<uint64_t>(kChunkBytes, sealing.size_bytes - index * kChunkBytes);
+  ASSIGN_OR_RETURN(const Touch touch,
+                   TouchOf(sealing.stack->head().map(), index, length / kBlockBytes));
+  const uint64_t below_bytes =
+      sealing.parent_holder.empty() ? 0 : sealing.stack->base()->root().size_bytes;
+  // A last chunk that was short and is not the last any more must be put again.
+  const bool lengthened = below_bytes < sealing.size_bytes && below_bytes % kChunkBytes != 0 &&
+                          index == below_bytes / kChunkBytes;
+  if (!touch.any && !lengthened) return 0;
+  if (touch.all_zero) {
+    RETURN_IF_ERROR(sealing.ingest->PutHole(index));
+    return 0;
+  }
+  const base::MutableByteView bytes = buffer.view().first(length);
+  RETURN_IF_ERROR(sealing.stack->Read(index * kChunkBytes, bytes));
+  RETURN_IF_ERROR(sealing.ingest->Put(index, bytes));
+  sealed_bytes_.Add(static_cast<double>(length));
+  Pace(length);
+  return length;
 }
 
 // So that sealing leaves the disk to others.

@@ -244,6 +244,58 @@ TEST_F(VolumeStoreTest, AThickVolumeHasItsSpaceAndOneThatDoesNotFitIsRefused) {
     Write("thick", at, MakeBytes(2, base::kMiB));
 }
 
+TEST_F(VolumeStoreTest, ALargeLayerKeepsNoSmallOneWaiting) {
+  constexpr uint64_t kLarge = 3 * chunk::kSealSliceBytes;
+  ASSERT_OK(world_.Make("large", {}, kLarge));
+  ASSERT_OK(world_.Make("small"));
+  {
+    ASSERT_OK_AND_ASSIGN(const auto large, store().Open("large"));
+    for (uint64_t at = 0; at < kLarge; at += base::kMiB)
+      ASSERT_OK(blockd::chunk::testing::Write(*large, at, MakeBytes(at, base::kMiB)));
+  }
+  Write("small", 0, SectorOf(1));
+  ASSERT_OK(store().Snapshot("large", "of-large"));
+  ASSERT_OK(store().Snapshot("small", "of-small"));
+  const auto is_sealed = [&](const std::string& id) {
+    const auto info = store().FindSnapshot(id);
+    EXPECT_OK(info);
+    return info->sealed;
+  };
+  EXPECT_TRUE(world_.store().Tidy());
+  EXPECT_FALSE(is_sealed("of-large"));
+  EXPECT_TRUE(world_.store().Tidy());
+  EXPECT_TRUE(is_sealed("of-small"));
+  EXPECT_FALSE(is_sealed("of-large"));
+  // What somebody waits for comes first.
+  Write("small", 0, SectorOf(2));
+  ASSERT_OK(store().Snapshot("small", "again"));
+  EXPECT_ERROR(store().SnapshotHolder("of-large"), Code::kUnavailable);
+  EXPECT_TRUE(world_.store().Tidy());
+  EXPECT_FALSE(is_sealed("again"));
+  world_.Settle();
+  EXPECT_TRUE(is_sealed("of-large"));
+  EXPECT_TRUE(is_sealed("again"));
+  EXPECT_EQ(world_.SnapshotContent("of-large"), world_.Content("large"));
+}
+
+TEST_F(VolumeStoreTest, ASealingWhoseLayerGoesIsGivenUp) {
+  constexpr uint64_t kLarge = 2 * chunk::kSealSliceBytes;
+  ASSERT_OK(world_.Make("large", {}, kLarge));
+  {
+    ASSERT_OK_AND_ASSIGN(const auto large, store().Open("large"));
+    for (uint64_t at = 0; at < kLarge; at += base::kMiB)
+      ASSERT_OK(blockd::chunk::testing::Write(*large, at, MakeBytes(at, base::kMiB)));
+  }
+  ASSERT_OK(store().Snapshot("large", "s"));
+  EXPECT_TRUE(world_.store().Tidy());
+  ASSERT_OK(store().Remove("large"));
+  ASSERT_OK(store().RemoveSnapshot("s"));
+  world_.Settle();
+  ASSERT_OK(world_.chunks().Collect(true, nullptr));
+  ASSERT_OK_AND_ASSIGN(const auto stats, world_.chunks().Stats());
+  EXPECT_EQ(stats.chunks, 0u);
+}
+
 TEST_F(VolumeStoreTest, MissingFilesAreToldNotReadAsZeros) {
   ASSERT_OK(world_.Make("v"));
   world_.Open();  // removes the spares, so what is left is the head
