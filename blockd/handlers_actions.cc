@@ -9,6 +9,7 @@
 #include "blockd/api/errors.h"
 #include "blockd/api/views.h"
 #include "blockd/attach.h"
+#include "blockd/catalog_keys.h"
 #include "blockd/handler_tools.h"
 #include "blockd/handlers.h"
 #include "blockd/jobs.h"
@@ -201,6 +202,8 @@ Result<Response> Revert(const Context& context, const api::Call& call, const Jso
       context, call, "volume:revert_to_snapshot", Lane::kCreate,
       [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
         ASSIGN_OR_RETURN(const SnapshotRecord snapshot, transaction.GetSnapshot(*snapshot_id));
+        if (!MaySee(call.caller, snapshot.project_id))
+          return NotThere<SnapshotRecord>(*snapshot_id);
         if (snapshot.volume_id != volume.id)
           return InvalidSnapshot("Specified snapshot " + snapshot.id + " is not of volume " +
                                  volume.id + ".");

@@ -167,10 +167,15 @@ Result<Response> Delete(const Context& context, const api::Call& call) {
   // Those of which something is being made keep the volume; a new one makes the commit fail, since
   // the volume counts them.
   std::vector<std::string> snapshot_ids;
+  bool kept_by_another = false;
   if (cascade) {
     ASSIGN_OR_RETURN(const std::vector<SnapshotRecord> snapshots,
                      context.catalog.SnapshotsOf(call.Param("volume_id")));
-    for (const SnapshotRecord& snapshot : snapshots) snapshot_ids.push_back(snapshot.id);
+    for (const SnapshotRecord& snapshot : snapshots) {
+      // One that stayed behind when the volume was given away is another's.
+      if (!MaySee(call.caller, snapshot.project_id)) kept_by_another = true;
+      snapshot_ids.push_back(snapshot.id);
+    }
   }
   RETURN_IF_ERROR(
       ChangeVolumeByJob(context, call, "volume:delete", Lane::kDelete,
@@ -178,6 +183,7 @@ Result<Response> Delete(const Context& context, const api::Call& call) {
                           if (!MayBeDeleted(volume.status) || !volume.attachment_ids.empty())
                             return NotDeletable();
                           if (volume.snapshots > 0 && !cascade) return NotDeletable();
+                          if (kept_by_another) return NotDeletable();
                           RETURN_IF_ERROR(CheckNotHeld(volume));
                           for (const std::string& id : snapshot_ids) {
                             ASSIGN_OR_RETURN(const bool held, IsHeld(transaction, id));

@@ -264,6 +264,31 @@ TEST_F(VolumesApiTest, DeleteAsksForNothingOnTop) {
   world_.ExpectSettled();
 }
 
+// As a transfer without snapshots leaves it.
+TEST_F(VolumesApiTest, ASnapshotThatAnotherProjectKeptIsNotTheOwnersToDeleteOrUse) {
+  const std::string id = Available();
+  const std::string path = "/volumes/" + id;
+  const std::string snapshot = world_.CreateSnapshot(me_, id);
+  world_.RunJobs();
+  ASSERT_OK(world_.catalog->Transact([&](Transaction& transaction) -> base::Result<void> {
+    ASSIGN_OR_RETURN(SnapshotRecord record, transaction.GetSnapshot(snapshot));
+    record.project_id = "another";
+    return transaction.Put(record);
+  }));
+  EXPECT_EQ(world_.Ask(me_, "DELETE", path + "?cascade=true").status, 400);
+  const auto revert = [&](const std::string& to) {
+    const Response refused = world_.Act(me_, id, R"({"revert":{"snapshot_id":")" + to + R"("}})");
+    EXPECT_EQ(refused.status, 404);
+    return Message(refused, "itemNotFound");
+  };
+  EXPECT_EQ(revert(snapshot), "Snapshot " + snapshot + " could not be found.");
+  EXPECT_EQ(world_.StatusOf(id), "available");
+  EXPECT_EQ(world_.SnapshotStatusOf(snapshot), "available");
+  EXPECT_EQ(world_.Ask(admin_, "DELETE", path + "?cascade=true").status, 202);
+  world_.RunJobs();
+  EXPECT_EQ(world_.SnapshotStatusOf(snapshot), "gone");
+}
+
 TEST_F(VolumesApiTest, Actions) {
   const std::string id = Available();
   EXPECT_EQ(Message(world_.Act(me_, id, R"({"os-zzz":{}})"), "badRequest"),
