@@ -1,5 +1,7 @@
 #include "blockd/attach.h"
 
+#include <string>
+
 #include "base/coding.h"
 #include "base/hash.h"
 #include "blockd/jobs.h"
@@ -87,6 +89,12 @@ Result<void> SettleVolumeStatus(Transaction& transaction, const std::string& vol
 }
 
 Result<void> CheckAttachable(const VolumeRecord& volume) {
+  if (volume.attachment_ids.size() >= kMaxAttachmentsOfVolume)
+    return Error(Code::kInvalidArgument, "Invalid volume: Volume " + volume.id + " has " +
+                                             std::to_string(volume.attachment_ids.size()) +
+                                             " attachments, and one volume may have " +
+                                             std::to_string(kMaxAttachmentsOfVolume) +
+                                             ": delete one first.");
   const VolumeStatus status = volume.status;
   if (status == VolumeStatus::kAvailable) return {};
   // os-reserve went before.

@@ -19,6 +19,9 @@
 
 namespace blockd {
 
+// The record of a volume names them all, and each change of one reads them all.
+constexpr size_t kMaxAttachmentsOfVolume = 128;
+
 // 256 random bits, in base64url.
 std::string NewSecret();
 
@@ -27,7 +30,7 @@ std::string NewSecret();
 base::Result<void> SettleVolumeStatus(Transaction& transaction, const std::string& volume_id);
 
 // Another attachment for this volume, as the volume is now. kInvalidArgument in Cinder's words: the
-// volume is in no state for it, or is attached already and not for several.
+// volume is in no state for it, is attached already and not for several, or has too many.
 base::Result<void> CheckAttachable(const VolumeRecord& volume);
 
 // The attachment becomes "detaching" with a job. Fine if it is already.

@@ -150,6 +150,16 @@ Result<void> UseImage(const Context& context, const api::Call& call, const Wante
   return {};
 }
 
+// With what a backup brings along; else every restore of a restore could add to it.
+Result<void> CheckMetadataCount(const Metadata& metadata) {
+  constexpr size_t kMost = api::kMaxPairs + 1;  // src_backup_id is ours
+  if (metadata.size() <= kMost) return {};
+  return base::Error(base::Code::kQuotaExceeded,
+                     "MetadataLimitExceeded: Maximum number of metadata items (" +
+                         std::to_string(api::kMaxPairs) +
+                         ") exceeded, with those of the backup. Restore it with fewer.");
+}
+
 Result<VolumeRecord> NewRecord(const Context& context, const api::Call& call,
                                const JsonObject& body, const Wanted& wanted) {
   VolumeRecord volume;
@@ -232,6 +242,7 @@ Result<VolumeRecord> MakeVolume(const Context& context, const api::Call& call,
       RETURN_IF_ERROR(CheckSize(wanted, volume.size_gb, origin.size_gb));
       volume.bootable = origin.bootable;
       volume.metadata.insert(origin.metadata.begin(), origin.metadata.end());
+      RETURN_IF_ERROR(CheckMetadataCount(volume.metadata));
       volume.image_metadata = origin.image_metadata;
       if (!asked_type.has_value()) {
         ASSIGN_OR_RETURN(type, context.types.Find(origin.type_id));

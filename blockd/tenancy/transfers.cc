@@ -146,6 +146,8 @@ Result<TransferRecord> Transfers::Accept(const Caller& caller, std::string_view 
                        catalog_.SnapshotsOf(volume.id));
       for (const SnapshotRecord& listed : snapshots) {
         ASSIGN_OR_RETURN(SnapshotRecord snapshot, transaction.GetSnapshot(listed.id));
+        // One that an earlier owner kept is not the giver's to give.
+        if (snapshot.project_id != transfer.source_project_id) continue;
         if (snapshot.status != SnapshotStatus::kAvailable)
           return Bad("Invalid snapshot: status must be available for snapshot " + snapshot.id);
         snapshot.project_id = caller.project_id;

@@ -103,6 +103,25 @@ TEST_F(TransfersTest, SnapshotsMayStay) {
   EXPECT_EQ(Used(kYourProject, kGigabytesResource), 3);
 }
 
+// Given on by the second owner, the volume takes only his snapshots along.
+TEST_F(TransfersTest, WhatAnEarlierOwnerKeptIsNotGivenOn) {
+  VolumeRecord volume = api_.AddVolume(kMyProject, 3, type_);
+  const std::string kept = AddSnapshot(volume);
+  std::string id = Offer(volume, true);
+  ASSERT_OK(transfers_.Accept(*you_, id, key_));
+  ASSERT_OK_AND_ASSIGN(volume, api_.catalog.GetVolume(volume.id));
+  const std::string yours = AddSnapshot(volume);
+
+  const auto offer = transfers_.Create(*you_, volume.id, "gift", false);
+  ASSERT_OK(offer);
+  const CallerPtr third = MemberOf("third");
+  ASSERT_OK(transfers_.Accept(*third, offer->transfer.id, offer->auth_key));
+  EXPECT_EQ(api_.catalog.GetSnapshot(yours)->project_id, "third");
+  EXPECT_EQ(api_.catalog.GetSnapshot(kept)->project_id, kMyProject);
+  EXPECT_EQ(Used(kMyProject, kSnapshotsResource), 1);
+  EXPECT_EQ(Used("third", kSnapshotsResource), 1);
+}
+
 TEST_F(TransfersTest, NobodyTakesItWithoutTheKey) {
   const VolumeRecord volume = api_.AddVolume(kMyProject, 1, type_);
   const std::string id = Offer(volume);
