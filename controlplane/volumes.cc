@@ -12,6 +12,7 @@
 #include "base/thread_annotations.h"
 #include "base/uuid.h"
 #include "blockd/backup/chunk_backups.h"
+#include "blockd/backup/home.h"
 #include "blockd/catalog.h"
 #include "blockd/chunk/chunk_volume_store.h"
 #include "blockd/discovery/discovery.h"
@@ -169,8 +170,17 @@ Result<void> VolumesImpl::OpenStore() {
 
 Result<void> VolumesImpl::OpenBackups() {
   if (settings_.block_backup_dir->empty()) return {};
+  const std::string& dir = *settings_.block_backup_dir;
+  const Result<void> home = blockd::backup::CheckHome(catalog_, dir);
+  if (!home.has_value() && home.error().code() == Code::kConflict) {
+    // Volumes go on without: calls that need backups answer 503.
+    LOG(kError, "blockd", "there are no backups until this is mended: {}", home.error().message());
+    return {};
+  }
+  RETURN_IF_ERROR(home);
   ASSIGN_OR_RETURN(backup_store_, EmbeddedStore::Open(settings_, backup_metrics_,
                                                       EmbeddedStore::Purpose::kBackups));
+  RETURN_IF_ERROR(blockd::backup::RememberHome(catalog_, dir));
   blockd::backup::ChunkBackupsOptions options;
   options.bytes_per_s = *settings_.block_backup_rate;
   backups_ = std::make_unique<blockd::backup::ChunkBackups>(options, *parts_.store.chunks,
