@@ -157,7 +157,11 @@ Settings::Settings(base::ConfigBuilder& options)
           "let clients beyond loopback do without TLS, on a network that is secret by itself")),
       block_nbd_max_connections(options.Int("block.nbd_max_connections",
                                             static_cast<int64_t>(NbdDefaults().max_connections), 1,
-                                            100'000, "open NBD connections; one more is closed")),
+                                            100'000,
+                                            "open NBD connections, shared by projects: one alone "
+                                            "has half of them")),
+      block_nbd_memory(options.Bytes("block.nbd_memory", NbdDefaults().max_memory_bytes,
+                                     "memory for NBD requests on their way, shared by projects")),
       block_nbd_deadline(options.DurationMs("block.nbd_deadline", NbdDefaults().request_deadline_ms,
                                             "a read or write that the disk leaves undone for so "
                                             "long is answered with an I/O error")),

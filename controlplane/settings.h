@@ -70,6 +70,7 @@ struct Settings {
   Option<std::string>& block_nbd_tls_psk;
   Option<bool>& block_nbd_plain_text;
   Option<int64_t>& block_nbd_max_connections;
+  Option<uint64_t>& block_nbd_memory;
   Option<int64_t>& block_nbd_deadline;
   Option<uint64_t>& block_seal_rate;
   Option<int64_t>& block_convert_time;

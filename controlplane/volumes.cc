@@ -194,6 +194,7 @@ Result<void> VolumesImpl::StartNbd() {
   blockd::nbd::ServerSettings server;
   ASSIGN_OR_RETURN(server.tls, TlsOf(settings_));
   server.max_connections = static_cast<size_t>(*settings_.block_nbd_max_connections);
+  server.max_memory_bytes = *settings_.block_nbd_memory;
   server.request_deadline_ms = *settings_.block_nbd_deadline;
   server.plain_text_beyond_loopback = *settings_.block_nbd_plain_text;
   ASSIGN_OR_RETURN(HostPort listen, ListenOf(settings_));
