@@ -67,8 +67,8 @@ std::shared_ptr<VolumeLimiter> Project::AddVolume(const std::string& volume_id,
         "What was delivered of what was promised, by seconds in which a volume wanted all of it.",
         ShareBuckets(), {{"volume", volume_id}});
     volume->throttled_ = registry->ShareCounter("quarry_qos_waited_requests_total",
-                                               "Requests that had to wait for a volume's limits.",
-                                               {{"volume", volume_id}});
+                                                "Requests that had to wait for a volume's limits.",
+                                                {{"volume", volume_id}});
   }
   {
     base::MutexLock lock(mutex_);

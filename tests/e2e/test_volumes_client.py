@@ -1,5 +1,5 @@
-"""Volumes with the clients that people have: `openstack`, python-cinderclient, openstacksdk, and the calls
-that Horizon, Terraform and a CSI driver make."""
+"""Volumes with the clients that people have: `openstack`, python-cinderclient, openstacksdk, and
+the calls that Horizon, Terraform and a CSI driver make."""
 
 import contextlib
 import io

@@ -38,8 +38,8 @@ SUITES = [r"^tempest\.api\.image\.v2", r"^tempest\.api\.identity\.(admin\.)?v3",
 PACKAGES = ["tempest", "python3-tempest", "python3-subunit", "python3-testtools", "python3-yaml"]
 
 # What to test beyond Tempest's defaults: all of it but a second image endpoint with workers of its
-# own, a second back end of volumes, and what needs a compute service. What a cloud does not offer is
-# then a failure with its reason, not a silent skip.
+# own, a second back end of volumes, and what needs a compute service. What a cloud does not offer
+# is then a failure with its reason, not a silent skip.
 # What the suites want to try and nobody wants as a default: quick lockouts, a password history, and
 # web-download from the suite's own server on loopback.
 QUARRY_OPTIONS = ["--identity.lockout-failures=2", "--identity.lockout-duration=5s",
