@@ -141,7 +141,8 @@ Settings::Settings(base::ConfigBuilder& options)
           "HOST:PORT that compute hosts attach volumes at; none: 127.0.0.1:10809, or any free "
           "port where --listen says 0")),
       block_nbd_host(options.String("block.nbd_host", "",
-                                    "what they are told to connect to; none: as block.nbd_listen")),
+                                    "host name or address, without a port, that they are told to "
+                                    "connect to; none: as block.nbd_listen")),
       block_nbd_socket(options.String("block.nbd_socket", "",
                                       "path of a unix socket for clients on this machine as well")),
       block_nbd_tls_cert(options.String("block.nbd_tls_cert", "",

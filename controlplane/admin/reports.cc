@@ -250,7 +250,8 @@ std::string DescribeStats(const Json& stats) {
   line("dedup", Ratio(nonzero, unique), "non-zero / unique");
   line("compression", Ratio(unique, compressed), "unique / compressed");
   line("chunks", fmt::format("{}", Number(stats, "chunks")), "");
-  line("holders", fmt::format("{}", Number(stats, "holders")), "images, uploads");
+  line("holders", fmt::format("{}", Number(stats, "holders")),
+       "images, uploads, layers of volumes");
   return text;
 }
 
