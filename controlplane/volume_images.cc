@@ -1,5 +1,7 @@
 #include "controlplane/volume_images.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -54,6 +56,18 @@ std::map<std::string, std::string> VolumeMetadata(const Image& image) {
     if (value.has_value() && !imaged::IsReservedProperty(name)) metadata.emplace(name, *value);
   }
   return metadata;
+}
+
+// Of a content's chunks: holes take nothing.
+Result<uint64_t> ChunkBytes(chunkstore::ChunkStore& store, const Root& root) {
+  ASSIGN_OR_RETURN(const auto content, store.Open(root));
+  uint64_t bytes = 0;
+  RETURN_IF_ERROR(content->VisitChunks(0, UINT64_MAX, [&](uint64_t index, const auto&) {
+    const uint64_t begin = index * chunkstore::kChunkBytes;
+    bytes += std::min<uint64_t>(chunkstore::kChunkBytes, root.size_bytes - begin);
+    return true;
+  }));
+  return bytes;
 }
 
 Error NotFound(std::string_view image_id) {
@@ -153,9 +167,12 @@ Result<void> VolumeImages::Convert(const std::string& image_id, const Cancelled&
                                  image.disk_format.value_or(""), std::move(content), disk_bytes,
                                  ingest, [&] { return cancelled() || IsGone(image_id); }));
   ASSIGN_OR_RETURN(const Root root, ingest->Finish(disk_bytes));
-  ASSIGN_OR_RETURN(const bool kept,
-                   catalog_.SetRaw(image_id, image.data->root, {raw.holder, root}));
-  if (!kept) return store.Release(raw.holder);
+  ASSIGN_OR_RETURN(const uint64_t raw_bytes, ChunkBytes(store, root));
+  const Result<bool> kept =
+      catalog_.SetRaw(image_id, image.data->root, {raw.holder, root}, raw_bytes);
+  if (!kept.has_value() || !*kept) RETURN_IF_ERROR(store.Release(raw.holder));
+  if (!kept.has_value()) return kept.error();
+  if (!*kept) return {};
   LOG(kInfo, "images", "image {} was converted from {} to a disk of {} bytes in {} ms", image_id,
       *image.disk_format, disk_bytes, (base::SystemClock().MonotonicNs() - started_ns) / 1'000'000);
   return {};

@@ -344,11 +344,14 @@ Result<bool> Catalog::SetDigests(std::string_view id, const chunkstore::Root& ro
 }
 
 Result<bool> Catalog::SetRaw(std::string_view id, const chunkstore::Root& data,
-                             const StoredData& raw) {
+                             const StoredData& raw, uint64_t raw_bytes) {
   bool set = false;
   Result<Image> image = ApplyDurably(id, false, [&](Image& changed) -> Result<Outcome> {
     set = changed.data.has_value() && changed.data->root == data && !changed.raw.has_value();
-    if (set) changed.raw = raw;
+    if (set) {
+      changed.raw = raw;
+      changed.raw_bytes = raw_bytes;
+    }
     return Outcome{};
   });
   if (image.has_value()) return set;

@@ -117,10 +117,11 @@ class Catalog {
   base::Result<bool> SetDigests(std::string_view id, const chunkstore::Root& root,
                                 const DataFacts& facts);
 
-  // Keeps `raw` with an active image whose data is `data`, if it has no raw form yet. False: it
-  // has, or the image changed or is gone; then `raw` stays the caller's to release.
+  // Keeps `raw` with an active image whose data is `data`, if it has no raw form yet; its owner
+  // pays for `raw_bytes`. False: it has, or the image changed or is gone; then, as after an error,
+  // `raw` stays the caller's to release. kQuotaExceeded.
   base::Result<bool> SetRaw(std::string_view id, const chunkstore::Root& data,
-                            const StoredData& raw);
+                            const StoredData& raw, uint64_t raw_bytes);
 
   // Uploads whose lease ran out before `now`: a crashed or hung uploader's. In order of id, after
   // `after`.

@@ -264,6 +264,7 @@ std::string EncodeImage(const Image& image) {
   if (image.data.has_value()) out.emplace("data", StoredToJson(*image.data));
   if (image.staged.has_value()) out.emplace("staged", StoredToJson(*image.staged));
   if (image.raw.has_value()) out.emplace("raw", StoredToJson(*image.raw));
+  if (image.raw_bytes > 0) out.emplace("raw_bytes", image.raw_bytes);
   if (image.upload.has_value()) out.emplace("upload", UploadToJson(*image.upload));
   return boost::json::serialize(out);
 }
@@ -288,6 +289,7 @@ Result<Image> DecodeImage(std::string_view bytes) {
   image.container_format = reader.OptionalText("container_format");
   image.size_bytes = reader.OptionalSize("size");
   image.virtual_size_bytes = reader.OptionalSize("virtual_size");
+  image.raw_bytes = reader.OptionalSize("raw_bytes").value_or(0);
   image.checksum = reader.OptionalText("checksum");
   image.os_hash_algo = reader.OptionalText("os_hash_algo");
   image.os_hash_value = reader.OptionalText("os_hash_value");

@@ -89,6 +89,7 @@ struct Image {
   // The disk that `data` describes, byte for byte: made when a volume is first wanted of an image
   // that is not raw. Clients of the Image API never see it.
   std::optional<StoredData> raw;
+  uint64_t raw_bytes = 0;        // of its chunks, without holes: counts as the image's bytes do
   std::optional<Upload> upload;  // on its way
 
   const Member* FindMember(std::string_view project_id) const;

@@ -28,6 +28,7 @@ Usage UsageOf(const Image& image) {
   Usage usage;
   usage.images = 1;
   if (image.data.has_value()) usage.bytes = image.data->root.size_bytes;
+  usage.bytes += image.raw_bytes;
   if (image.staged.has_value()) usage.staged_bytes = image.staged->root.size_bytes;
   if (image.upload.has_value()) {
     usage.uploads = 1;

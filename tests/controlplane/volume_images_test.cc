@@ -402,5 +402,26 @@ TEST(VolumeImagesQuotaTest, AnImageOfAVolumeCountsAgainstTheQuota) {
   EXPECT_ERROR(filled, Code::kQuotaExceeded);
 }
 
+// The disk may be thousands of times as large as the image that describes it.
+TEST(VolumeImagesQuotaTest, TheDiskThatAnImageIsConvertedToCountsAgainstTheQuota) {
+  if (!convert::WhyNotTested().empty()) GTEST_SKIP() << convert::WhyNotTested();
+  const std::string image = MakeImage(SampleDisk(), "qcow2");
+  imaged::Service::Options limited = imaged::Service::Defaults();
+  limited.quota.bytes = image.size() + base::kMiB;
+  imaged::Service service(limited);
+  VolumeImages images({}, service.catalog(), service.path(), service.metrics());
+  const std::string id = service.CreateImage("p1", "qcow2");
+  ASSERT_EQ(service.Upload(id, image).status, 204);
+  Result<std::string> holder = images.RawHolder(id);
+  EXPECT_TRUE(service.Eventually([&] {
+    holder = images.RawHolder(id);
+    return holder.has_value() || holder.error().code() != Code::kUnavailable;
+  }));
+  EXPECT_ERROR(holder, Code::kQuotaExceeded);
+  ASSERT_OK_AND_ASSIGN(const auto held, service.store().Holders(imaged::kRawHolderPrefix, "", 100));
+  EXPECT_TRUE(held.empty());
+  EXPECT_EQ(service.catalog().UsageOfProject("p1")->bytes, image.size());
+}
+
 }  // namespace
 }  // namespace controlplane

@@ -283,24 +283,26 @@ TEST_F(CatalogTest, DeletedDataWaitsForRelease) {
 TEST_F(CatalogTest, TheRawFormIsSetOnceAndGoesWithTheImage) {
   const Image image = MustCreate();
   const StoredData raw{"image-raw/x/1", RootOf("raw")};
-  ASSERT_OK_AND_ASSIGN(bool kept, catalog_.SetRaw(image.id, RootOf("x"), raw));
+  ASSERT_OK_AND_ASSIGN(bool kept, catalog_.SetRaw(image.id, RootOf("x"), raw, 100));
   EXPECT_FALSE(kept) << "no data yet";
   ASSERT_OK(catalog_.BeginUpload(image.id, UploadKind::kData, "h1", kLeaseMs, 0, kAnybody));
   ASSERT_OK(catalog_.FinishUpload(image.id, "h1", "h1", {RootOf("x")}));
-  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("y"), raw));
+  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("y"), raw, 100));
   EXPECT_FALSE(kept) << "made of other data";
   ASSERT_OK_AND_ASSIGN(const Usage before, catalog_.UsageOfProject("p1"));
-  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("x"), raw));
+  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("x"), raw, 100));
   EXPECT_TRUE(kept);
-  EXPECT_EQ(*catalog_.UsageOfProject("p1"), before);
-  ASSERT_OK_AND_ASSIGN(kept,
-                       catalog_.SetRaw(image.id, RootOf("x"), {"image-raw/x/2", RootOf("raw")}));
+  ASSERT_OK_AND_ASSIGN(const Usage with_raw, catalog_.UsageOfProject("p1"));
+  EXPECT_EQ(with_raw.bytes, before.bytes + 100);
+  ASSERT_OK_AND_ASSIGN(
+      kept, catalog_.SetRaw(image.id, RootOf("x"), {"image-raw/x/2", RootOf("raw")}, 100));
   EXPECT_FALSE(kept) << "another was first";
   ASSERT_OK_AND_ASSIGN(const Image after, catalog_.Get(image.id));
   EXPECT_EQ(after.raw, raw);
   ASSERT_OK(catalog_.Delete(image.id, kAnybody));
   EXPECT_EQ(Releases(), (std::vector<std::string>{"h1", "image-raw/x/1"}));
-  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("x"), raw));
+  EXPECT_EQ(catalog_.UsageOfProject("p1")->bytes, 0u);
+  ASSERT_OK_AND_ASSIGN(kept, catalog_.SetRaw(image.id, RootOf("x"), raw, 100));
   EXPECT_FALSE(kept) << "gone";
 }
 
