@@ -52,6 +52,9 @@ constexpr std::string_view kNamespaces =
 constexpr std::string_view kRootDirectory =
     "--ro-bind /usr /usr --symlink usr/lib /lib --symlink usr/lib64 /lib64 --dev /dev";
 
+// Guests' disks come first.
+constexpr std::string_view kAfterOthers = "/usr/bin/nice -n 10";
+
 void AppendWords(std::string_view words, std::vector<std::string>* line) {
   while (!words.empty()) {
     const size_t end = std::min(words.find(' '), words.size());
@@ -67,6 +70,7 @@ std::vector<std::string> CommandLine(const SandboxOptions& options,
   AppendWords(kRootDirectory, &line);
   line.insert(line.end(), {"--ro-bind", options.directory, kSandboxDirectory});
   AppendWords("--remount-ro / --chdir / --", &line);
+  AppendWords(kAfterOthers, &line);
   const int64_t cpu_s = std::max<int64_t>(1, options.time_ms / 1000);
   line.insert(line.end(), {options.prlimit, fmt::format("--as={}", options.memory_bytes),
                            fmt::format("--cpu={}", cpu_s)});
