@@ -15,7 +15,12 @@ namespace blockd::nbd {
 namespace {
 
 constexpr size_t kMaxPskFileBytes = 1 * base::kMiB;
+constexpr size_t kMinPskBytes = 16;   // less could be guessed
 constexpr size_t kMaxPskBytes = 256;  // OpenSSL's own is 512
+// A key is one of SHA-256 (RFC 8446, 4.2.11), and of no use under a suite with another hash: which
+// OpenSSL minds by itself only where there is no certificate.
+constexpr char kSuitesWithKeys[] =
+    "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
 
 using Keys = std::map<std::string, std::string, std::less<>>;
 
@@ -48,6 +53,11 @@ base::Result<Keys> ReadKeys(const std::string& path) {
         colon == std::string::npos ? std::string() : base::FromHex(line.substr(colon + 1));
     if (!key.has_value() || key->empty() || key->size() > kMaxPskBytes) {
       return BadFile(path, "a line is not \"identity:hex key\"");
+    }
+    if (key->size() < kMinPskBytes) {
+      return BadFile(path,
+                     "a key is shorter than 16 bytes (32 hex digits); `openssl rand -hex 32` "
+                     "makes a good one");
     }
     keys[line.substr(0, colon)] = *key;
   }
@@ -146,6 +156,8 @@ struct TlsContext::Impl {
       ASSIGN_OR_RETURN(keys, ReadKeys(settings.psk_path));
       SSL_CTX_set_app_data(context, &keys);
       SSL_CTX_set_psk_server_callback(context, FindKey);
+      if (SSL_CTX_set_ciphersuites(context, kSuitesWithKeys) != 1)
+        return TlsError(base::Code::kUnavailable, "can't start TLS with keys");
     }
     return {};
   }

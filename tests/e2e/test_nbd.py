@@ -228,6 +228,25 @@ def test_tls_with_keys(tmp_path, secrets):
         assert refused.returncode != 0
 
 
+def test_tls_with_certificates_and_keys_at_once(tmp_path, secrets):
+    need("nbdinfo")
+    keys = secrets / "keys.psk"
+    with Server(tmp_path, "--tcp", "127.0.0.1:0", "--tls-psk", str(keys), "--tls-cert",
+                str(secrets / "server-cert.pem"), "--tls-key",
+                str(secrets / "server-key.pem")) as server:
+        for who in (f"alice@localhost:{server.port}/disk?tls-psk-file={keys}",
+                    f"localhost:{server.port}/disk?tls-certificates={secrets}"):
+            assert json.loads(run("nbdinfo", "--json", "nbds://" + who).stdout)["TLS"]
+
+
+def test_short_keys_are_refused(tmp_path):
+    keys = tmp_path / "keys.psk"
+    keys.write_text("alice:0011\n")
+    refused = subprocess.run([SERVER, "--unix", str(tmp_path / "s"), "--tls-psk", str(keys)],
+                             capture_output=True, text=True, timeout=30)
+    assert refused.returncode != 0 and "16 bytes" in refused.stderr, refused.stderr
+
+
 def test_off_loopback_needs_tls(tmp_path):
     refused = subprocess.run([SERVER, "--unix", str(tmp_path / "s"), "--tcp", "0.0.0.0:0"],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True,
