@@ -1,5 +1,6 @@
 #include "controlplane/volumes.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <string>
@@ -70,6 +71,13 @@ Result<HostPort> ListenOf(const Settings& settings) {
   return HostPort{"127.0.0.1", TakesAnyPort(settings) ? uint16_t{0} : kNbdPort};
 }
 
+// A name or an address; that of IPv6 has more than one colon.
+Result<void> CheckHost(const std::string& host) {
+  if (std::count(host.begin(), host.end(), ':') != 1) return {};
+  return Error(Code::kInvalidArgument, "block.nbd-host: '" + host +
+                                           "' is not a host alone; the port is block.nbd-listen's");
+}
+
 Result<std::shared_ptr<const blockd::nbd::TlsContext>> TlsOf(const Settings& settings) {
   blockd::nbd::TlsSettings tls;
   tls.certificate_path = *settings.block_nbd_tls_cert;
@@ -120,6 +128,11 @@ class VolumesImpl : public Volumes {
   Result<void> OpenBackups();
   Result<void> StartNbd();
   Result<void> Listen();
+  // What compute hosts are told to connect to.
+  std::string HostOf(const HostPort& listen) const {
+    return settings_.block_nbd_host->empty() ? ReachableHost(listen.host)
+                                             : *settings_.block_nbd_host;
+  }
   void MakeService();
   Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
   Result<blockd::discovery::Capacity> Space();
@@ -198,11 +211,11 @@ Result<void> VolumesImpl::StartNbd() {
   server.request_deadline_ms = *settings_.block_nbd_deadline;
   server.plain_text_beyond_loopback = *settings_.block_nbd_plain_text;
   ASSIGN_OR_RETURN(HostPort listen, ListenOf(settings_));
+  RETURN_IF_ERROR(CheckHost(*settings_.block_nbd_host));
   ASSIGN_OR_RETURN(server_, blockd::nbd::Server::Create(server, attachments_, parts_.metrics));
 
   blockd::NbdAddress address;
-  address.host =
-      settings_.block_nbd_host->empty() ? ReachableHost(listen.host) : *settings_.block_nbd_host;
+  address.host = HostOf(listen);
   address.port = listen.port;
   address.tls = server.tls != nullptr;
   address.socket = *settings_.block_nbd_socket;
@@ -228,10 +241,21 @@ Result<void> VolumesImpl::Listen() {
   ASSIGN_OR_RETURN(const HostPort listen, ListenOf(settings_));
   const Result<uint16_t> port = server_->ListenTcp(listen.host, listen.port);
   if (!port.has_value()) {
+    const bool plain = port.error().code() == Code::kInvalidArgument;
     return Error(port.error().code(),
-                 port.error().message() + " (block.nbd-listen chooses where; port 0: any)");
+                 port.error().message() +
+                     (plain ? " (block.nbd-tls-cert and -key, or block.nbd-tls-psk; or "
+                              "block.nbd-plain-text, on a network that is secret by itself)"
+                            : " (block.nbd-listen chooses where; port 0: any)"));
   }
   exports_->ListensOn(*port);
+  const std::string host = HostOf(listen);
+  LOG(kInfo, "blockd", "volumes are attached at {}:{}; backups {}", host, *port,
+      backups_ == nullptr ? "are off (block.backup-dir)" : "go to " + *settings_.block_backup_dir);
+  if (host != listen.host && settings_.block_nbd_host->empty()) {
+    LOG(kWarn, "blockd",
+        "NBD listens on every address, but compute hosts are told {}: say block.nbd-host", host);
+  }
   if (settings_.block_nbd_socket->empty()) return {};
   return server_->ListenUnix(*settings_.block_nbd_socket);
 }
