@@ -98,13 +98,15 @@ std::string WithoutMarkup(std::string_view text) {
   return plain;
 }
 
-// The sentence in an error body: Keystone's and Cinder's {"error": {"message"}}, Glance's
-// {"message"} or HTML.
+// The sentence in an error body: Keystone's {"error": {"message"}}, Cinder's {"badRequest":
+// {"message"}}, Glance's {"message"} or HTML.
 std::string Sentence(const base::http::Response& response) {
   const Result<base::Json> body = base::ParseJson(response.body);
-  if (body.has_value()) {
-    const base::Json* error = base::Find(*body, "error");
-    if (const auto message = base::FindString(error != nullptr ? *error : *body, "message")) {
+  if (body.has_value() && body->is_object()) {
+    const base::JsonObject& object = body->get_object();
+    const bool wrapped = object.size() == 1 && object.begin()->value().is_object();
+    if (const auto message =
+            base::FindString(wrapped ? object.begin()->value() : *body, "message")) {
       return WithoutMarkup(*message);
     }
   }
