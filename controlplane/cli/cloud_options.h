@@ -2,10 +2,13 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/config.h"
 #include "base/result.h"
 #include "controlplane/cli/cloud.h"
+#include "controlplane/cli/command.h"
 
 namespace controlplane::cli {
 
@@ -18,9 +21,19 @@ struct CloudOptions {
             "of a service on this machine, whose clouds.yaml is used if no cloud is named")),
         json(options.Bool("json", false, "answer in JSON on stdout, without progress")) {}
 
-  base::Result<std::unique_ptr<ApiClient>> LogIn() const {
-    ASSIGN_OR_RETURN(const Cloud found, FindCloud(*cloud, *data_dir));
-    return ApiClient::Login(found);
+  // Parses the command line, with `min` to `max` words besides options, and logs in. Null: the
+  // command ends with *exit_code.
+  std::unique_ptr<ApiClient> LogIn(const Command& command, base::ConfigBuilder& options,
+                                   const std::vector<std::string>& args, size_t min, size_t max,
+                                   int* exit_code) const {
+    if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, min, max,
+                      exit_code))
+      return nullptr;
+    base::Result<Cloud> found = FindCloud(*cloud, *data_dir);
+    auto client = found.has_value() ? ApiClient::Login(*found) : std::move(found).error();
+    if (client.has_value()) return *std::move(client);
+    *exit_code = Fail(client.error());
+    return nullptr;
   }
 
   base::ConfigBuilder::Option<std::string>& cloud;

@@ -33,19 +33,15 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
   auto& again = options.Bool("again", false,
                              "upload even if you have an image of this name and content already");
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
+  const auto client = common.LogIn(command, options, args, 1, 1, &exit_code);
+  if (client == nullptr) return exit_code;
   PushOptions push;
   push.name = *name;
   push.disk_format = *disk_format;
   push.again = *again;
   push.quiet = *common.json;
   const InterruptScope interrupts;
-  const Result<Json> image = PushImage(**client, options.positional()[0], push);
+  const Result<Json> image = PushImage(*client, options.positional()[0], push);
   if (!image.has_value()) return ExitCodeAfterInterrupt(Fail(image.error()));
   if (*common.json) {
     PrintJson(*image);
@@ -61,18 +57,14 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   const CloudOptions common(options);
   auto& force = options.Bool("force", false, "take the place of a FILE that is there already");
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 2, 2,
-                    &exit_code))
-    return exit_code;
-
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
+  const auto client = common.LogIn(command, options, args, 2, 2, &exit_code);
+  if (client == nullptr) return exit_code;
   PullOptions pull;
   pull.force = *force;
   pull.quiet = *common.json;
   const InterruptScope interrupts;
   const Result<Json> pulled =
-      PullImage(**client, options.positional()[0], options.positional()[1], pull);
+      PullImage(*client, options.positional()[0], options.positional()[1], pull);
   if (!pulled.has_value()) return ExitCodeAfterInterrupt(Fail(pulled.error()));
   if (*common.json) {
     PrintJson(*pulled);
@@ -90,13 +82,9 @@ int RunImageLs(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const CloudOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
-                    &exit_code))
-    return exit_code;
-
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
-  const Result<base::JsonArray> images = ListImages(**client);
+  const auto client = common.LogIn(command, options, args, 0, 0, &exit_code);
+  if (client == nullptr) return exit_code;
+  const Result<base::JsonArray> images = ListImages(*client);
   if (!images.has_value()) return Fail(images.error());
   if (*common.json) {
     PrintJson(*images);
@@ -117,20 +105,16 @@ int RunImageRm(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const CloudOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1000,
-                    &exit_code))
-    return exit_code;
-
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
+  const auto client = common.LogIn(command, options, args, 1, 1000, &exit_code);
+  if (client == nullptr) return exit_code;
   base::JsonArray removed;
   for (const std::string& name : options.positional()) {
-    const Result<Json> image = FindImage(**client, name);
+    const Result<Json> image = FindImage(*client, name);
     if (!image.has_value()) {
       exit_code = Fail(image.error());
       continue;
     }
-    const Result<void> deleted = DeleteImage(**client, Text(*image, "id"));
+    const Result<void> deleted = DeleteImage(*client, Text(*image, "id"));
     if (!deleted.has_value()) {
       exit_code = Fail(deleted.error());
       continue;

@@ -123,12 +123,9 @@ int RunVolumeLs(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const CloudOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
-                    &exit_code))
-    return exit_code;
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
-  const Result<JsonArray> volumes = Volumes(**client);
+  const auto client = common.LogIn(command, options, args, 0, 0, &exit_code);
+  if (client == nullptr) return exit_code;
+  const Result<JsonArray> volumes = Volumes(*client);
   if (!volumes.has_value()) return Fail(volumes.error());
   if (*common.json) {
     PrintJson(*volumes);
@@ -148,12 +145,9 @@ int RunVolumeAttach(const Command& command, const std::vector<std::string>& args
   const CloudOptions common(options);
   auto& read_only = options.Bool("read_only", false, "attach it to be read only");
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
-  const Result<Json> attached = Attach(**client, options.positional()[0], *read_only);
+  const auto client = common.LogIn(command, options, args, 1, 1, &exit_code);
+  if (client == nullptr) return exit_code;
+  const Result<Json> attached = Attach(*client, options.positional()[0], *read_only);
   if (!attached.has_value()) return Fail(attached.error());
   if (*common.json) {
     PrintJson(*attached);
@@ -167,12 +161,9 @@ int RunVolumeDetach(const Command& command, const std::vector<std::string>& args
   base::ConfigBuilder options;
   const CloudOptions common(options);
   int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-  const auto client = common.LogIn();
-  if (!client.has_value()) return Fail(client.error());
-  const Result<JsonArray> removed = Detach(**client, options.positional()[0]);
+  const auto client = common.LogIn(command, options, args, 1, 1, &exit_code);
+  if (client == nullptr) return exit_code;
+  const Result<JsonArray> removed = Detach(*client, options.positional()[0]);
   if (!removed.has_value()) return Fail(removed.error());
   if (*common.json) {
     PrintJson(*removed);
