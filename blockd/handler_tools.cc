@@ -20,6 +20,8 @@ using base::Result;
 
 namespace {
 
+constexpr int kWithCount = 45;  // the microversion that brought the number of all
+
 template <typename Record>
 Result<Record> IfVisible(Result<Record> record, const api::Call& call, std::string_view id) {
   if (record.has_value() && !MaySee(call.caller, record->project_id)) return NotThere<Record>(id);
@@ -144,6 +146,28 @@ Result<ListQuery> ToQuery(const api::Call& call, const api::ListRequest& list) {
     query.sort.emplace_back(*key, term.descending);
   }
   return query;
+}
+
+ListQuery OnAllPages(const ListQuery& page) {
+  ListQuery all;
+  all.project_id = page.project_id;
+  all.limit = UINT64_MAX;
+  return all;
+}
+
+Result<base::http::Response> ListAnswer(const api::Call& call, const api::ListRequest& list,
+                                        std::string_view collection, base::JsonArray views,
+                                        std::string_view last_id,
+                                        const std::function<Result<size_t>()>& count_all) {
+  const size_t count = views.size();
+  JsonObject body;
+  body.emplace(collection, std::move(views));
+  api::AppendNextLink(call, list, collection, count, last_id, &body);
+  if (count_all != nullptr && list.with_count && call.version.AtLeast(kWithCount)) {
+    ASSIGN_OR_RETURN(const size_t counted, count_all());
+    body.emplace("count", counted);
+  }
+  return base::http::Response::OfJson(200, std::move(body));
 }
 
 Result<Naming> ParseNaming(const JsonObject& body) {

@@ -47,6 +47,16 @@ base::Error InvalidInput(std::string_view text);  // "Invalid input received: <t
 // for all.
 base::Result<ListQuery> ToQuery(const api::Call& call, const api::ListRequest& list);
 
+// The same on all pages: to count them.
+ListQuery OnAllPages(const ListQuery& page);
+
+// The answer to a list: a page of views, the next page's address, and how many there are on all
+// pages if that was asked for (3.45) and can be told (`count_all` is not null).
+base::Result<base::http::Response> ListAnswer(
+    const api::Call& call, const api::ListRequest& list, std::string_view collection,
+    base::JsonArray views, std::string_view last_id,
+    const std::function<base::Result<size_t>()>& count_all);
+
 // "name", and "description" with their older names: display_name, display_description.
 struct Naming {
   std::optional<std::optional<std::string>> name;  // nothing: not said; null: none

@@ -129,11 +129,8 @@ Result<Response> List(const Context& context, const api::Call& call, Detail deta
     if (!data.empty()) data = ConnectionInfo(attachment, std::move(data));
     array.push_back(AttachmentView(attachment, std::move(data)));
   }
-  JsonObject body;
-  body.emplace("attachments", std::move(array));
-  api::AppendNextLink(call, list, "attachments", attachments.size(),
-                      attachments.empty() ? "" : attachments.back().id, &body);
-  return Response::OfJson(200, std::move(body));
+  return ListAnswer(call, list, "attachments", std::move(array),
+                    attachments.empty() ? "" : attachments.back().id, nullptr);
 }
 
 Result<Response> ListSummary(const Context& context, const api::Call& call) {

@@ -31,7 +31,6 @@ using base::http::Response;
 constexpr int kUpdate = 9;
 constexpr int kProject = 18;
 constexpr int kMetadata = 43;
-constexpr int kWithCount = 45;
 constexpr int kZone = 51;
 constexpr int kUser = 56;
 constexpr size_t kMaxIdCharacters = 64;
@@ -208,18 +207,12 @@ Result<Response> List(const Context& context, const api::Call& call, Detail deta
   for (const BackupRecord& backup : backups)
     array.push_back(detail == Detail::kFull ? BackupView(call, backup)
                                             : BackupSummary(call, backup));
-  JsonObject body;
-  body.emplace("backups", std::move(array));
-  api::AppendNextLink(call, list, "backups", backups.size(),
-                      backups.empty() ? "" : backups.back().id, &body);
-  if (list.with_count && call.version.AtLeast(kWithCount)) {
-    ListQuery all;
-    all.project_id = query.project_id;
-    all.limit = UINT64_MAX;
-    ASSIGN_OR_RETURN(const auto counted, context.catalog.ListBackups(all, accept));
-    body.emplace("count", counted.size());
-  }
-  return Response::OfJson(200, std::move(body));
+  return ListAnswer(call, list, "backups", std::move(array),
+                    backups.empty() ? "" : backups.back().id, [&]() -> Result<size_t> {
+                      ASSIGN_OR_RETURN(const auto all,
+                                       context.catalog.ListBackups(OnAllPages(query), accept));
+                      return all.size();
+                    });
 }
 
 Result<Response> ListSummary(const Context& context, const api::Call& call) {

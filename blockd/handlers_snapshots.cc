@@ -25,7 +25,6 @@ using base::Result;
 using base::http::Response;
 
 constexpr int kForceIsDefault = 66;  // a snapshot of an attached volume needs no "force"
-constexpr int kWithCount = 45;
 constexpr std::array<std::string_view, 9> kSortKeys = {
     "created_at", "updated_at", "name",        "display_name",     "id",
     "status",     "volume_id",  "volume_size", "availability_zone"};
@@ -126,18 +125,12 @@ Result<Response> List(const Context& context, const api::Call& call, Detail deta
   base::JsonArray array;
   for (const SnapshotRecord& snapshot : snapshots)
     array.push_back(SnapshotView(call, snapshot, detail));
-  JsonObject body;
-  body.emplace("snapshots", std::move(array));
-  api::AppendNextLink(call, list, "snapshots", snapshots.size(),
-                      snapshots.empty() ? "" : snapshots.back().id, &body);
-  if (list.with_count && call.version.AtLeast(kWithCount)) {
-    ListQuery all;
-    all.project_id = query.project_id;
-    all.limit = UINT64_MAX;
-    ASSIGN_OR_RETURN(const auto counted, context.catalog.ListSnapshots(all, accept));
-    body.emplace("count", counted.size());
-  }
-  return Response::OfJson(200, std::move(body));
+  return ListAnswer(call, list, "snapshots", std::move(array),
+                    snapshots.empty() ? "" : snapshots.back().id, [&]() -> Result<size_t> {
+                      ASSIGN_OR_RETURN(const auto all,
+                                       context.catalog.ListSnapshots(OnAllPages(query), accept));
+                      return all.size();
+                    });
 }
 
 Result<Response> ListSummary(const Context& context, const api::Call& call) {

@@ -18,7 +18,6 @@ using base::JsonObject;
 using base::Result;
 using base::http::Response;
 
-constexpr int kWithCount = 45;
 constexpr std::array<std::string_view, 11> kSortKeys = {
     "created_at", "updated_at",        "name",     "display_name",   "id",          "status",
     "size",       "availability_zone", "bootable", "volume_type_id", "source_volid"};
@@ -99,18 +98,12 @@ Result<Response> List(const Context& context, const api::Call& call, Detail deta
     ASSIGN_OR_RETURN(JsonObject view, VolumeView(context, call, volume, detail));
     array.push_back(std::move(view));
   }
-  JsonObject body;
-  body.emplace("volumes", std::move(array));
-  api::AppendNextLink(call, list, "volumes", volumes.size(),
-                      volumes.empty() ? "" : volumes.back().id, &body);
-  if (list.with_count && call.version.AtLeast(kWithCount)) {
-    ListQuery all;
-    all.project_id = query.project_id;
-    all.limit = UINT64_MAX;
-    ASSIGN_OR_RETURN(const auto counted, context.catalog.ListVolumes(all, accept));
-    body.emplace("count", counted.size());
-  }
-  return Response::OfJson(200, std::move(body));
+  return ListAnswer(call, list, "volumes", std::move(array),
+                    volumes.empty() ? "" : volumes.back().id, [&]() -> Result<size_t> {
+                      ASSIGN_OR_RETURN(const auto all,
+                                       context.catalog.ListVolumes(OnAllPages(query), accept));
+                      return all.size();
+                    });
 }
 
 Result<Response> ListSummary(const Context& context, const api::Call& call) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "base/coding.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/uuid.h"
@@ -27,20 +28,9 @@ constexpr size_t kSaltBytes = 16;
 std::string KeyOf(std::string_view id) { return std::string(kPrefix).append(id); }
 Error NoTransfer(std::string_view id) { return api::NotFound("Transfer", id); }
 
-std::string Hex(std::string_view bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string hex;
-  for (const char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    hex.push_back(kDigits[byte >> 4]);
-    hex.push_back(kDigits[byte & 15]);
-  }
-  return hex;
-}
-
 std::string HashOf(std::string_view salt, std::string_view auth_key) {
   const std::array<uint8_t, 32> hash = base::HmacSha256(salt, auth_key);
-  return Hex({reinterpret_cast<const char*>(hash.data()), hash.size()});
+  return base::ToHex({reinterpret_cast<const char*>(hash.data()), hash.size()});
 }
 
 std::string Encode(const TransferRecord& transfer) {
@@ -103,12 +93,12 @@ Result<Transfers::Offer> Transfers::Create(const Caller& caller, std::string_vie
                                            std::string_view name, bool no_snapshots) {
   RETURN_IF_ERROR(CheckMayWrite(caller, "volume:create_transfer"));
   Offer offer;
-  offer.auth_key = Hex(base::RandomBytes(kKeyBytes));
+  offer.auth_key = base::ToHex(base::RandomBytes(kKeyBytes));
   TransferRecord& transfer = offer.transfer;
   transfer.id = base::NewUuid();
   transfer.name = std::string(name);
   transfer.no_snapshots = no_snapshots;
-  transfer.salt = Hex(base::RandomBytes(kSaltBytes));
+  transfer.salt = base::ToHex(base::RandomBytes(kSaltBytes));
   transfer.key_hash = HashOf(transfer.salt, offer.auth_key);
   transfer.created_at_us = catalog_.NowUs();
   RETURN_IF_ERROR(catalog_.Transact([&](Transaction& transaction) -> Result<void> {
