@@ -120,6 +120,7 @@ class QuarryImpl : public Quarry {
   Result<void> StartIdentity();
   Result<void> StartImages();
   Result<void> StartVolumes();
+  void StartMaintenance();
   Result<void> Serve();
   // Writes down where it is, and how to log in.
   Result<void> Announce();
@@ -151,6 +152,11 @@ class QuarryImpl : public Quarry {
   std::unique_ptr<admin::ScrubLog> scrubs_;
   std::unique_ptr<admin::AdminService> admin_;
   std::unique_ptr<admin::Schedule> schedule_;
+
+  // The same for the store that backups are in, where there is one; by command only.
+  std::unique_ptr<admin::Operations> backup_operations_;
+  std::unique_ptr<admin::ScrubLog> backup_scrubs_;
+  std::unique_ptr<admin::AdminService> backup_admin_;
 
   base::http::Router router_;
   std::unique_ptr<base::http::Server> server_;
@@ -228,6 +234,7 @@ Result<void> QuarryImpl::Serve() {
   router_.Mount(images_->service());
   router_.Mount(volumes_->service());
   router_.Mount(admin_->service());
+  if (backup_admin_ != nullptr) router_.Mount(backup_admin_->service(admin::kBackupsPrefix));
   base::http::ServerOptions options;
   options.listen = *settings_.listen;
   options.io_threads = static_cast<size_t>(*settings_.http_io_threads);
@@ -256,7 +263,12 @@ Result<void> QuarryImpl::Start() {
   RETURN_IF_ERROR(StartIdentity());
   RETURN_IF_ERROR(StartImages());
   RETURN_IF_ERROR(StartVolumes());
+  StartMaintenance();
+  RETURN_IF_ERROR(Serve());
+  return Announce();
+}
 
+void QuarryImpl::StartMaintenance() {
   operations_ = std::make_unique<admin::Operations>(base::SystemClock());
   const auto release_first = [this]() -> Result<void> {
     RETURN_IF_ERROR(data_path_->ReleasePending());
@@ -270,8 +282,13 @@ Result<void> QuarryImpl::Start() {
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;
   schedule_ = std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
                                                 base::SystemClock());
-  RETURN_IF_ERROR(Serve());
-  return Announce();
+
+  EmbeddedStore* backups = volumes_->backup_store();
+  if (backups == nullptr) return;
+  backup_operations_ = std::make_unique<admin::Operations>(base::SystemClock());
+  backup_scrubs_ = std::make_unique<admin::ScrubLog>(*backups->meta, base::SystemClock());
+  backup_admin_ = std::make_unique<admin::AdminService>(*backups->chunks, *backup_operations_,
+                                                        *verifier_, *backup_scrubs_);
 }
 
 Result<void> QuarryImpl::Announce() {
@@ -289,6 +306,7 @@ void QuarryImpl::Stop() {
   }
   if (schedule_ != nullptr) schedule_->Stop();
   if (operations_ != nullptr) operations_->Stop();
+  if (backup_operations_ != nullptr) backup_operations_->Stop();
   if (volumes_ != nullptr) volumes_->Stop();
   if (volume_images_ != nullptr) volume_images_->Stop();
   if (data_path_ != nullptr) data_path_->Stop();

@@ -8,6 +8,7 @@
 #include "base/config.h"
 #include "base/files.h"
 #include "base/uuid.h"
+#include "blockd/backup/home.h"
 #include "chunkstore/local/local_blob_store.h"
 #include "chunkstore/local/local_meta_store.h"
 #include "controlplane/credentials.h"
@@ -62,21 +63,27 @@ Result<void> CheckRoom(base::Files& files, const std::string& dir) {
 
 // Somebody else has it open: what to do depends on what was asked for.
 Error ExplainHeld(Error error, const std::string& dir, EmbeddedStore::Purpose purpose) {
+  using Purpose = EmbeddedStore::Purpose;
   if (error.code() != Code::kConflict) return error;
-  if (purpose == EmbeddedStore::Purpose::kBackups) {
-    return Error(error.code(),
-                 fmt::format("block.backup-dir: {} is in use: it must be another directory than "
-                             "--data-dir, and of one service\n  ({})",
-                             dir, error.message()));
+  std::string what;
+  if (purpose == Purpose::kBackups) {
+    what = fmt::format(
+        "block.backup-dir: {} is in use: it must be another directory than --data-dir, and of one "
+        "service",
+        dir);
+  } else if (purpose == Purpose::kServe) {
+    what = fmt::format(
+        "{} is in use: stop that process first, or serve another directory with --data-dir", dir);
+  } else if (purpose == Purpose::kInspect && blockd::backup::IsHome(dir)) {
+    what = fmt::format(
+        "{} holds the backups of a service that runs: ask that, with --backups and with --data-dir "
+        "at its own directory",
+        dir);
+  } else {
+    what =
+        fmt::format("{} is in use by a process that can't be asked to do this: stop it first", dir);
   }
-  return Error(error.code(),
-               purpose == EmbeddedStore::Purpose::kServe
-                   ? fmt::format("{} is in use: stop that process first, or serve another "
-                                 "directory with --data-dir\n  ({})",
-                                 dir, error.message())
-                   : fmt::format("{} is in use by a process that can't be asked to do this: stop "
-                                 "it first\n  ({})",
-                                 dir, error.message()));
+  return Error(error.code(), fmt::format("{}\n  ({})", what, error.message()));
 }
 
 }  // namespace
@@ -134,7 +141,8 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
 
   auto store = std::make_unique<EmbeddedStore>();
   auto blobs = chunkstore::local::LocalBlobStore::Open(files, dir);
-  if (!blobs.has_value()) return ExplainDenied(std::move(blobs).error(), dir);
+  if (!blobs.has_value())
+    return ExplainDenied(ExplainHeld(std::move(blobs).error(), dir, purpose), dir);
   store->blobs = *std::move(blobs);
   auto meta = chunkstore::local::OpenLocalMetaStore(dir + "/meta", {});
   if (!meta.has_value()) return ExplainHeld(std::move(meta).error(), dir, purpose);

@@ -121,6 +121,7 @@ class VolumesImpl : public Volumes {
 
   Result<void> Start();
   base::http::Service service() const override { return service_->service(); }
+  EmbeddedStore* backup_store() const override { return backup_store_.get(); }
   void Stop() override;
 
  private:

@@ -32,6 +32,9 @@ class Volumes {
   // Under /volume. To be mounted once; borrows this.
   virtual base::http::Service service() const = 0;
 
+  // The store that backups are in; null where there are none. Lives as long as this.
+  virtual EmbeddedStore* backup_store() const = 0;
+
   // After the HTTP server has stopped: answers what NBD clients have asked, closes their
   // connections, lets running jobs end, and leaves the others for the next start. Blocks;
   // idempotent.

@@ -87,7 +87,7 @@ Result<Response> AdminService::StatsOf(const Request& request) {
   return Response::OfJson(200, ToJson(stats));
 }
 
-base::http::Service AdminService::service() {
+base::http::Service AdminService::service(std::string prefix) {
   const auto route = [](std::string method, std::string pattern, base::http::Handler handler) {
     Route made;
     made.method = std::move(method);
@@ -98,7 +98,7 @@ base::http::Service AdminService::service() {
   };
   base::http::Service service;
   service.name = "admin";
-  service.prefix = "/admin";
+  service.prefix = std::move(prefix);
   service.render_error = RenderError;
   service.verifier = &verifier_;
   service.routes.push_back(

@@ -13,15 +13,19 @@
 
 namespace controlplane::admin {
 
-// The store's maintenance over HTTP, under /admin; every route wants the role admin
+// Where the maintenance of a store is: the service's own, and the one that its backups are in.
+constexpr char kPrefix[] = "/admin";
+constexpr char kBackupsPrefix[] = "/admin/backups";
+
+// A store's maintenance over HTTP, under a prefix; every route wants the role admin
 // (controlplane/README.md).
 //
-//   POST   /admin/v1/gc      {"orphans": bool}   202 {"id"}
-//   POST   /admin/v1/scrub   {"repair": bool}    202 {"id"}
-//   GET    /admin/v1/operations[/{id}]           the state, at the end with the report
-//   DELETE /admin/v1/operations/{id}             asks it to end
-//   GET    /admin/v1/stats                       the store's figures
-//   GET    /admin/v1/stats/{image_id}            one image's
+//   POST   /v1/gc      {"orphans": bool}   202 {"id"}
+//   POST   /v1/scrub   {"repair": bool}    202 {"id"}
+//   GET    /v1/operations[/{id}]           the state, at the end with the report
+//   DELETE /v1/operations/{id}             asks it to end
+//   GET    /v1/stats                       the store's figures
+//   GET    /v1/stats/{image_id}            one image's
 //
 // Thread-safe.
 class AdminService {
@@ -38,7 +42,7 @@ class AdminService {
         scrubs_(scrubs),
         before_collect_(std::move(before_collect)) {}
 
-  base::http::Service service();
+  base::http::Service service(std::string prefix = kPrefix);
 
   // Starts a pass, as the route does: the background schedule uses these too.
   base::Result<std::string> StartCollect(bool orphans);

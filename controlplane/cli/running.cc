@@ -56,7 +56,7 @@ Result<std::optional<Running>> FindRunning(const std::string& data_dir) {
   if (!cloud.has_value()) return std::move(cloud).error().Annotate(what);
   Result<std::unique_ptr<ApiClient>> client = ApiClient::Login(*cloud);
   if (!client.has_value()) return std::move(client).error().Annotate(what);
-  return std::optional<Running>(Running{*std::move(client), *base_url + "/admin/v1"});
+  return std::optional<Running>(Running{*std::move(client), *base_url});
 }
 
 }  // namespace controlplane::cli

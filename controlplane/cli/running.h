@@ -12,7 +12,7 @@ namespace controlplane::cli {
 // The service that runs over a data directory, and a session with it.
 struct Running {
   std::unique_ptr<ApiClient> client;
-  std::string url;  // of its maintenance: "http://127.0.0.1:9696/admin/v1"
+  std::string base_url;  // "http://127.0.0.1:9696"
 };
 
 // Nothing if none runs: there is no endpoint file, or nobody answers there (a killed service leaves

@@ -55,15 +55,66 @@ uint64_t Number(const Json& value, std::string_view key) {
   return base::FindUint(value, key).value_or(0);
 }
 
-// Starts a pass in the service and follows it to its end. Whoever interrupts only stops to watch.
-Result<Json> RunInService(Running& service, const std::string& kind, const Json& body,
-                          ProgressBar& bar) {
-  ASSIGN_OR_RETURN(const Json started,
-                   service.client->CallJson(Ask("POST", service.url + "/" + kind, body)));
+// Options of a command that may open the store: all settings of the service, so that its file and
+// variables mean the same here, of which the command line takes those that matter to the command:
+// its own and `used`.
+struct StoreOptions {
+  StoreOptions(base::ConfigBuilder& options, std::vector<std::string> used)
+      : json(options.Bool("json", false, "answer in JSON on stdout, without progress")),
+        backups(options.Bool("backups", false,
+                             "of the store that the running service keeps its backups in")),
+        settings(options) {
+    used.insert(used.end(), {"config", "json", "data_dir", "store.cache"});
+    options.HideAllBut(used);
+  }
+
+  base::ConfigBuilder::Option<bool>& json;
+  base::ConfigBuilder::Option<bool>& backups;
+  Settings settings;
+};
+
+// The service that has the store open that the options name, and the URL of its maintenance.
+struct Maintained {
+  Running service;
+  std::string url;
+};
+
+// Nothing where the store is to be opened here.
+Result<std::optional<Maintained>> FindMaintained(const StoreOptions& common) {
+  const std::string& dir = *common.settings.data_dir;
+  ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(dir));
+  if (!service.has_value() && !*common.backups) return std::optional<Maintained>();
+  if (!service.has_value()) {
+    return Error(Code::kUnavailable,
+                 fmt::format("no service runs over {}: leave out --backups, and name the "
+                             "directory that the backups are in with --data-dir",
+                             dir));
+  }
   const std::string url =
-      service.url + "/operations/" + base::FindString(started, "id").value_or("");
+      service->base_url + (*common.backups ? admin::kBackupsPrefix : admin::kPrefix) + "/v1";
+  if (*common.backups) {
+    const Result<Json> there = service->client->CallJson(Ask("GET", url + "/operations"));
+    if (!there.has_value() && there.error().code() == Code::kNotFound) {
+      return Error(Code::kNotFound,
+                   fmt::format("the service of {} keeps no backups: it was started without "
+                               "--block.backup-dir, or its log says what is wrong there",
+                               dir));
+    }
+    RETURN_IF_ERROR(there);
+  }
+  return std::optional<Maintained>(Maintained{*std::move(service), url});
+}
+
+// Starts a pass in the service and follows it to its end. Whoever interrupts only stops to watch.
+Result<Json> RunInService(Maintained& maintained, const std::string& kind, const Json& body,
+                          ProgressBar& bar) {
+  ApiClient& client = *maintained.service.client;
+  ASSIGN_OR_RETURN(const Json started,
+                   client.CallJson(Ask("POST", maintained.url + "/" + kind, body)));
+  const std::string url =
+      maintained.url + "/operations/" + base::FindString(started, "id").value_or("");
   for (int64_t poll_ms = kFirstPollMs;; poll_ms = std::min(2 * poll_ms, kLongestPollMs)) {
-    ASSIGN_OR_RETURN(const Json state, service.client->CallJson(Ask("GET", url)));
+    ASSIGN_OR_RETURN(const Json state, client.CallJson(Ask("GET", url)));
     bar.Update(Number(state, "done"), Number(state, "total"),
                base::FindString(state, "phase").value_or(""));
     const std::string name = base::FindString(state, "state").value_or("");
@@ -119,18 +170,19 @@ ProgressFn Draw(ProgressBar& bar) {
 
 using LocalPass = std::function<Result<Json>(EmbeddedStore&, const ProgressFn&)>;
 
-// Runs a pass where it can be run: in the service, or here. `names`: a person reads the report.
-Result<Json> RunPass(const Settings& settings, const std::string& kind, const Json& body,
-                     const LocalPass& local, ProgressBar& bar, bool names) {
-  ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*settings.data_dir));
-  if (service.has_value()) {
-    ASSIGN_OR_RETURN(Json report, RunInService(*service, kind, body, bar));
-    if (names) NameFindings(&report, NamesIn(*service));
+// Runs a pass where it can be run: in the service, or here.
+Result<Json> RunPass(const StoreOptions& common, const std::string& kind, const Json& body,
+                     const LocalPass& local, ProgressBar& bar) {
+  const bool names = !*common.json;
+  ASSIGN_OR_RETURN(std::optional<Maintained> maintained, FindMaintained(common));
+  if (maintained.has_value()) {
+    ASSIGN_OR_RETURN(Json report, RunInService(*maintained, kind, body, bar));
+    if (names) NameFindings(&report, NamesIn(maintained->service));
     return report;
   }
   base::Metrics metrics;
   ASSIGN_OR_RETURN(const auto store,
-                   EmbeddedStore::Open(settings, metrics, EmbeddedStore::Purpose::kInspect));
+                   EmbeddedStore::Open(common.settings, metrics, EmbeddedStore::Purpose::kInspect));
   ASSIGN_OR_RETURN(Json report, local(*store, Draw(bar)));
   if (names) NameFindings(&report, NamesIn(*store));
   return report;
@@ -147,21 +199,6 @@ int Print(const Result<Json>& report, const std::string& data_dir, bool json,
   return kOk;
 }
 
-// Options of a command that may open the store: all settings of the service, so that its file and
-// variables mean the same here, of which the command line takes those that matter to the command:
-// its own and `used`.
-struct StoreOptions {
-  StoreOptions(base::ConfigBuilder& options, std::vector<std::string> used)
-      : json(options.Bool("json", false, "answer in JSON on stdout, without progress")),
-        settings(options) {
-    used.insert(used.end(), {"config", "json", "data_dir", "store.cache"});
-    options.HideAllBut(used);
-  }
-
-  base::ConfigBuilder::Option<bool>& json;
-  Settings settings;
-};
-
 // The figures of one image; what it shares with by name if a person asks (`names`).
 Result<Json> WithNames(Result<Json> stats, bool names, const NameOf& name_of) {
   if (!stats.has_value() || !names) return stats;
@@ -169,8 +206,9 @@ Result<Json> WithNames(Result<Json> stats, bool names, const NameOf& name_of) {
   return stats;
 }
 
-Result<Json> AskForStats(Running& service, const std::string* image, bool names) {
-  const std::string url = service.url + "/stats";
+Result<Json> AskForStats(Maintained& maintained, const std::string* image, bool names) {
+  Running& service = maintained.service;
+  const std::string url = maintained.url + "/stats";
   if (image == nullptr) return service.client->CallJson(Ask("GET", url));
   ASSIGN_OR_RETURN(const Json found, FindImage(*service.client, *image));
   const std::string id = base::FindString(found, "id").value_or("");
@@ -193,7 +231,7 @@ int RunGc(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   auto& orphans = options.Bool("orphans", false,
                                "also look for stored blobs that no record knows: walks all names");
-  const StoreOptions common(options, {"orphans", "store.background_rate"});
+  const StoreOptions common(options, {"orphans", "backups", "store.background_rate"});
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0,
                     &exit_code))
@@ -202,13 +240,13 @@ int RunGc(const Command& command, const std::vector<std::string>& args) {
 
   ProgressBar bar("gc", ProgressBar::Unit::kItems, *common.json);
   const Result<Json> report = RunPass(
-      common.settings, "gc", JsonObject{{"orphans", *orphans}},
+      common, "gc", JsonObject{{"orphans", *orphans}},
       [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
         RETURN_IF_ERROR(ReleaseDeletedImages(store));
         ASSIGN_OR_RETURN(const auto collected, store.chunks->Collect(*orphans, progress));
         return admin::ToJson(collected);
       },
-      bar, !*common.json);
+      bar);
   bar.Finish();
   return Print(report, *common.settings.data_dir, *common.json, admin::DescribeCollect);
 }
@@ -231,7 +269,7 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
       options.Bool("repair", false,
                    "give back leaked references; set aside what is corrupt, so that the next "
                    "upload of the same bytes heals it");
-  const StoreOptions common(options, {"repair", "store.background_rate"});
+  const StoreOptions common(options, {"repair", "backups", "store.background_rate"});
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 0,
                     &exit_code))
@@ -240,14 +278,14 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
 
   ProgressBar bar("scrub", ProgressBar::Unit::kItems, *common.json);
   Result<Json> report = RunPass(
-      common.settings, "scrub", JsonObject{{"repair", *repair}},
+      common, "scrub", JsonObject{{"repair", *repair}},
       [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
         ASSIGN_OR_RETURN(const auto scrubbed, store.chunks->Scrub(*repair, progress));
         const Result<void> noted = admin::ScrubLog(*store.meta, base::SystemClock()).Ended();
         if (!noted.has_value() && noted.error().code() != Code::kCorruption) return noted.error();
         return admin::ToJson(scrubbed);
       },
-      bar, !*common.json);
+      bar);
   bar.Finish();
   // The store does not even open: that is what was found.
   if (!report.has_value() && report.error().code() == Code::kCorruption)
@@ -333,7 +371,7 @@ int RunFsck(const Command& command, const std::vector<std::string>& args) {
 
 int RunStats(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const StoreOptions common(options, {});
+  const StoreOptions common(options, {"backups"});
   int exit_code = kOk;
   if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kRefuse, 0, 1,
                     &exit_code))
@@ -342,8 +380,12 @@ int RunStats(const Command& command, const std::vector<std::string>& args) {
   const std::string* image = options.positional().empty() ? nullptr : &options.positional()[0];
 
   const auto ask = [&]() -> Result<Json> {
-    ASSIGN_OR_RETURN(std::optional<Running> service, FindRunning(*common.settings.data_dir));
-    if (service.has_value()) return AskForStats(*service, image, !*common.json);
+    if (image != nullptr && *common.backups) {
+      return Error(Code::kInvalidArgument,
+                   "images are not in the store of the backups: leave out --backups, or the image");
+    }
+    ASSIGN_OR_RETURN(std::optional<Maintained> maintained, FindMaintained(common));
+    if (maintained.has_value()) return AskForStats(*maintained, image, !*common.json);
     base::Metrics metrics;
     ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(common.settings, metrics,
                                                            EmbeddedStore::Purpose::kInspect));

@@ -2,11 +2,12 @@
 by a second service when the first is lost."""
 
 import hashlib
+import json
 
 import pytest
 
 from nbd_tools import need, qemu_io, run
-from service import Service, call
+from service import Images, Service, call
 from test_volumes_client import NEWEST, Cli
 from volumes import Volumes
 
@@ -158,3 +159,36 @@ def test_without_a_directory_for_them():
         assert "block.backup-dir" in cli.refused("volume", "backup", "create", disk)
         assert cli.json("volume", "backup", "list") == []
         assert volumes.wait("volume", disk, "available")
+
+
+def test_the_store_of_the_backups_is_maintained_while_the_service_runs(service, backup_dir):
+    cli, volumes = BackupCli(service), Volumes(service)
+    disk = volumes.create(name="kept")
+    write(volumes, disk, "write -P 77 0 8M")
+    backup = cli.backup("--name", "looked-at", disk)
+    for command in "stats", "gc", "scrub":
+        done = service.quarry(command, "--backups", "--json")
+        assert done.returncode == 0, (command, done.stderr)
+    Images(service).make(b"not among the backups")
+    known = json.loads(service.quarry("stats", "--backups", "--json").stdout)
+    mine = json.loads(service.quarry("stats", "--json").stdout)
+    assert known["holders"] != mine["holders"] and known["physical_bytes"] > 0
+    wrong = service.quarry("stats", "--backups", "looked-at")
+    assert wrong.returncode == 1 and "leave out --backups" in wrong.stderr
+    for command in "stats", "gc", "scrub":
+        held = Service(data_dir=str(backup_dir)).quarry(command)
+        assert held.returncode == 1 and "--backups" in held.stderr, held.stderr
+        assert "process " + str(service.process.pid) in held.stderr
+    assert service.stop() == 0
+    gone = service.quarry("stats", "--backups")
+    assert gone.returncode == 1 and "no service runs" in gone.stderr
+    offline = json.loads(Service(data_dir=str(backup_dir)).quarry("stats", "--json").stdout)
+    assert offline["holders"] == known["holders"]
+    service.start()
+    cli.run("volume", "backup", "delete", backup)
+
+
+def test_without_backups_their_store_is_not_asked():
+    with Service() as service:
+        none = service.quarry("stats", "--backups")
+        assert none.returncode == 1 and "keeps no backups" in none.stderr
