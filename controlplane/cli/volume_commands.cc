@@ -77,6 +77,32 @@ Result<Json> FindVolume(ApiClient& client, const std::string& volume) {
                fmt::format("{} volumes are named '{}': name one by its id", all.size(), volume));
 }
 
+// Those of a volume, also what a broken-off command left half made: all that `quarry volume detach`
+// ends. Each has its id and status.
+Result<JsonArray> AttachmentsOf(ApiClient& client, const std::string& volume_id) {
+  return ListOf(client, "/attachments?limit=1000&all_tenants=1&volume_id=" + volume_id,
+                "attachments");
+}
+
+// The refusal, with what to do where the volume has an attachment already.
+Error ExplainRefusal(ApiClient& client, const Json& volume, const Error& refusal) {
+  if (refusal.code() != Code::kInvalidArgument) return refusal;
+  const std::string id = base::FindString(volume, "id").value_or("");
+  const Result<JsonArray> attachments = AttachmentsOf(client, id);
+  if (!attachments.has_value() || attachments->empty()) return refusal;
+  const Json& first = attachments->front();
+  const std::string status = Text(first, "status");
+  const std::string name = Text(volume, "name");
+  if (status == "detaching") {
+    return Error(Code::kConflict,
+                 fmt::format("volume '{}' is being detached: try again in a moment", name));
+  }
+  return Error(Code::kConflict,
+               fmt::format("volume '{}' has an attachment already: {}, {}\n  `quarry volume detach "
+                           "{}` ends it, and cuts off whoever has it open\n  ({})",
+                           name, Text(first, "id"), status, id, refusal.message()));
+}
+
 Result<Json> Attach(ApiClient& client, const std::string& volume_name, bool read_only) {
   ASSIGN_OR_RETURN(const Json volume, FindVolume(client, volume_name));
   const std::string mode = read_only ? "ro" : "rw";
@@ -86,8 +112,9 @@ Result<Json> Attach(ApiClient& client, const std::string& volume_name, bool read
                                  {"connector", {{"host", "quarry-volume-attach"}, {"mode", mode}}}};
   ASSIGN_OR_RETURN(ClientRequest create,
                    Request(client, "POST", "/attachments", JsonObject{{"attachment", attachment}}));
-  ASSIGN_OR_RETURN(const Json made, client.CallJson(std::move(create)));
-  const Json* view = base::Find(made, "attachment");
+  const Result<Json> made = client.CallJson(std::move(create));
+  if (!made.has_value()) return ExplainRefusal(client, volume, made.error());
+  const Json* view = base::Find(*made, "attachment");
   const Json* info = view == nullptr ? nullptr : base::Find(*view, "connection_info");
   if (info == nullptr || !base::FindString(*info, "uri").has_value())
     return Error(Code::kIo, "the volume service did not say how to connect");
@@ -105,11 +132,11 @@ Result<Json> Attach(ApiClient& client, const std::string& volume_name, bool read
 // Everybody who is attached is cut off.
 Result<JsonArray> Detach(ApiClient& client, const std::string& volume_name) {
   ASSIGN_OR_RETURN(const Json volume, FindVolume(client, volume_name));
-  const Json* attachments = base::Find(volume, "attachments");
+  ASSIGN_OR_RETURN(const JsonArray attachments,
+                   AttachmentsOf(client, base::FindString(volume, "id").value_or("")));
   JsonArray removed;
-  if (attachments == nullptr || !attachments->is_array()) return removed;
-  for (const Json& attachment : attachments->as_array()) {
-    const std::string id = base::FindString(attachment, "attachment_id").value_or("");
+  for (const Json& attachment : attachments) {
+    const std::string id = base::FindString(attachment, "id").value_or("");
     ASSIGN_OR_RETURN(ClientRequest remove, Request(client, "DELETE", "/attachments/" + id));
     RETURN_IF_ERROR(client.Call(std::move(remove)));
     removed.emplace_back(id);

@@ -307,3 +307,28 @@ def test_off_loopback_a_service_without_tls_does_not_start(tmp_path):
     service = Service(str(tmp_path / "data"), ["--block.nbd-listen=0.0.0.0:0"])
     with pytest.raises(RuntimeError, match="TLS"):
         service.start()
+
+
+def test_the_command_names_the_way_out_of_an_attachment(volumes):
+    service = volumes.service
+    disk = volumes.create(name="taken")
+    held = service.quarry("volume", "attach", "taken", "--json")
+    assert held.returncode == 0, held.stderr
+    refused = service.quarry("volume", "attach", "taken")
+    assert refused.returncode == 1
+    assert json.loads(held.stdout)["attachment_id"] + ", attached" in refused.stderr
+    assert f"`quarry volume detach {disk}`" in refused.stderr
+    assert service.quarry("volume", "detach", disk).returncode == 0
+    volumes.wait("volume", disk, "available")
+    # As a command leaves it that is killed before its second call.
+    half_made = volumes.ok("POST", "/attachments", {"attachment": {
+        "volume_uuid": disk, "connector": {"host": "killed"}}})["attachment"]["id"]
+    refused = service.quarry("volume", "attach", "taken")
+    assert refused.returncode == 1 and half_made + ", attaching" in refused.stderr
+    ended = service.quarry("volume", "detach", "taken")
+    assert ended.returncode == 0 and half_made in ended.stdout, (ended.stdout, ended.stderr)
+    volumes.wait("volume", disk, "available")
+    assert service.quarry("volume", "attach", "taken").returncode == 0
+    assert service.quarry("volume", "detach", "taken").returncode == 0
+    volumes.wait("volume", disk, "available")
+    volumes.delete(disk)
