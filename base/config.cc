@@ -25,12 +25,14 @@ namespace po = boost::program_options;
 
 constexpr uint64_t kMaxConfigFileBytes = kMiB;
 constexpr std::string_view kEnvironmentPrefix = "QUARRY_";
+constexpr size_t kHelpColumns = 80;
+constexpr char kCommandLine[] = "command line";
 
 // A value as it stood somewhere, not yet parsed.
 struct RawValue {
   std::string key;
   std::string text;
-  std::string source;  // "command line", "environment (QUARRY_LISTEN)", "/etc/quarry.conf:12"
+  std::string source;  // kCommandLine, "environment QUARRY_LISTEN", "/etc/quarry.conf:12"
 };
 
 std::string Canonical(std::string key) {
@@ -47,6 +49,24 @@ std::string EnvironmentName(const std::string& key) {
 std::string FlagName(std::string key) {
   std::replace(key.begin(), key.end(), '_', '-');
   return "--" + key;
+}
+
+// The words of a help text in lines of kHelpColumns.
+std::string Wrapped(std::string_view text) {
+  constexpr std::string_view kIndent = "      ";
+  std::string lines(kIndent);
+  for (size_t column = kIndent.size(); !text.empty();) {
+    const std::string_view word = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+    if (column > kIndent.size() && column + 1 + word.size() > kHelpColumns) {
+      lines.append("\n").append(kIndent);
+      column = kIndent.size();
+    }
+    const bool first = column == kIndent.size();
+    lines.append(first ? "" : " ").append(word);
+    column += word.size() + (first ? 0 : 1);
+  }
+  return lines + '\n';
 }
 
 std::string_view Trim(std::string_view text) {
@@ -135,7 +155,7 @@ Result<CommandLine> ReadCommandLine(const std::vector<std::string>& args,
     for (const po::option& option : parser.run().options) {
       if (option.position_key < 0) {
         std::string text = option.value.empty() ? std::string() : option.value.front();
-        found.values.push_back({option.string_key, text, "command line"});
+        found.values.push_back({option.string_key, text, kCommandLine});
         continue;
       }
       const std::string& word = option.value.front();
@@ -266,9 +286,8 @@ struct ConfigBuilder::Impl {
       std::string text =
           secret ? fmt::format("  {} (environment or file only)\n", EnvironmentName(name))
                  : fmt::format("  {}{}\n", FlagName(name), flag ? "" : "=" + type);
-      text += fmt::format("      {}", help);
-      if (!fallback.empty() && fallback != "false") text += fmt::format(" [default: {}]", fallback);
-      return text + '\n';
+      const bool shown = !fallback.empty() && fallback != "false";
+      return text + Wrapped(shown ? fmt::format("{} [default: {}]", help, fallback) : help);
     }
   };
 
@@ -313,7 +332,7 @@ struct ConfigBuilder::Impl {
 
   Error UnknownKey(const std::string& key, const std::string& source) const {
     // In the form in which it stands there.
-    const bool flag = source == "command line";
+    const bool flag = source == kCommandLine;
     const auto form = [flag](const std::string& name) { return flag ? FlagName(name) : name; };
     return Error(Code::kInvalidArgument, fmt::format("unknown option '{}' ({}){} --help lists all",
                                                      form(key), source, Guess(form(key), form)));
@@ -506,6 +525,12 @@ Result<void> ConfigBuilder::Parse(const std::vector<std::string>& args,
 
 const std::vector<std::string>& ConfigBuilder::positional() const { return impl_->positional; }
 
+bool ConfigBuilder::OnCommandLine(const std::string& name) const {
+  const Impl::Entry* entry = impl_->FindEntry(name);
+  CHECK(entry != nullptr);
+  return entry->source == kCommandLine;
+}
+
 bool ConfigBuilder::help_wanted() const { return impl_->help_wanted; }
 
 std::string ConfigBuilder::HelpText() const {
@@ -518,7 +543,9 @@ std::string ConfigBuilder::HelpText() const {
       sections.push_back(section);
     texts[section] += entry.HelpText();
   }
-  std::string text = "Options (command line > environment > file > default):\n";
+  std::string text =
+      "Options (from the command line, else the environment, as QUARRY_DATA_DIR for --data-dir,\n"
+      "else the file of --config, else the default):\n";
   for (const std::string_view section : sections) {
     if (!section.empty()) text += fmt::format("\n{}:\n", section);
     text += texts[section];

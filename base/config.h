@@ -78,6 +78,8 @@ class ConfigBuilder {
                      Unknown unknown = Unknown::kRefuse);
 
   const std::vector<std::string>& positional() const;
+  // True if the command line itself says what this option is. After Parse.
+  bool OnCommandLine(const std::string& name) const;
   // True if --help stood on the command line: Parse then succeeds without looking at anything else.
   bool help_wanted() const;
   // All options that are not hidden, with types, defaults and help: in order of declaration, those

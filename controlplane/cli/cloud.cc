@@ -70,6 +70,16 @@ std::vector<std::string> CloudsFiles() {
   return paths;
 }
 
+Result<Cloud> NamedCloud(const std::string& name) {
+  std::string looked_at;
+  for (const std::string& path : CloudsFiles()) {
+    Result<Cloud> cloud = ReadCloudsFile(path, name);
+    if (cloud.has_value() || cloud.error().code() != Code::kNotFound) return cloud;
+    looked_at += (looked_at.empty() ? "" : ", ") + path;
+  }
+  return Error(Code::kNotFound, fmt::format("no cloud '{}' in any of: {}", name, looked_at));
+}
+
 std::optional<Cloud> CloudOfEnvironment() {
   Cloud cloud;
   cloud.auth_url = Env("OS_AUTH_URL");
@@ -194,19 +204,12 @@ Result<Cloud> CloudOfDataDir(const std::string& data_dir) {
   return ExplainDenied(std::move(cloud).error(), data_dir);
 }
 
-Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir) {
-  if (cloud_name.empty() && !data_dir.empty()) return CloudOfDataDir(data_dir);
-  const std::string name = cloud_name.empty() ? Env("OS_CLOUD") : cloud_name;
-  std::string looked_at;
-  if (!name.empty()) {
-    for (const std::string& path : CloudsFiles()) {
-      Result<Cloud> cloud = ReadCloudsFile(path, name);
-      if (cloud.has_value() || cloud.error().code() != Code::kNotFound) return cloud;
-      looked_at += (looked_at.empty() ? "" : ", ") + path;
-    }
-    return Error(Code::kNotFound, fmt::format("no cloud '{}' in any of: {}", name, looked_at));
-  }
+Result<Cloud> FindCloud(const CloudChoice& choice) {
+  if (choice.cloud.empty() && !choice.data_dir.empty()) return CloudOfDataDir(choice.data_dir);
+  const std::string name = choice.cloud.empty() ? Env("OS_CLOUD") : choice.cloud;
+  if (!name.empty()) return NamedCloud(name);
   if (std::optional<Cloud> cloud = CloudOfEnvironment()) return *std::move(cloud);
+  if (!choice.usual_data_dir.empty()) return CloudOfDataDir(choice.usual_data_dir);
   Result<Cloud> local = CloudOfDataDir(kDefaultDataDir);
   if (local.has_value() || local.error().code() != Code::kNotFound) return local;
   return Error(Code::kNotFound,

@@ -27,12 +27,23 @@ struct Cloud {
   std::string source;  // where this was found: "quarry-data/clouds.yaml", "OS_AUTH_URL"
 };
 
-// If a directory is named and no cloud: the clouds.yaml that `quarry serve` wrote there. Else, in
-// this order: the cloud named `cloud_name` (or by OS_CLOUD) in OS_CLIENT_CONFIG_FILE,
-// ./clouds.yaml,
-// ~/.config/openstack/clouds.yaml or /etc/openstack/clouds.yaml; the OS_AUTH_URL family of
-// variables; quarry-data/clouds.yaml. kNotFound with all the places looked at.
-base::Result<Cloud> FindCloud(const std::string& cloud_name, const std::string& data_dir);
+// What a command was told of the cloud; empty: nothing.
+struct CloudChoice {
+  std::string cloud;           // its name
+  std::string data_dir;        // of a service on this machine, by the command line
+  std::string usual_data_dir;  // the same, by what always holds: QUARRY_DATA_DIR or a file
+};
+
+// The first of these that is there to be used:
+//   1. the cloud that is named, in OS_CLIENT_CONFIG_FILE, ./clouds.yaml,
+//      ~/.config/openstack/clouds.yaml or /etc/openstack/clouds.yaml
+//   2. the clouds.yaml that `quarry serve` wrote into data_dir
+//   3. the cloud that OS_CLOUD names, in the same files as 1
+//   4. OS_AUTH_URL and its family
+//   5. the clouds.yaml in usual_data_dir, or else in ./quarry-data
+// So whoever sourced an openrc talks to that cloud until the command line says otherwise. kNotFound
+// with all the places looked at.
+base::Result<Cloud> FindCloud(const CloudChoice& choice);
 
 // The cloud that `quarry serve --data-dir` wrote down.
 base::Result<Cloud> CloudOfDataDir(const std::string& data_dir);

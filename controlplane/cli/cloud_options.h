@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,13 +13,18 @@
 
 namespace controlplane::cli {
 
+// In which order a cloud is looked for (FindCloud), after --cloud.
+constexpr std::string_view kCloudElse =
+    "--data-dir, OS_CLOUD, OS_AUTH_URL and its family, QUARRY_DATA_DIR, ./quarry-data";
+
 // What every command that logs in can be told. Borrows the builder.
 struct CloudOptions {
   explicit CloudOptions(base::ConfigBuilder& options)
-      : cloud(options.String("cloud", "", "name of a cloud in clouds.yaml (OS_CLOUD)")),
+      : cloud(options.String(
+            "cloud", "",
+            "name of a cloud in clouds.yaml; else the first of: " + std::string(kCloudElse))),
         data_dir(options.String(
-            "data_dir", "",
-            "of a service on this machine, whose clouds.yaml is used if no cloud is named")),
+            "data_dir", "", "of a service on this machine: its clouds.yaml says how to log in")),
         json(options.Bool("json", false, "answer in JSON on stdout, without progress")) {}
 
   // Parses the command line, with `min` to `max` words besides options, and logs in. Null: the
@@ -29,7 +35,8 @@ struct CloudOptions {
     if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, min, max,
                       exit_code))
       return nullptr;
-    base::Result<Cloud> found = FindCloud(*cloud, *data_dir);
+    const bool told = options.OnCommandLine("data_dir");
+    base::Result<Cloud> found = FindCloud({*cloud, told ? *data_dir : "", told ? "" : *data_dir});
     auto client = found.has_value() ? ApiClient::Login(*found) : std::move(found).error();
     if (client.has_value()) return *std::move(client);
     *exit_code = Fail(client.error());

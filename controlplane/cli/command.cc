@@ -6,21 +6,36 @@
 
 #include <fmt/format.h>
 
+#include "controlplane/cli/cloud_options.h"
+
 namespace controlplane::cli {
 namespace {
 
 constexpr std::string_view kVersion = QUARRY_VERSION;  // of CMake's project()
 
+// The longest name or synopsis of all commands: the width of its column.
+size_t Longest(std::string_view Command::* column) {
+  size_t longest = 0;
+  for (const Command& command : Commands()) longest = std::max(longest, (command.*column).size());
+  return longest;
+}
+
+std::string ExampleOf(const Command& command) {
+  return fmt::format("quarry {}{}{}", command.name, command.example.empty() ? "" : " ",
+                     command.example);
+}
+
 std::string Usage() {
   std::string text =
       "quarry: an image and block service: content-addressed, deduplicated, verified\n\n"
       "usage: quarry COMMAND [OPTION...] [ARGUMENT...]\n\n";
-  for (const Command& command : Commands()) {
-    text += fmt::format("  {:<12} {}\n", command.name, command.summary);
-  }
+  const size_t width = Longest(&Command::name);
+  for (const Command& command : Commands())
+    text += fmt::format("  {:<{}}  {}\n", command.name, width, command.summary);
   text +=
-      "\n`quarry COMMAND --help` lists a command's options.\n"
-      "First steps: `quarry serve --data-dir DIR`, then `quarry image push FILE --data-dir DIR`.\n";
+      "\n`quarry COMMAND --help` lists a command's options, and has an example.\n"
+      "First steps: `quarry serve --data-dir DIR`, then in another terminal\n"
+      "`quarry image push FILE --data-dir DIR`.\n";
   return text;
 }
 
@@ -35,16 +50,18 @@ bool IsGroup(std::string_view word) {
 std::string GroupUsage(std::string_view group) {
   std::string text =
       fmt::format("usage: quarry {} SUBCOMMAND [OPTION...] [ARGUMENT...]\n\n", group);
+  const size_t names = Longest(&Command::name);
+  const size_t synopses = Longest(&Command::synopsis);
   std::string examples;
   for (const Command& command : Commands()) {
     if (command.name.substr(0, command.name.find(' ')) != group) continue;
-    text += fmt::format("  {:<12} {:<12} {}\n", command.name, command.synopsis, command.summary);
-    examples += fmt::format("  quarry {}{}{}\n", command.name, command.example.empty() ? "" : " ",
-                            command.example);
+    text += fmt::format("  {:<{}}  {:<{}}  {}\n", command.name, names, command.synopsis, synopses,
+                        command.summary);
+    examples += fmt::format("  {}\n", ExampleOf(command));
   }
   return text + "\nFor example:\n" + examples +
-         "\nThe cloud is the one of --cloud; else that of --data-dir DIR, where a service of this "
-         "machine\nkeeps its data; else the one of OS_CLOUD.\n";
+         fmt::format("\nThe cloud is the one of --cloud, else the first that is set of:\n  {}\n",
+                     kCloudElse);
 }
 
 // What there is instead of the command that the words try to name.
@@ -79,25 +96,28 @@ size_t WordsMatched(const Command& command, const std::vector<std::string>& args
 
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
-      {"serve", "[OPTION...]", "run the service in the foreground",
+      {"serve", "", "run the service in the foreground",
        "--data-dir /srv/quarry --listen 10.0.0.5:9696", RunServe},
       {"image push", "FILE", "upload a disk image; FILE - is standard input",
        "debian.raw --name debian-12", RunImagePush},
       {"image pull", "IMAGE FILE", "download an image, verified; goes on where it was broken off",
        "debian-12 copy.raw", RunImagePull},
-      {"image ls", "", "list images", "", RunImageLs},
+      {"image ls", "", "list images", "--json", RunImageLs},
       {"image rm", "IMAGE...", "delete images", "debian-11 debian-12", RunImageRm},
-      {"volume ls", "", "list volumes", "", RunVolumeLs},
+      {"volume ls", "", "list volumes", "--cloud mycloud", RunVolumeLs},
       {"volume attach", "VOLUME", "attach a volume, and print the NBD URI to open it at", "disk-1",
        RunVolumeAttach},
       {"volume detach", "VOLUME", "cut off whoever has a volume attached", "disk-1",
        RunVolumeDetach},
       {"stats", "[IMAGE]",
-       "what the store holds and what deduplication saves; or one image's share", "debian-12",
-       RunStats},
-      {"gc", "[--orphans]", "give back the space of what nothing refers to any more", "", RunGc},
-      {"scrub", "[--repair]", "read and verify everything that is stored", "", RunScrub},
-      {"fsck", "--rebuild-index", "make the index again from the stored blobs alone", "", RunFsck},
+       "what the store holds and what deduplication saves; or one image's share",
+       "debian-12 --data-dir /srv/quarry", RunStats},
+      {"gc", "[--orphans]", "give back the space of what nothing refers to any more",
+       "--data-dir /srv/quarry", RunGc},
+      {"scrub", "[--repair]", "read and verify everything that is stored",
+       "--repair --data-dir /srv/quarry", RunScrub},
+      {"fsck", "--rebuild-index", "make the index again from the stored blobs alone",
+       "--rebuild-index --data-dir /srv/quarry", RunFsck},
   };
   return commands;
 }
@@ -106,6 +126,11 @@ int Run(const std::vector<std::string>& args) {
   if (args.empty()) {
     std::fputs(Usage().c_str(), stderr);
     return kUsage;
+  }
+  if (args[0] == "help" && args.size() > 1) {
+    std::vector<std::string> asked(args.begin() + 1, args.end());
+    asked.emplace_back("--help");
+    return Run(asked);
   }
   if (args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
     std::fputs(Usage().c_str(), stdout);
@@ -131,7 +156,7 @@ int Run(const std::vector<std::string>& args) {
 bool ParseOptions(const Command& command, base::ConfigBuilder& options,
                   const std::vector<std::string>& args, base::ConfigBuilder::Unknown unknown,
                   size_t positional_min, size_t positional_max, int* exit_code) {
-  const std::string usage = fmt::format("usage: quarry {}{}{}", command.name,
+  const std::string usage = fmt::format("usage: quarry {}{}{} [OPTION...]", command.name,
                                         command.synopsis.empty() ? "" : " ", command.synopsis);
   const auto refuse = [&](std::string_view why) {
     fmt::print(stderr, "quarry {0}: {1}\n{2}\n`quarry {0} --help` tells more\n", command.name, why,
@@ -142,10 +167,8 @@ bool ParseOptions(const Command& command, base::ConfigBuilder& options,
   const base::Result<void> parsed = options.Parse(args, base::QuarryEnvironment(), unknown);
   if (!parsed.has_value()) return refuse(parsed.error().message());
   if (options.help_wanted()) {
-    fmt::print("{}\n  {}\n", usage, command.summary);
-    if (!command.example.empty())
-      fmt::print("  for example: quarry {} {}\n", command.name, command.example);
-    fmt::print("\n{}", options.HelpText());
+    fmt::print("{}\n  {}\n  for example: {}\n\n{}", usage, command.summary, ExampleOf(command),
+               options.HelpText());
     if (options.hides_some()) {
       fmt::print(
           "\nThe service's other settings may stand in the file and the environment too;\n"

@@ -24,7 +24,7 @@ struct Command {
   std::string_view name;      // "gc", "image push"
   std::string_view synopsis;  // "[--orphans]"
   std::string_view summary;   // one line
-  std::string_view example;   // the arguments of a typical call; may be empty
+  std::string_view example;   // the arguments of a typical call
   int (*run)(const Command& command, const std::vector<std::string>& args);
 };
 

@@ -29,7 +29,7 @@ Result<std::optional<std::string>> ReadEndpoint(const std::string& data_dir) {
 
 // Who can log in there. `status` is what it answers where an identity of its own would be.
 Result<Cloud> CloudOf(int status, const std::string& data_dir, const std::string& base_url) {
-  if (status == kNotFound) return FindCloud("", "");
+  if (status == kNotFound) return FindCloud({});
   if (status != kOk) {
     return Error(Code::kUnavailable,
                  fmt::format("it is busy (HTTP {}); try again in a moment", status));

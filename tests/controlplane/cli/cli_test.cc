@@ -1,6 +1,9 @@
 #include <cstdio>
 #include <cstdlib>
+#include <set>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -26,6 +29,24 @@ using base::Code;
 using testing::HasSubstr;
 using testing::Not;
 
+// What a command line answers, and the texts it prints.
+struct Outcome {
+  int exit_code = 0;
+  std::string out;
+  std::string err;
+};
+
+Outcome RunCaptured(const std::vector<std::string>& args) {
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Outcome outcome;
+  outcome.exit_code = cli::Run(args);
+  std::fflush(stdout);
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
 // No OS_ variable of whoever runs the test is seen.
 class CloudTest : public testing::Test {
  protected:
@@ -45,7 +66,7 @@ TEST_F(CloudTest, FindsWhatTheServiceWroteDown) {
   ASSERT_EQ(stat((dir_ / "clouds.yaml").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
 
-  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("", dir_.path()));
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud({.data_dir = dir_.path()}));
   EXPECT_EQ(cloud.auth_url, "http://127.0.0.1:1234/identity/v3");
   EXPECT_EQ(cloud.username, "admin");
   EXPECT_EQ(cloud.password, "s3cret");
@@ -66,29 +87,52 @@ TEST_F(CloudTest, ANamedCloudComesFromTheConfigurationFile) {
                                    "      auth_url: http://far:5000/v3\n      username: u\n"
                                    "      password: 'p'\n      project_name: x\n"));
   setenv("OS_CLIENT_CONFIG_FILE", path.c_str(), 1);
-  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("far", ""));
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud({.cloud = "far"}));
   EXPECT_EQ(cloud.auth_url, "http://far:5000/v3");
   EXPECT_EQ(cloud.region, "North");
   EXPECT_EQ(cloud.user_domain, "Default");
-  EXPECT_ERROR(FindCloud("near", ""), Code::kNotFound);
+  EXPECT_ERROR(FindCloud({.cloud = "near"}), Code::kNotFound);
   ASSERT_OK(base::WriteFileDurably(path, "clouds: ["));
-  EXPECT_ERROR(FindCloud("far", ""), Code::kInvalidArgument);
+  EXPECT_ERROR(FindCloud({.cloud = "far"}), Code::kInvalidArgument);
 }
 
 TEST_F(CloudTest, TheEnvironmentNamesACloudToo) {
   setenv("OS_AUTH_URL", "http://there:5000/v3", 1);
   setenv("OS_USERNAME", "me", 1);
-  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud("", ""));
+  ASSERT_OK_AND_ASSIGN(const Cloud cloud, FindCloud({}));
   EXPECT_EQ(cloud.auth_url, "http://there:5000/v3");
   EXPECT_EQ(cloud.username, "me");
-  // A directory that is named wins: a command never goes to another cloud than it was told.
+  // A directory that the command line names wins: a command never goes to another cloud than it
+  // was told. One that always holds does not: whoever sources an openrc expects that cloud.
   ASSERT_OK(WriteCredentials(dir_.path(), "http://127.0.0.1:1234", "RegionOne", "s3cret"));
-  ASSERT_OK_AND_ASSIGN(const Cloud named, FindCloud("", dir_.path()));
+  ASSERT_OK_AND_ASSIGN(const Cloud named, FindCloud({.data_dir = dir_.path()}));
   EXPECT_EQ(named.username, "admin");
+  ASSERT_OK_AND_ASSIGN(const Cloud sourced, FindCloud({.usual_data_dir = dir_.path()}));
+  EXPECT_EQ(sourced.username, "me");
+  setenv("OS_CLOUD", "elsewhere", 1);
+  EXPECT_ERROR(FindCloud({.usual_data_dir = dir_.path()}), Code::kNotFound);
+  unsetenv("OS_CLOUD");
+  unsetenv("OS_AUTH_URL");
+  ASSERT_OK_AND_ASSIGN(const Cloud usual, FindCloud({.usual_data_dir = dir_.path()}));
+  EXPECT_EQ(usual.username, "admin");
+}
+
+// As a command finds its cloud: QUARRY_DATA_DIR is set, OS_AUTH_URL too, and then --data-dir.
+TEST_F(CloudTest, SourcedVariablesComeAfterTheCommandLineAndBeforeTheUsualDirectory) {
+  ASSERT_OK(WriteCredentials(dir_.path(), "http://127.0.0.1:1", "RegionOne", "s3cret"));
+  setenv("QUARRY_DATA_DIR", dir_.path().c_str(), 1);
+  const std::string usual = RunCaptured({"volume", "ls"}).err;
+  setenv("OS_AUTH_URL", "http://127.0.0.1:2/v3", 1);
+  const std::string sourced = RunCaptured({"volume", "ls"}).err;
+  const std::string told = RunCaptured({"volume", "ls", "--data-dir", dir_.path()}).err;
+  unsetenv("QUARRY_DATA_DIR");
+  EXPECT_THAT(usual, HasSubstr("tried http://127.0.0.1:1/"));
+  EXPECT_THAT(sourced, HasSubstr("tried http://127.0.0.1:2/"));
+  EXPECT_THAT(told, HasSubstr("tried http://127.0.0.1:1/"));
 }
 
 TEST_F(CloudTest, WithoutAnyItSaysWhatToDo) {
-  const auto missing = FindCloud("", "");
+  const auto missing = FindCloud({});
   ASSERT_ERROR(missing, Code::kNotFound);
   EXPECT_NE(missing.error().message().find("--data-dir"), std::string::npos);
 }
@@ -122,33 +166,37 @@ TEST(GuessDiskFormat, LooksAtTheFirstBytes) {
   EXPECT_ERROR(GuessDiskFormat(dir / "nosuch"), Code::kNotFound);
 }
 
-// What a command line answers, and the texts it prints.
-struct Outcome {
-  int exit_code = 0;
-  std::string out;
-  std::string err;
-};
-
-Outcome RunCaptured(const std::vector<std::string>& args) {
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Outcome outcome;
-  outcome.exit_code = cli::Run(args);
-  std::fflush(stdout);
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr();
-  return outcome;
-}
-
 TEST(Commands, AGroupAloneTeachesItsSubcommands) {
   const Outcome alone = RunCaptured({"image"});
   EXPECT_EQ(alone.exit_code, kUsage);
-  EXPECT_THAT(alone.err, HasSubstr("image push   FILE"));
+  EXPECT_THAT(alone.err, HasSubstr("image push     FILE"));
   EXPECT_THAT(alone.err, HasSubstr("quarry image push debian.raw"));
   EXPECT_THAT(alone.err, Not(HasSubstr("scrub")));
   const Outcome asked = RunCaptured({"image", "--help"});
   EXPECT_EQ(asked.exit_code, kOk);
   EXPECT_EQ(asked.out, alone.err);
+}
+
+// Where a line's last column begins: after the last run of two blanks.
+size_t LastColumn(const std::string& line) { return line.rfind("  ") + 2; }
+
+TEST(Commands, HelpHasStraightColumnsAndAnExampleOfEach) {
+  const std::string all = RunCaptured({"--help"}).out;
+  const std::string volumes = RunCaptured({"help", "volume"}).out;
+  for (const auto& [text, begin] : {std::pair(&all, "  "), {&volumes, "  volume "}}) {
+    std::set<size_t> columns;
+    std::istringstream lines(*text);
+    for (std::string line; std::getline(lines, line);)
+      if (line.starts_with(begin)) columns.insert(LastColumn(line));
+    EXPECT_EQ(columns.size(), 1u) << *text;
+  }
+  for (const Command& command : Commands()) {
+    std::vector<std::string> asked = {"help"};
+    std::istringstream words{std::string(command.name)};
+    for (std::string word; words >> word;) asked.push_back(word);
+    const std::string help = RunCaptured(asked).out;
+    EXPECT_THAT(help, HasSubstr("for example: quarry " + std::string(command.name) + " ")) << help;
+  }
 }
 
 TEST(Commands, ANearMissIsGuessedAndAFarOneIsNot) {
