@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "chunkstore/chunk_store.h"
+#include "controlplane/convert/private_directory.h"
 #include "controlplane/convert/qcow2_writer.h"
 #include "imaged/attributes.h"
 #include "imaged/handover.h"
@@ -87,7 +88,9 @@ VolumeImages::VolumeImages(const VolumeImagesOptions& options, imaged::Catalog& 
       data_path_(data_path),
       converted_(ConversionCounter(metrics, "success")),
       failed_(ConversionCounter(metrics, "failure")),
-      errands_(options.at_once, base::SystemClock()) {}
+      errands_(options.at_once, base::SystemClock()) {
+  convert::RemoveAbandonedDirectories();
+}
 
 VolumeImages::~VolumeImages() { Stop(); }
 

@@ -14,8 +14,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "controlplane/convert/syscall_filter.h"
 
 namespace controlplane::convert {
 namespace {
@@ -26,6 +29,7 @@ using base::Result;
 
 constexpr int kLookMs = 100;  // how often it is asked whether to go on
 constexpr int kSignalBase = 128;
+constexpr int kFilterDescriptor = STDERR_FILENO + 1;  // in bubblewrap
 constexpr std::string_view kSandboxSays = "bwrap: ";  // its own errors begin so
 
 // Owns a descriptor.
@@ -68,7 +72,8 @@ std::vector<std::string> CommandLine(const SandboxOptions& options,
   std::vector<std::string> line = {options.bwrap};
   AppendWords(kNamespaces, &line);
   AppendWords(kRootDirectory, &line);
-  line.insert(line.end(), {"--ro-bind", options.directory, kSandboxDirectory});
+  line.insert(line.end(), {"--ro-bind", options.directory, kSandboxDirectory, "--seccomp",
+                           std::to_string(kFilterDescriptor)});
   AppendWords("--remount-ro / --chdir / --", &line);
   AppendWords(kAfterOthers, &line);
   const int64_t cpu_s = std::max<int64_t>(1, options.time_ms / 1000);
@@ -79,7 +84,19 @@ std::vector<std::string> CommandLine(const SandboxOptions& options,
   return line;
 }
 
-Result<pid_t> Spawn(const std::vector<std::string>& line, int output) {
+// A file in memory that bubblewrap reads the filter from.
+Result<int> FilterFile() {
+  const std::string filter = SyscallFilter();
+  const int fd = ::memfd_create("syscall filter", MFD_CLOEXEC);
+  if (fd < 0) return Error(Code::kIo, fmt::format("make a memfd: {}", std::strerror(errno)));
+  if (::pwrite(fd, filter.data(), filter.size(), 0) == static_cast<ssize_t>(filter.size()))
+    return fd;
+  const int failed = errno;
+  ::close(fd);
+  return Error(Code::kIo, fmt::format("write a memfd: {}", std::strerror(failed)));
+}
+
+Result<pid_t> Spawn(const std::vector<std::string>& line, int output, int filter) {
   std::vector<char*> arguments;
   arguments.reserve(line.size() + 1);
   for (const std::string& word : line) arguments.push_back(const_cast<char*>(word.c_str()));
@@ -93,7 +110,8 @@ Result<pid_t> Spawn(const std::vector<std::string>& line, int output) {
   posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
   // Whatever else this process has open is none of its business, close-on-exec or not.
-  posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+  posix_spawn_file_actions_adddup2(&actions, filter, kFilterDescriptor);
+  posix_spawn_file_actions_addclosefrom_np(&actions, kFilterDescriptor + 1);
   sigset_t none;
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
@@ -147,7 +165,10 @@ Result<SandboxExit> RunConfined(const SandboxOptions& options,
     return Error(Code::kIo, fmt::format("make a pipe: {}", std::strerror(errno)));
   const Descriptor reader(ends[0]);
   Descriptor writer(ends[1]);
-  ASSIGN_OR_RETURN(const pid_t child, Spawn(CommandLine(options, command), writer.get()));
+  ASSIGN_OR_RETURN(const int filter_file, FilterFile());
+  const Descriptor filter(filter_file);
+  ASSIGN_OR_RETURN(const pid_t child,
+                   Spawn(CommandLine(options, command), writer.get(), filter.get()));
   writer.Close();
 
   const auto started = std::chrono::steady_clock::now();

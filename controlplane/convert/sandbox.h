@@ -12,8 +12,9 @@
 //
 // bubblewrap gives it namespaces of its own: no network, no processes but its own, an empty root
 // with /usr and one directory (read-only, both) in it, and no way to make further namespaces. It
-// runs as nobody there, without capabilities. prlimit bounds its memory and CPU, and keeps it from
-// writing any file. It dies with us.
+// runs as nobody there, without capabilities, and may ask only so much of the kernel
+// (syscall_filter.h). prlimit bounds its memory and CPU, and keeps it from writing any file. It
+// dies with us.
 
 namespace controlplane::convert {
 

@@ -1,20 +1,17 @@
 #include "controlplane/convert/to_raw.h"
 
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/metrics.h"
 #include "blockd/nbd/server.h"
 #include "controlplane/convert/disks.h"
+#include "controlplane/convert/private_directory.h"
 #include "controlplane/convert/sandbox.h"
 
 namespace controlplane::convert {
@@ -70,31 +67,6 @@ class TwoExports : public blockd::nbd::ExportProvider {
 
   const std::shared_ptr<const Export> image_;
   const std::shared_ptr<const Export> disk_;
-};
-
-// A directory that only we may enter, gone with this.
-class PrivateDirectory {
- public:
-  static Result<std::unique_ptr<PrivateDirectory>> Make() {
-    std::error_code failed;
-    std::string path = std::filesystem::temp_directory_path(failed).string();
-    if (failed) path = "/tmp";
-    path += "/quarry-convert-XXXXXX";
-    if (::mkdtemp(path.data()) == nullptr)
-      return Error(Code::kIo, fmt::format("make a directory {}: {}", path, std::strerror(errno)));
-    return std::unique_ptr<PrivateDirectory>(new PrivateDirectory(std::move(path)));
-  }
-  ~PrivateDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  PrivateDirectory(const PrivateDirectory&) = delete;
-  PrivateDirectory& operator=(const PrivateDirectory&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  explicit PrivateDirectory(std::string path) : path_(std::move(path)) {}
-  const std::string path_;
 };
 
 // -n: the disk is there; --target-is-zero: and zeros need not be written; without -W it is written

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,42 @@ TEST_F(SandboxTest, HasNoNetworkAndNoPrivileges) {
   ASSERT_OK_AND_ASSIGN(const SandboxExit environment,
                        Shell("echo \"$HOME$USER$QUARRY_AUTH_PASSWORD\""));
   EXPECT_EQ(environment.output, "\n");
+}
+
+// Calls that the namespaces alone would let through, or leave to the kernel's own checks.
+TEST_F(SandboxTest, AsksLittleOfTheKernel) {
+  const std::string python = R"(
+import ctypes, errno, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def says(number, *arguments):
+    ctypes.set_errno(0)
+    libc.syscall(number, *arguments)
+    return errno.errorcode.get(ctypes.get_errno(), "done")
+for name, arguments in (CALLS):
+    print(name, says(*arguments))
+try:
+    socket.socket(socket.AF_INET)
+    print("inet done")
+except OSError as error:
+    print("inet", errno.errorcode[error.errno])
+socket.socketpair(socket.AF_UNIX)
+)";
+  const std::string calls = fmt::format(
+      "('ptrace', ({}, 0, 0, 0, 0)), ('keyctl', ({}, 0, -3, 0)), ('personality', ({}, "
+      "0xffffffff)), "
+      "('io_uring', ({}, 1, 0)), ('new user', ({}, 0x10000000 | 17, 0, 0, 0, 0)), "
+      "('clone3', ({}, 0, 0))",
+      SYS_ptrace, SYS_keyctl, SYS_personality, SYS_io_uring_setup, SYS_clone, SYS_clone3);
+  std::string script = python;
+  script.replace(script.find("CALLS"), 5, calls);
+  WriteFile(directory_ / "ask.py", script);
+  ASSERT_OK_AND_ASSIGN(
+      const SandboxExit exit,
+      RunConfined(options_, {"/usr/bin/python3", "-I", "-S", "/job/ask.py"}, Never));
+  EXPECT_EQ(exit.output,
+            "ptrace EPERM\nkeyctl EPERM\npersonality EPERM\nio_uring EPERM\nnew user EPERM\n"
+            "clone3 ENOSYS\ninet EAFNOSUPPORT\n");
+  EXPECT_EQ(exit.code, 0);
 }
 
 TEST_F(SandboxTest, HasOnlySoMuchMemory) {
