@@ -168,6 +168,10 @@ Settings::Settings(base::ConfigBuilder& options)
                                             "long is answered with an I/O error")),
       block_seal_rate(options.Bytes("block.seal_rate", VolumeDefaults().seal_bytes_per_s,
                                     "bytes a second at which snapshots are put into the store")),
+      block_live_dir(options.String(
+          "block.live_dir", "/dev/shm",
+          "directory in memory (tmpfs) for what a kill of the service must not take: 64 KiB for "
+          "each GiB of volumes in use; \"none\": a kill loses writes that were not flushed")),
       block_convert_time(options.DurationMs(
           "block.convert_time", ConvertDefaults().time_ms,
           "how long qemu-img may take to make an image of another format into a disk")),

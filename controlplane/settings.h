@@ -73,6 +73,7 @@ struct Settings {
   Option<uint64_t>& block_nbd_memory;
   Option<int64_t>& block_nbd_deadline;
   Option<uint64_t>& block_seal_rate;
+  Option<std::string>& block_live_dir;
   Option<int64_t>& block_convert_time;
   Option<uint64_t>& block_convert_memory;
   Option<std::string>& block_availability_zone;

@@ -176,6 +176,7 @@ Result<void> VolumesImpl::OpenStore() {
   options.dir = LayersDir(*settings_.data_dir);
   options.seal_bytes_per_s = *settings_.block_seal_rate;
   options.reserve_bytes = *settings_.store_reserve;
+  if (*settings_.block_live_dir != "none") options.live_dir = *settings_.block_live_dir;
   ASSIGN_OR_RETURN(store_, blockd::chunk::ChunkVolumeStore::Open(
                                options, base::SystemFiles(), *parts_.store.chunks,
                                *parts_.store.meta, parts_.metrics));

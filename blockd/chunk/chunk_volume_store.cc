@@ -73,6 +73,11 @@ ChunkVolumeStore::ChunkVolumeStore(ChunkVolumeStoreOptions options, base::Files&
       files_(files),
       chunks_(chunks),
       headroom_(files, options_.dir, options_.reserve_bytes),
+      live_(
+          LiveDir::Open(options_.dir, options_.live_dir,
+                        metrics.GetGauge("quarry_volumes_private_map_pages",
+                                         "Pages of layers' maps that a kill of the service loses, "
+                                         "as there was no room for them in block.live_dir"))),
       unsealed_layers_(metrics.GetGauge("quarry_volumes_unsealed_layers",
                                         "Frozen layers of volumes that wait for the sealer")),
       sealed_bytes_(metrics.GetCounter("quarry_volumes_sealed_bytes_total",
@@ -100,6 +105,7 @@ Result<std::unique_ptr<ChunkVolumeStore>> ChunkVolumeStore::Open(ChunkVolumeStor
       new ChunkVolumeStore(std::move(options), files, chunks, std::move(records), metrics));
   RETURN_IF_ERROR(store->RemoveLeftovers());
   RETURN_IF_ERROR(store->RemoveLeftoverHolders());
+  store->TakeUpLiveLayers();
   if (store->options_.background) {
     store->thread_ = std::thread([&s = *store] { s.Run(); });
     store->spares_thread_ = std::thread([&s = *store] { s.RunSpares(); });
@@ -116,6 +122,7 @@ ChunkVolumeStore::~ChunkVolumeStore() {
   }
   if (thread_.joinable()) thread_.join();
   if (spares_thread_.joinable()) spares_thread_.join();
+  RemoveDeadFiles();
   base::MutexLock lock(mutex_);
   for (const auto& [id, layer] : open_layers_) {
     Result<void> flushed = layer->Flush();
@@ -135,7 +142,7 @@ Result<void> ChunkVolumeStore::RemoveLeftovers() {
   for (const std::string& id : there) {
     const LayerRecord* record = records_.FindLayer(id);
     const bool used = record && record->state != LayerState::kSealed;
-    if (!used) RETURN_IF_ERROR(Layer::Remove(files_, options_.dir, id));
+    if (!used) RETURN_IF_ERROR(Layer::Remove(files_, options_.dir, id, live_));
   }
   for (const auto& [id, layer] : records_.layers()) {
     const bool has_files = layer.record.state != LayerState::kSealed;
@@ -143,6 +150,22 @@ Result<void> ChunkVolumeStore::RemoveLeftovers() {
       LOG(kError, "blockd", "the files of layer {} are missing in {}", id, options_.dir);
   }
   return {};
+}
+
+// Layers whose map was not written down when the process before this one was killed: they are open
+// from the start, so that it is, whoever comes for their volumes.
+void ChunkVolumeStore::TakeUpLiveLayers() {
+  if (live_ == nullptr) return;
+  base::MutexLock lock(mutex_);
+  for (const std::string& id : live_->Ids()) {
+    const LayerRecord* record = records_.FindLayer(id);
+    if (!record || record->state == LayerState::kSealed) {
+      live_->Remove(id);
+      continue;
+    }
+    Result<std::shared_ptr<Layer>> opened = OpenLayer(id);
+    if (!opened) LOG(kError, "blockd", "layer {}: {}", id, opened.error().ToString());
+  }
 }
 
 // Holders of sealings and creations that ended before their record was written. (What is still
@@ -169,7 +192,7 @@ Result<void> ChunkVolumeStore::RemoveLeftoverHolders() {
 Result<std::shared_ptr<Layer>> ChunkVolumeStore::OpenLayer(const std::string& id) {
   const auto open = open_layers_.find(id);
   if (open != open_layers_.end()) return open->second;
-  Result<std::shared_ptr<Layer>> opened = Layer::Open(files_, options_.dir, id);
+  Result<std::shared_ptr<Layer>> opened = Layer::Open(files_, options_.dir, id, live_);
   if (!opened && opened.error().code() == Code::kNotFound) {
     return Error(Code::kCorruption,
                  "the files of layer " + id + " are missing: " + opened.error().message());
@@ -241,8 +264,8 @@ Result<std::shared_ptr<Layer>> ChunkVolumeStore::TakeSpare() {
     }
   }
   const std::string id = base::NewUuidHex();
-  Result<std::shared_ptr<Layer>> made = Layer::Create(files_, options_.dir, id);
-  if (!made) (void)Layer::Remove(files_, options_.dir, id).has_value();
+  Result<std::shared_ptr<Layer>> made = Layer::Create(files_, options_.dir, id, live_);
+  if (!made) (void)Layer::Remove(files_, options_.dir, id, live_).has_value();
   return made;
 }
 
@@ -261,7 +284,7 @@ Result<std::shared_ptr<Layer>> ChunkVolumeStore::NewHead(uint64_t allocate_bytes
   if (allocate_bytes == 0) return head;
   Result<void> reserved = Reserve(*head, allocate_bytes);
   if (reserved) return head;
-  (void)Layer::Remove(files_, options_.dir, head->id()).has_value();
+  (void)Layer::Remove(files_, options_.dir, head->id(), live_).has_value();
   return std::move(reserved).error();
 }
 

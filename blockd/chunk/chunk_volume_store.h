@@ -37,6 +37,7 @@ struct ChunkVolumeStoreOptions {
   bool background = true;                        // threads do Tidy's work; else the caller calls it
   uint64_t seal_bytes_per_s = 200 * base::kMiB;  // read and written by the sealer; 0: no limit
   uint64_t reserve_bytes = 64 * base::kMiB;      // left free on the disk by all that takes space
+  std::string live_dir;  // parent of the directory of maps that outlive the process; empty: none
 };
 
 // Volumes as layers over contents of the chunk store; see README.md for how and why it is right.
@@ -88,6 +89,7 @@ class ChunkVolumeStore : public VolumeStore {
                    chunkstore::ChunkStore& chunks, VolumeRecords records, base::Metrics& metrics);
   base::Result<void> RemoveLeftovers() EXCLUDES(mutex_);
   base::Result<void> RemoveLeftoverHolders() EXCLUDES(mutex_);
+  void TakeUpLiveLayers() EXCLUDES(mutex_);
 
   // Layers, from the lock in.
   base::Result<std::shared_ptr<Layer>> OpenLayer(const std::string& id) REQUIRES(mutex_);
@@ -177,6 +179,7 @@ class ChunkVolumeStore : public VolumeStore {
   base::Files& files_;
   chunkstore::ChunkStore& chunks_;
   Headroom headroom_;
+  const std::shared_ptr<LiveDir> live_;  // may be null
   base::Gauge& unsealed_layers_;
   base::Counter& sealed_bytes_;
   base::Histogram& taken_seconds_;  // of snapshots

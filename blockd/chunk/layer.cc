@@ -58,9 +58,10 @@ Result<void> RemoveIfThere(base::Files& files, const std::string& path) {
 }  // namespace
 
 Result<std::shared_ptr<Layer>> Layer::Create(base::Files& files, const std::string& dir,
-                                             const std::string& id) {
+                                             const std::string& id, const Live& live) {
   ASSIGN_OR_RETURN(auto data, files.Open(DataPath(dir, id), base::Files::Mode::kCreateNew));
-  ASSIGN_OR_RETURN(auto map, LayerMap::Create(files, MapPath(dir, id), id));
+  ASSIGN_OR_RETURN(auto pages, LivePages::Open(live, id, *data));
+  ASSIGN_OR_RETURN(auto map, LayerMap::Create(files, MapPath(dir, id), id, std::move(pages)));
   RETURN_IF_ERROR(data->Sync());
   RETURN_IF_ERROR(map->Sync());
   RETURN_IF_ERROR(files.SyncDir(dir));
@@ -68,15 +69,26 @@ Result<std::shared_ptr<Layer>> Layer::Create(base::Files& files, const std::stri
 }
 
 Result<std::shared_ptr<Layer>> Layer::Open(base::Files& files, const std::string& dir,
-                                           const std::string& id) {
+                                           const std::string& id, const Live& live) {
   ASSIGN_OR_RETURN(auto data, files.Open(DataPath(dir, id), base::Files::Mode::kReadWrite));
-  ASSIGN_OR_RETURN(auto map, LayerMap::Open(files, MapPath(dir, id), id));
-  return std::shared_ptr<Layer>(new Layer(id, std::move(data), std::move(map)));
+  ASSIGN_OR_RETURN(auto pages, LivePages::Open(live, id, *data));
+  ASSIGN_OR_RETURN(auto map, LayerMap::Open(files, MapPath(dir, id), id, std::move(pages)));
+  std::shared_ptr<Layer> layer(new Layer(id, std::move(data), std::move(map)));
+  // States that a process before this one left: nobody knows whether their bytes were synced.
+  layer->unsynced_.store(layer->map_->dirty_pages() > 0);
+  return layer;
 }
 
-Result<void> Layer::Remove(base::Files& files, const std::string& dir, const std::string& id) {
+Layer::~Layer() {
+  if (clean()) map_->DiscardLive();
+}
+
+Result<void> Layer::Remove(base::Files& files, const std::string& dir, const std::string& id,
+                           const Live& live) {
   RETURN_IF_ERROR(RemoveIfThere(files, DataPath(dir, id)));
-  return RemoveIfThere(files, MapPath(dir, id));
+  RETURN_IF_ERROR(RemoveIfThere(files, MapPath(dir, id)));
+  if (live != nullptr) live->Remove(id);
+  return {};
 }
 
 std::string Layer::IdOfFile(const std::string& name) {
@@ -94,7 +106,9 @@ Result<void> Layer::CheckSound() const {
 }
 
 Result<void> Layer::Spoil(Result<void> synced) {
-  if (!synced) spoiled_.store(true);
+  if (synced) return synced;
+  spoiled_.store(true);
+  map_->DiscardLive();
   return synced;
 }
 

@@ -14,7 +14,8 @@
 namespace blockd::chunk {
 
 // What was written to a volume since some point in time: `<id>.data`, sparse, the bytes at their
-// offsets in the volume; `<id>.map`, which blocks of it count.
+// offsets in the volume; `<id>.map`, which blocks of it count; and what the map will be, in memory
+// that outlives the process (LivePages).
 //
 // Durability. Flush makes durable what was written before it began. The rule that makes it right: a
 // state reaches the disk only after the bytes that it speaks of. States are set in memory after the
@@ -27,21 +28,37 @@ namespace blockd::chunk {
 // The bytes have no checksums while they lie here: what is overwritten in place, and not flushed,
 // could not be told from rot after a crash. They get theirs when the layer is sealed.
 //
+// A process that is killed takes nothing with it: written bytes are in the kernel's page cache, and
+// their states in live pages. Whoever opens the layer next in the same boot goes on with both, as
+// not flushed yet. Bytes and states are set in the order above, so what was not acknowledged is
+// old or new then, too.
+//
 // A sync of the kernel's that failed may have dropped the bytes it was for, and the next one would
-// not tell: so after it the layer is spoiled, and every further Write and Flush says kIo.
+// not tell: so after it the layer is spoiled, and every further Write and Flush says kIo. Its live
+// pages are given up, as the bytes may not be what they say: the next process finds what was
+// synced.
 //
 // Thread-safe, but calls that change the same block are the caller's to keep apart.
 class Layer {
  public:
+  using Live = std::shared_ptr<LiveDir>;  // null: states are in the process's own memory
+
   // Makes the files, durably. kAlreadyExists.
   static base::Result<std::shared_ptr<Layer>> Create(base::Files& files, const std::string& dir,
-                                                     const std::string& id);
-  // kNotFound, kCorruption.
+                                                     const std::string& id,
+                                                     const Live& live = nullptr);
+  // kNotFound, kCorruption. One object of a layer at a time.
   static base::Result<std::shared_ptr<Layer>> Open(base::Files& files, const std::string& dir,
-                                                   const std::string& id);
+                                                   const std::string& id,
+                                                   const Live& live = nullptr);
+  // One that is clean leaves no live pages.
+  ~Layer();
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
   // Removes the files, if they are there. Who has the layer open reads on.
   static base::Result<void> Remove(base::Files& files, const std::string& dir,
-                                   const std::string& id);
+                                   const std::string& id, const Live& live = nullptr);
   // The id in a name of one of its files, or nothing.
   static std::string IdOfFile(const std::string& name);
 

@@ -46,16 +46,18 @@ bool HasBadState(uint64_t word) { return (word & (word >> 1) & kLowBits) != 0; }
 }  // namespace
 
 Result<std::unique_ptr<LayerMap>> LayerMap::Create(base::Files& files, const std::string& path,
-                                                   const std::string& id) {
+                                                   const std::string& id,
+                                                   std::unique_ptr<LivePages> pages) {
   ASSIGN_OR_RETURN(auto file, files.Open(path, base::Files::Mode::kCreateNew));
   const std::string header = EncodeHeader(id);
   const base::ByteView piece = base::AsBytes(header);
   RETURN_IF_ERROR(file->WriteAt(0, {&piece, 1}));
-  return std::unique_ptr<LayerMap>(new LayerMap(std::move(file), kMapPageBytes));
+  return std::unique_ptr<LayerMap>(new LayerMap(std::move(file), kMapPageBytes, std::move(pages)));
 }
 
 Result<std::unique_ptr<LayerMap>> LayerMap::Open(base::Files& files, const std::string& path,
-                                                 const std::string& id) {
+                                                 const std::string& id,
+                                                 std::unique_ptr<LivePages> pages) {
   ASSIGN_OR_RETURN(auto file, files.Open(path, base::Files::Mode::kReadWrite));
   std::string header(kMapPageBytes, '\0');
   RETURN_IF_ERROR(file->ReadAt(0, {reinterpret_cast<uint8_t*>(header.data()), header.size()}));
@@ -64,53 +66,70 @@ Result<std::unique_ptr<LayerMap>> LayerMap::Open(base::Files& files, const std::
                  path + " is not the map of layer " + id + ", or of a version unknown here");
   }
   ASSIGN_OR_RETURN(const uint64_t file_bytes, file->Size());
-  return std::unique_ptr<LayerMap>(new LayerMap(std::move(file), file_bytes));
+  std::unique_ptr<LayerMap> map(new LayerMap(std::move(file), file_bytes, std::move(pages)));
+  map->Adopt();
+  return map;
 }
 
 LayerMap::~LayerMap() {
-  for (std::atomic<Directory*>& entry : root_) {
-    const std::unique_ptr<Directory> directory(entry.load());
-    if (directory == nullptr) continue;
-    for (std::atomic<Page*>& page : *directory) delete page.load();
+  for (std::atomic<Directory*>& directory : root_) delete directory.load();
+}
+
+// Of a page that says what can't be, the others are not to be believed either: it was written by
+// somebody else.
+void LayerMap::Adopt() {
+  for (const LivePages::Found& page : pages_->found()) {
+    const bool bad = std::any_of(page.words->begin(), page.words->end(),
+                                 [](const auto& word) { return HasBadState(word.load()); });
+    if (!bad) continue;
+    pages_->DropFound("page " + std::to_string(page.number) + " has a state that is none");
+    break;
+  }
+  base::MutexLock lock(load_mutex_);
+  for (const LivePages::Found& page : pages_->found()) {
+    Install(page.number, page.words);
+    MarkDirty(page.number);
   }
 }
 
-LayerMap::Page* LayerMap::Find(uint64_t number) const {
-  CHECK(number < kFanOut * kFanOut);
+MapWords* LayerMap::Find(uint64_t number) const {
+  CHECK(number < kMaxMapPages);
   const Directory* directory = root_[number / kFanOut].load(std::memory_order_acquire);
   if (directory == nullptr) return nullptr;
-  return (*directory)[number % kFanOut].load(std::memory_order_acquire);
+  return directory->pages[number % kFanOut].load(std::memory_order_acquire);
 }
 
-Result<LayerMap::Page*> LayerMap::Load(uint64_t number) {
-  if (Page* page = Find(number)) return page;
+Result<MapWords*> LayerMap::Load(uint64_t number) {
+  if (MapWords* page = Find(number)) return page;
   base::MutexLock lock(load_mutex_);
-  if (Page* page = Find(number)) return page;
-  auto page = std::make_unique<Page>();
+  if (MapWords* page = Find(number)) return page;
+  LivePages::Words words{};
+  RETURN_IF_ERROR(Read(number, &words));
+  MapWords* const page = pages_->Make(number, words);
+  Install(number, page);
+  return page;
+}
+
+Result<void> LayerMap::Read(uint64_t number, LivePages::Words* words) const {
   const uint64_t offset = (1 + number) * kMapPageBytes;
-  if (offset < file_bytes_) {
-    std::array<uint64_t, kMapPageBytes / 8> words{};
-    const uint64_t length = std::min(kMapPageBytes, file_bytes_ - offset);
-    RETURN_IF_ERROR(file_->ReadAt(offset, {reinterpret_cast<uint8_t*>(words.data()), length}));
-    for (size_t i = 0; i < words.size(); ++i) {
-      if (HasBadState(words[i])) {
-        return Error(Code::kCorruption,
-                     "a layer's map has a state that is none, on page " + std::to_string(number));
-      }
-      page->words[i].store(words[i], std::memory_order_relaxed);
-    }
-  }
+  if (offset >= file_bytes_) return {};
+  const uint64_t length = std::min(kMapPageBytes, file_bytes_ - offset);
+  RETURN_IF_ERROR(file_->ReadAt(offset, {reinterpret_cast<uint8_t*>(words->data()), length}));
+  if (std::none_of(words->begin(), words->end(), HasBadState)) return {};
+  return Error(Code::kCorruption,
+               "a layer's map has a state that is none, on page " + std::to_string(number));
+}
+
+void LayerMap::Install(uint64_t number, MapWords* page) {
   std::atomic<Directory*>& entry = root_[number / kFanOut];
   if (entry.load() == nullptr) entry.store(new Directory(), std::memory_order_release);
-  Page* loaded = page.release();
-  (*entry.load())[number % kFanOut].store(loaded, std::memory_order_release);
-  return loaded;
+  entry.load()->pages[number % kFanOut].store(page, std::memory_order_release);
 }
 
-LayerMap::Run LayerMap::RunIn(const Page& page, uint64_t block, uint64_t limit) {
+LayerMap::Run LayerMap::RunIn(const MapWords& page, uint64_t block, uint64_t limit) {
   const uint64_t first = block % kBlocksPerPage;
   limit = std::min(limit, kBlocksPerPage - first);
-  uint64_t word = page.words[first / kBlocksPerWord].load(std::memory_order_acquire);
+  uint64_t word = page[first / kBlocksPerWord].load(std::memory_order_acquire);
   Run run;
   run.state = static_cast<BlockState>(word >> 2 * (first % kBlocksPerWord) & 3);
   const uint64_t same = Repeat(run.state);
@@ -122,20 +141,20 @@ LayerMap::Run LayerMap::RunIn(const Page& page, uint64_t block, uint64_t limit) 
     run.blocks = at - first + equal;
     if (differs != 0 || run.blocks >= limit) break;
     at += equal;
-    word = page.words[at / kBlocksPerWord].load(std::memory_order_acquire);
+    word = page[at / kBlocksPerWord].load(std::memory_order_acquire);
   }
   run.blocks = std::min(run.blocks, limit);
   return run;
 }
 
 Result<LayerMap::Run> LayerMap::RunAt(uint64_t block, uint64_t limit) {
-  ASSIGN_OR_RETURN(const Page* page, Load(block / kBlocksPerPage));
+  ASSIGN_OR_RETURN(const MapWords* page, Load(block / kBlocksPerPage));
   return RunIn(*page, block, limit);
 }
 
 Result<bool> LayerMap::TryRunAt(uint64_t block, uint64_t limit, Run* run) {
   const uint64_t number = block / kBlocksPerPage;
-  const Page* page = Find(number);
+  const MapWords* page = Find(number);
   if (page == nullptr) {
     if ((1 + number) * kMapPageBytes < file_bytes_) return false;
     *run = {BlockState::kAbsent, std::min(limit, kBlocksPerPage - block % kBlocksPerPage)};
@@ -148,7 +167,7 @@ Result<bool> LayerMap::TryRunAt(uint64_t block, uint64_t limit, Run* run) {
 Result<void> LayerMap::Set(uint64_t block, uint64_t count, BlockState state) {
   while (count > 0) {
     const uint64_t number = block / kBlocksPerPage;
-    ASSIGN_OR_RETURN(Page* const page, Load(number));
+    ASSIGN_OR_RETURN(MapWords* const page, Load(number));
     const uint64_t end = std::min(block + count, (number + 1) * kBlocksPerPage);
     count -= end - block;
     bool changed = false;
@@ -156,7 +175,7 @@ Result<void> LayerMap::Set(uint64_t block, uint64_t count, BlockState state) {
       const uint64_t from = block % kBlocksPerWord;
       const uint64_t here = std::min(end - block, kBlocksPerWord - from);
       const uint64_t mask = Mask(from, here);
-      std::atomic<uint64_t>& word = page->words[block % kBlocksPerPage / kBlocksPerWord];
+      std::atomic<uint64_t>& word = (*page)[block % kBlocksPerPage / kBlocksPerWord];
       uint64_t was = word.load(std::memory_order_relaxed);
       const uint64_t bits = Repeat(state) & mask;
       if ((was & mask) != bits) {
@@ -167,14 +186,16 @@ Result<void> LayerMap::Set(uint64_t block, uint64_t count, BlockState state) {
       }
       block += here;
     }
-    if (changed) MarkDirty(number, *page);
+    if (changed) MarkDirty(number);
   }
   return {};
 }
 
-void LayerMap::MarkDirty(uint64_t number, Page& page) {
+// REQUIRES: it is loaded.
+void LayerMap::MarkDirty(uint64_t number) {
+  Directory& directory = *root_[number / kFanOut].load(std::memory_order_acquire);
   // If it was marked already, TakeDirty has yet to clear the mark, and copies the page after that.
-  if (page.dirty.exchange(true)) return;
+  if (directory.dirty[number % kFanOut].exchange(true)) return;
   base::MutexLock lock(dirty_mutex_);
   dirty_.push_back(number);
 }
@@ -196,11 +217,10 @@ LayerMap::Copy LayerMap::TakeDirty(size_t limit) {
   Copy copy;
   copy.pages.resize(numbers.size());
   for (size_t i = 0; i < numbers.size(); ++i) {
-    Page* page = Find(numbers[i]);
-    page->dirty.exchange(false);
+    root_[numbers[i] / kFanOut].load()->dirty[numbers[i] % kFanOut].exchange(false);
+    const MapWords& page = *Find(numbers[i]);
     copy.pages[i].number = numbers[i];
-    for (size_t word = 0; word < page->words.size(); ++word)
-      copy.pages[i].words[word] = page->words[word].load();
+    for (size_t word = 0; word < page.size(); ++word) copy.pages[i].words[word] = page[word].load();
   }
   return copy;
 }
@@ -217,7 +237,7 @@ Result<void> LayerMap::Write(const Copy& copy) {
     pieces.clear();
   }
   if (!written) {
-    for (const Copy::Page& page : copy.pages) MarkDirty(page.number, *Find(page.number));
+    for (const Copy::Page& page : copy.pages) MarkDirty(page.number);
   }
   return written;
 }

@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "blockd/chunk/live_pages.h"
 #include "blockd/volume.h"
 
 namespace blockd::chunk {
@@ -22,7 +23,6 @@ enum class BlockState : uint8_t {
 };
 
 // Blocks on one page of the map, two bits each: 64 MiB of a volume.
-constexpr uint64_t kMapPageBytes = 4096;
 constexpr uint64_t kBlocksPerPage = kMapPageBytes * 4;
 
 // The exact record of which blocks a layer holds: in memory, and in the file `<layer>.map`.
@@ -33,17 +33,21 @@ constexpr uint64_t kBlocksPerPage = kMapPageBytes * 4;
 // as each two bits stand alone: a torn page is a mixture of old and new states, all of which were
 // right to write.
 //
-// Pages are read at their first touch and stay: 64 KiB of memory a GiB that is touched.
+// Pages are read at their first touch and stay: 64 KiB of memory a GiB that is touched. It is
+// memory that outlives the process, if it can be (LivePages). What a process before this one left
+// there is newer than the file: those pages are loaded from the start, and dirty.
 //
 // Thread-safe; states change one word at a time, so whoever needs more holds a lock of his own.
 // Errors: kIo, kOutOfSpace of the file; kCorruption for a state 3 or a bad header.
 class LayerMap {
  public:
-  // A new file; not durable before Sync, nor is its name.
+  // A new file; not durable before Sync, nor is its name. Without `pages` it has private ones.
   static base::Result<std::unique_ptr<LayerMap>> Create(base::Files& files, const std::string& path,
-                                                        const std::string& id);
+                                                        const std::string& id,
+                                                        std::unique_ptr<LivePages> pages = nullptr);
   static base::Result<std::unique_ptr<LayerMap>> Open(base::Files& files, const std::string& path,
-                                                      const std::string& id);
+                                                      const std::string& id,
+                                                      std::unique_ptr<LivePages> pages = nullptr);
   ~LayerMap();
 
   struct Run {
@@ -74,24 +78,33 @@ class LayerMap {
   base::Result<void> Write(const Copy& copy);
   base::Result<void> Sync() { return file_->Sync(); }
 
- private:
-  struct Page {
-    std::array<std::atomic<uint64_t>, kMapPageBytes / 8> words{};
-    std::atomic<bool> dirty = false;
-  };
-  static constexpr uint64_t kFanOut = 512;
-  using Directory = std::array<std::atomic<Page*>, kFanOut>;
-  static_assert(kFanOut * kFanOut * kBlocksPerPage * kBlockBytes == kMaxVolumeBytes);
+  // The next process is to find what is in the file, and nothing else.
+  void DiscardLive() { pages_->Discard(); }
 
-  LayerMap(std::unique_ptr<base::File> file, uint64_t file_bytes)
-      : file_(std::move(file)), file_bytes_(file_bytes) {}
-  Page* Find(uint64_t number) const;
-  base::Result<Page*> Load(uint64_t number) EXCLUDES(load_mutex_);
-  void MarkDirty(uint64_t number, Page& page) EXCLUDES(dirty_mutex_);
-  static Run RunIn(const Page& page, uint64_t block, uint64_t limit);
+ private:
+  static constexpr uint64_t kFanOut = 512;
+  struct Directory {
+    std::array<std::atomic<MapWords*>, kFanOut> pages{};
+    std::array<std::atomic<bool>, kFanOut> dirty{};
+  };
+  static_assert(kFanOut * kFanOut == kMaxMapPages);
+  static_assert(kMaxMapPages * kBlocksPerPage * kBlockBytes == kMaxVolumeBytes);
+
+  LayerMap(std::unique_ptr<base::File> file, uint64_t file_bytes, std::unique_ptr<LivePages> pages)
+      : file_(std::move(file)),
+        file_bytes_(file_bytes),
+        pages_(pages ? std::move(pages) : LivePages::Private()) {}
+  MapWords* Find(uint64_t number) const;
+  base::Result<MapWords*> Load(uint64_t number) EXCLUDES(load_mutex_);
+  base::Result<void> Read(uint64_t number, LivePages::Words* words) const;
+  void Install(uint64_t number, MapWords* page) REQUIRES(load_mutex_);
+  void Adopt() EXCLUDES(load_mutex_);
+  void MarkDirty(uint64_t number) EXCLUDES(dirty_mutex_);
+  static Run RunIn(const MapWords& page, uint64_t block, uint64_t limit);
 
   const std::unique_ptr<base::File> file_;
   const uint64_t file_bytes_;  // when it was opened: pages beyond are new
+  const std::unique_ptr<LivePages> pages_;
   std::array<std::atomic<Directory*>, kFanOut> root_{};
   base::Mutex load_mutex_;
   mutable base::Mutex dirty_mutex_;

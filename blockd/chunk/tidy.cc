@@ -53,7 +53,7 @@ void ChunkVolumeStore::RemoveDeadFiles() {
     dead.swap(dead_layers_);
   }
   for (const std::string& id : dead) {
-    Result<void> removed = Layer::Remove(files_, options_.dir, id);
+    Result<void> removed = Layer::Remove(files_, options_.dir, id, live_);
     if (removed) continue;
     LOG(kWarn, "blockd", "removing layer {}: {}", id, removed.error().ToString());
     base::MutexLock lock(mutex_);
@@ -117,7 +117,7 @@ bool ChunkVolumeStore::MakeSpares() {
       if (spares_.size() >= kSpareLayers || stopping_) return true;
     }
     const std::string id = base::NewUuidHex();
-    Result<std::shared_ptr<Layer>> made = Layer::Create(files_, options_.dir, id);
+    Result<std::shared_ptr<Layer>> made = Layer::Create(files_, options_.dir, id, live_);
     base::MutexLock lock(mutex_);
     if (!made) {
       dead_layers_.push_back(id);

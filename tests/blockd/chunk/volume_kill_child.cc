@@ -3,6 +3,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -15,10 +16,10 @@
 #include "chunkstore/local/local_meta_store.h"
 
 // The process that volume_kill_test kills:
-//   volume_kill_child DIR SEED
-// opens the stores in DIR and works in some threads, each on volumes and snapshots of its own,
-// until it is killed. Says on stdout what it is about to do, "<thread> <verb> ...", and when it was
-// acknowledged, "<thread> ok":
+//   volume_kill_child DIR SEED LIVE work|idle
+// opens the stores in DIR, with maps that outlive it in LIVE (none, if that is empty), and works in
+// some threads, each on volumes and snapshots of its own, until it is killed. Says on stdout what
+// it is about to do, "<thread> <verb> ...", and when it was acknowledged, "<thread> ok":
 //   new V, of V SNAPSHOT, copy V VOLUME, rm V, snap V S, unsnap S, revert V S, flush V,
 //   grow V BYTES, and put V SECTOR COUNT STAMP (0: zeros)
 
@@ -207,7 +208,7 @@ class Worker {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 || !base::SetLogLevel("error")) return 1;
+  if (argc != 5 || !base::SetLogLevel("error")) return 1;
   const std::string dir = argv[1];
   auto blobs = chunkstore::local::LocalBlobStore::Open(base::SystemFiles(), dir);
   auto meta = chunkstore::local::OpenLocalMetaStore(dir + "/meta", {});
@@ -219,13 +220,14 @@ int main(int argc, char** argv) {
   auto chunks =
       chunkstore::ChunkStore::Open(options, **blobs, **meta, base::SystemClock(), metrics);
   if (!chunks) return 1;
-  auto store =
-      blockd::chunk::ChunkVolumeStore::Open({.dir = dir + "/layers", .seal_bytes_per_s = 0},
-                                            base::SystemFiles(), **chunks, **meta, metrics);
+  auto store = blockd::chunk::ChunkVolumeStore::Open(
+      {.dir = dir + "/layers", .seal_bytes_per_s = 0, .live_dir = argv[3]}, base::SystemFiles(),
+      **chunks, **meta, metrics);
   if (!store) {
     Say("failed to open: " + store.error().ToString());
     return 1;
   }
+  if (std::string_view(argv[4]) == "idle") ::pause();
   std::vector<std::thread> threads;
   const uint64_t seed = std::strtoull(argv[2], nullptr, 10);
   for (int i = 0; i < kThreads; ++i)

@@ -30,6 +30,11 @@ struct VolumeModel {
     may[sector].insert(acknowledged ? StampAt(now, sector) : stamp);
     if (acknowledged) now[sector] = stamp;
   }
+  // One that no crash takes.
+  void Keep(uint64_t sector, uint64_t stamp) {
+    may.erase(sector);
+    now[sector] = stamp;
+  }
   // Every sector may be what it is in `other`.
   void MayBe(const Sectors& other) {
     for (const auto& [sector, stamp] : now) may[sector].insert(StampAt(other, sector));
