@@ -22,6 +22,7 @@
 #include "controlplane/credentials.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/identity/identity.h"
+#include "controlplane/layer_names.h"
 #include "controlplane/public_url.h"
 #include "controlplane/status_service.h"
 #include "controlplane/volume_images.h"
@@ -275,8 +276,9 @@ void QuarryImpl::StartMaintenance() {
     return {};
   };
   scrubs_ = std::make_unique<admin::ScrubLog>(*store_->meta, base::SystemClock());
-  admin_ = std::make_unique<admin::AdminService>(*store_->chunks, *operations_, *verifier_,
-                                                 *scrubs_, release_first);
+  admin_ = std::make_unique<admin::AdminService>(
+      *store_->chunks, *operations_, *verifier_, *scrubs_, release_first,
+      [this](base::Json* report) { return NameLayers(*store_->meta, report); });
   admin::ScheduleOptions schedule;
   schedule.gc_interval_ms = *settings_.store_gc_interval;
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;

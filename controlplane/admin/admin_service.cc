@@ -78,13 +78,21 @@ Result<std::string> AdminService::StartScrub(bool repair) {
                              const Result<void> noted = scrubs_.Ended();
                              if (!noted.has_value())
                                LOG(kWarn, "admin", "{}", noted.error().ToString());
-                             return ToJson(report);
+                             return Explained(ToJson(report));
                            });
 }
 
 Result<Response> AdminService::StatsOf(const Request& request) {
   ASSIGN_OR_RETURN(const auto stats, StatsOfImage(store_, request.Param("image_id")));
-  return Response::OfJson(200, ToJson(stats));
+  return Response::OfJson(200, Explained(ToJson(stats)));
+}
+
+Json AdminService::Explained(Json report) {
+  if (!explain_holders_) return report;
+  const Result<void> explained = explain_holders_(&report);
+  // The report stands without.
+  if (!explained.has_value()) LOG(kWarn, "admin", "{}", explained.error().ToString());
+  return report;
 }
 
 base::http::Service AdminService::service(std::string prefix) {

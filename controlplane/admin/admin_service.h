@@ -7,6 +7,7 @@
 #include "base/auth/verifier.h"
 #include "base/clock.h"
 #include "base/http/router.h"
+#include "base/json.h"
 #include "chunkstore/chunk_store.h"
 #include "controlplane/admin/operations.h"
 #include "controlplane/admin/scrub_log.h"
@@ -33,14 +34,17 @@ class AdminService {
   // All are borrowed and outlive it. `scrubs` hears of each scrub that ran to its end.
   // `before_collect` (may be empty) lets the services let go of what they hold no longer, so that a
   // collection that somebody asks for frees it at once.
+  // `explain_holders` (may be empty) adds to a report what its holders are to people.
   AdminService(chunkstore::ChunkStore& store, Operations& operations,
                base::auth::TokenVerifier& verifier, ScrubLog& scrubs,
-               std::function<base::Result<void>()> before_collect = {})
+               std::function<base::Result<void>()> before_collect = {},
+               std::function<base::Result<void>(base::Json*)> explain_holders = {})
       : store_(store),
         operations_(operations),
         verifier_(verifier),
         scrubs_(scrubs),
-        before_collect_(std::move(before_collect)) {}
+        before_collect_(std::move(before_collect)),
+        explain_holders_(std::move(explain_holders)) {}
 
   base::http::Service service(std::string prefix = kPrefix);
 
@@ -50,12 +54,14 @@ class AdminService {
 
  private:
   base::Result<base::http::Response> StatsOf(const base::http::Request& request);
+  base::Json Explained(base::Json report);
 
   chunkstore::ChunkStore& store_;
   Operations& operations_;
   base::auth::TokenVerifier& verifier_;
   ScrubLog& scrubs_;
   const std::function<base::Result<void>()> before_collect_;
+  const std::function<base::Result<void>(base::Json*)> explain_holders_;
 };
 
 // The figures of the one holder that an image has. kNotFound.

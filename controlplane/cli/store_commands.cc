@@ -19,6 +19,7 @@
 #include "controlplane/cli/running.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/image_names.h"
+#include "controlplane/layer_names.h"
 #include "controlplane/restore.h"
 #include "controlplane/settings.h"
 #include "imaged/holder.h"
@@ -32,6 +33,7 @@ namespace {
 using base::Code;
 using base::Error;
 using base::Json;
+using base::JsonArray;
 using base::JsonObject;
 using base::Result;
 using chunkstore::ProgressFn;
@@ -126,8 +128,27 @@ Result<Json> RunInService(Maintained& maintained, const std::string& kind, const
 
 using NameOf = std::function<Result<std::string>(const std::string& image_id)>;
 
-// What a person calls a holder: an image's name and id.
-std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
+// What stands on a layer, as NameLayers has it.
+std::string LayerForPeople(std::string_view holder, const Json& users) {
+  constexpr size_t kShown = 3;
+  std::string text;
+  const JsonArray& all = users.as_array();
+  for (size_t i = 0; i < std::min(kShown, all.size()); ++i) {
+    const std::optional<std::string> name = base::FindString(all[i], "name");
+    text += fmt::format("{}{} {}  {}", i == 0 ? "" : ", ",
+                        base::FindString(all[i], "kind").value_or(""),
+                        base::FindString(all[i], "id").value_or(""),
+                        name.has_value() ? Printable(*name) : "(deleted, or on its way)");
+  }
+  if (all.empty()) return fmt::format("{}  (of a volume that is no more)", holder);
+  if (all.size() > kShown) text += fmt::format(", and {} more", all.size() - kShown);
+  return text;
+}
+
+// What a person calls a holder: an image's name and id, the volumes of a layer.
+std::string HolderForPeople(std::string_view holder, const NameOf& name_of, const Json* layers) {
+  const Json* users = layers == nullptr ? nullptr : base::Find(*layers, holder);
+  if (users != nullptr && users->is_array()) return LayerForPeople(holder, *users);
   const bool is_raw = !imaged::ImageOfRawHolder(holder).empty();
   const std::string id(is_raw ? imaged::ImageOfRawHolder(holder) : imaged::ImageOfHolder(holder));
   if (id.empty()) return std::string(holder);
@@ -136,10 +157,11 @@ std::string HolderForPeople(std::string_view holder, const NameOf& name_of) {
   return fmt::format("{}  {}{}", id, Printable(*name), is_raw ? " (as volumes have it)" : "");
 }
 
-void NameHolders(Json* holders, const NameOf& name_of) {
+void NameHolders(Json* holders, const NameOf& name_of, const Json* layers) {
   if (holders == nullptr || !holders->is_array()) return;
   for (Json& holder : holders->as_array())
-    if (holder.is_string()) holder = HolderForPeople(base::View(holder.get_string()), name_of);
+    if (holder.is_string())
+      holder = HolderForPeople(base::View(holder.get_string()), name_of, layers);
 }
 
 // The holders that a scrub's findings touch, by name.
@@ -147,7 +169,13 @@ void NameFindings(Json* report, const NameOf& name_of) {
   Json* findings = report->as_object().if_contains("findings");
   if (findings == nullptr || !findings->is_array()) return;
   for (Json& finding : findings->as_array())
-    NameHolders(finding.as_object().if_contains("holders"), name_of);
+    NameHolders(finding.as_object().if_contains("holders"), name_of, base::Find(*report, "layers"));
+}
+
+// A report stands without: what is wrong with the records is not what was asked.
+void NameLayersIfPossible(EmbeddedStore& store, Json* report) {
+  const Result<void> named = NameLayers(*store.meta, report);
+  if (!named.has_value()) LOG(kWarn, "quarry", "{}", named.error().ToString());
 }
 
 NameOf NamesIn(Running& service) {
@@ -184,6 +212,7 @@ Result<Json> RunPass(const StoreOptions& common, const std::string& kind, const 
   ASSIGN_OR_RETURN(const auto store,
                    EmbeddedStore::Open(common.settings, metrics, EmbeddedStore::Purpose::kInspect));
   ASSIGN_OR_RETURN(Json report, local(*store, Draw(bar)));
+  NameLayersIfPossible(*store, &report);
   if (names) NameFindings(&report, NamesIn(*store));
   return report;
 }
@@ -202,7 +231,7 @@ int Print(const Result<Json>& report, const std::string& data_dir, bool json,
 // The figures of one image; what it shares with by name if a person asks (`names`).
 Result<Json> WithNames(Result<Json> stats, bool names, const NameOf& name_of) {
   if (!stats.has_value() || !names) return stats;
-  NameHolders(stats->as_object().if_contains("shared_with"), name_of);
+  NameHolders(stats->as_object().if_contains("shared_with"), name_of, base::Find(*stats, "layers"));
   return stats;
 }
 
@@ -222,7 +251,9 @@ Result<Json> ReadStats(EmbeddedStore& store, const std::string* image, bool name
   }
   ASSIGN_OR_RETURN(const std::string id, FindStoredImage(store, *image));
   ASSIGN_OR_RETURN(const auto stats, admin::StatsOfImage(*store.chunks, id));
-  return WithNames(admin::ToJson(stats), names, NamesIn(store));
+  Json shown = admin::ToJson(stats);
+  NameLayersIfPossible(store, &shown);
+  return WithNames(std::move(shown), names, NamesIn(store));
 }
 
 }  // namespace

@@ -111,12 +111,20 @@ def test_an_images_share_names_the_others_with_and_without_a_service():
         data = os.urandom(CHUNK)
         images.make(data, name="base")
         other = images.make(data + b"more", name="child")
+        volumes = Volumes(service)
+        base = json.loads(service.quarry("image", "ls", "--json").stdout)
+        base_id = next(image["id"] for image in base if image["name"] == "base")
+        disk = volumes.create(name="root", imageRef=base_id)
+        snapshot = volumes.snapshot(disk, name="meanwhile")
         for offline in (False, True):
             if offline:
                 assert service.stop() == 0
             shown = service.quarry("stats", "base")
             assert shown.returncode == 0, shown.stderr
-            assert "also in 1 other:" in shown.stdout and f"{other}  child" in shown.stdout
+            assert "also in " in shown.stdout and f"{other}  child" in shown.stdout
+            assert f"volume {disk}  root" in shown.stdout, shown.stdout
+            assert f"snapshot {snapshot}  meanwhile" in shown.stdout, shown.stdout
+            assert "layer/" not in shown.stdout
             missing = service.quarry("stats", "nosuch")
             assert missing.returncode == 1 and "no image 'nosuch'" in missing.stderr
 
