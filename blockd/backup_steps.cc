@@ -82,6 +82,8 @@ Result<Outcome> SnapshotForBackup(const World& world, const JobSpec& spec, const
     const Result<void> taken =
         Unless(Code::kAlreadyExists, world.store.Snapshot(spec.argument, SnapshotOf(spec.id)));
     if (!taken.has_value()) {
+      if (ComesTooFast(world, taken.error(), backup->created_at_us))
+        return Outcome{false, kSnapshotPollMs};
       if (attempt.MayTryAgain(taken.error())) return taken.error();
       return GiveUpBackup(world, spec, taken.error(), BackupStatus::kCreating,
                           BackupStatus::kError);
@@ -233,6 +235,8 @@ Result<Outcome> RestoreBackup(const World& world, const JobSpec& spec, const Att
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (volume.has_value() && Awaits(*volume)) {
+    ASSIGN_OR_RETURN(const bool waits, IsStillToBeCopied(world, *volume));
+    if (waits) return Outcome{false, kSourcePollMs};
     const Result<void> restored = Restore(world, spec, *volume, attempt);
     if (!restored.has_value() && attempt.MayTryAgain(restored.error())) return restored.error();
     if (!restored.has_value()) LogGivenUp(spec, restored.error());

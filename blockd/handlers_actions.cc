@@ -30,10 +30,19 @@ using base::http::Response;
 constexpr int kRevert = 40;
 constexpr int kExtendInUse = 42;
 constexpr int kReimage = 68;
+constexpr size_t kMaxIdCharacters = 64;
+constexpr size_t kMaxStatusCharacters = 64;
 
 Result<JsonObject> ObjectOf(const Json& argument) {
   if (argument.is_object()) return argument.get_object();
   return Error(Code::kInvalidArgument, "Malformed request body");
+}
+
+Result<std::string> RequiredId(const Json& argument, std::string_view name) {
+  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(auto id, api::OptionalText(body, name, kMaxIdCharacters));
+  if (!id.has_value()) return api::Missing(name);
+  return *std::move(id);
 }
 
 std::string StatusOf(const VolumeRecord& volume) {
@@ -88,8 +97,11 @@ Result<Response> ResetStatus(const Context& context, const api::Call& call, cons
   const std::string_view policy = "volume_extension:volume_admin_actions:reset_status";
   RETURN_IF_ERROR(CheckAdmin(call.caller, policy));
   ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
-  const auto name = base::FindString(argument, "status");
-  const auto attach_status = base::FindString(argument, "attach_status");
+  ASSIGN_OR_RETURN(const auto name, api::OptionalText(body, "status", kMaxStatusCharacters));
+  ASSIGN_OR_RETURN(const auto attach_status,
+                   api::OptionalText(body, "attach_status", kMaxStatusCharacters));
+  // Nothing migrates.
+  RETURN_IF_ERROR(api::OptionalText(body, "migration_status", kMaxStatusCharacters));
   if (!name.has_value() && !attach_status.has_value() && !body.contains("migration_status"))
     return InvalidInput("one of status, attach_status and migration_status is required");
   std::optional<VolumeStatus> status;
@@ -97,6 +109,9 @@ Result<Response> ResetStatus(const Context& context, const api::Call& call, cons
     ASSIGN_OR_RETURN(status, ResettableStatus(*name));
   }
   const bool detach = attach_status == "detached";
+  if (attach_status.has_value() && !detach && *attach_status != "attached")
+    return InvalidInput("'" + api::Echo(*attach_status) +
+                        "' is no attach_status that a volume can be reset to");
   RETURN_IF_ERROR(ChangeVolumeByJob(
       context, call, policy, Lane::kDetach,
       [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
@@ -196,14 +211,12 @@ Result<Response> Retype(const Context& context, const api::Call& call, const Jso
 }
 
 Result<Response> Revert(const Context& context, const api::Call& call, const Json& argument) {
-  const auto snapshot_id = base::FindString(argument, "snapshot_id");
-  if (!snapshot_id.has_value()) return api::Missing("snapshot_id");
+  ASSIGN_OR_RETURN(const std::string snapshot_id, RequiredId(argument, "snapshot_id"));
   RETURN_IF_ERROR(ChangeVolumeByJob(
       context, call, "volume:revert_to_snapshot", Lane::kCreate,
       [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
-        ASSIGN_OR_RETURN(const SnapshotRecord snapshot, transaction.GetSnapshot(*snapshot_id));
-        if (!MaySee(call.caller, snapshot.project_id))
-          return NotThere<SnapshotRecord>(*snapshot_id);
+        ASSIGN_OR_RETURN(const SnapshotRecord snapshot, transaction.GetSnapshot(snapshot_id));
+        if (!MaySee(call.caller, snapshot.project_id)) return NotThere<SnapshotRecord>(snapshot_id);
         if (snapshot.volume_id != volume.id)
           return InvalidSnapshot("Specified snapshot " + snapshot.id + " is not of volume " +
                                  volume.id + ".");
@@ -224,9 +237,8 @@ Result<Response> Revert(const Context& context, const api::Call& call, const Jso
 }
 
 Result<Response> Reimage(const Context& context, const api::Call& call, const Json& argument) {
-  const auto image_id = base::FindString(argument, "image_id");
-  if (!image_id.has_value()) return api::Missing("image_id");
-  ASSIGN_OR_RETURN(const ImageFacts image, context.images.Find(call.caller, *image_id));
+  ASSIGN_OR_RETURN(const std::string image_id, RequiredId(argument, "image_id"));
+  ASSIGN_OR_RETURN(const ImageFacts image, context.images.Find(call.caller, image_id));
   RETURN_IF_ERROR(ChangeVolumeByJob(
       context, call, "volume:reimage", Lane::kCreate,
       [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
@@ -243,7 +255,7 @@ Result<Response> Reimage(const Context& context, const api::Call& call, const Js
         volume.status = VolumeStatus::kDownloading;
         volume.bootable = true;
         volume.image_metadata = Metadata(image.metadata.begin(), image.metadata.end());
-        return Jobs::Add(transaction, {Op::kReimage, volume.project_id, volume.id, *image_id,
+        return Jobs::Add(transaction, {Op::kReimage, volume.project_id, volume.id, image_id,
                                        call.request.request_id});
       }));
   return api::Accepted();
@@ -342,7 +354,8 @@ Result<Response> SetImageMetadata(const Context& context, const api::Call& call,
 
 Result<Response> UnsetImageMetadata(const Context& context, const api::Call& call,
                                     const Json& argument) {
-  const auto key = base::FindString(argument, "key");
+  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const auto key, api::OptionalText(body, "key", api::kMaxKeyCharacters));
   if (!key.has_value()) return api::Missing("key");
   RETURN_IF_ERROR(ChangeVolume(context, call, "volume_extension:volume_image_metadata:remove",
                                [&](Transaction&, VolumeRecord& volume) -> Result<void> {

@@ -1,6 +1,8 @@
 #include <array>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/uuid.h"
 #include "blockd/actions.h"
@@ -170,18 +172,28 @@ Result<Response> Attach(const Context& context, const api::Call& call, const Jso
   return api::Accepted();
 }
 
-// The one that is meant: by id, by host, or the only one.
-Result<std::optional<std::string>> Meant(const Context& context, const api::Call& call,
-                                         const Match& match) {
-  std::optional<std::string> id;
+// Those that match and are not on their way out.
+Result<std::vector<std::string>> Meant(const Context& context, const api::Call& call,
+                                       const Match& match) {
+  std::vector<std::string> ids;
   RETURN_IF_ERROR(context.catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    ids.clear();
     ASSIGN_OR_RETURN(const VolumeRecord volume,
                      OwnVolume(transaction, call, call.Param("volume_id")));
-    ASSIGN_OR_RETURN(const auto found, FindAttachment(transaction, volume, match));
-    id = found.has_value() ? std::optional<std::string>(found->id) : std::nullopt;
+    for (const std::string& id : volume.attachment_ids) {
+      ASSIGN_OR_RETURN(const AttachmentRecord attachment, transaction.GetAttachment(id));
+      if (attachment.status != AttachStatus::kDetaching && match(attachment)) ids.push_back(id);
+    }
     return {};
   }));
-  return id;
+  return ids;
+}
+
+// Nothing counts as an object without members.
+Result<JsonObject> ArgumentsOf(const Json& argument, std::string_view action) {
+  if (argument.is_null()) return JsonObject();
+  if (argument.is_object()) return argument.get_object();
+  return api::BadField(action, argument, "It is not of type 'object'");
 }
 
 // Of one that is attached the export alone goes, and the record with os-detach; here both go at
@@ -189,28 +201,33 @@ Result<std::optional<std::string>> Meant(const Context& context, const api::Call
 Result<Response> Terminate(const Context& context, const api::Call& call, const Json& argument) {
   constexpr std::string_view kPolicy = "volume_extension:volume_actions:terminate_connection";
   RETURN_IF_ERROR(CheckMayWrite(call.caller, kPolicy));
-  const Json* connector_json = base::Find(argument, "connector");
+  ASSIGN_OR_RETURN(const JsonObject body, ArgumentsOf(argument, "os-terminate_connection"));
+  const Json* connector_json = body.if_contains("connector");
   std::string host;
-  if (connector_json != nullptr && connector_json->is_object()) {
+  if (connector_json != nullptr && !connector_json->is_null()) {
     ASSIGN_OR_RETURN(const Connector connector, ParseConnector(*connector_json));
     host = connector.host_name;
   }
-  ASSIGN_OR_RETURN(const auto id, Meant(context, call, [&](const AttachmentRecord& attachment) {
+  ASSIGN_OR_RETURN(const auto ids, Meant(context, call, [&](const AttachmentRecord& attachment) {
                      return attachment.legacy && (host.empty() || attachment.host_name == host);
                    }));
-  if (id.has_value()) RETURN_IF_ERROR(Disconnect(context, call, *id));
+  if (!ids.empty()) RETURN_IF_ERROR(Disconnect(context, call, ids.front()));
   return api::Accepted();
 }
 
 Result<Response> Detach(const Context& context, const api::Call& call, const Json& argument) {
   constexpr std::string_view kPolicy = "volume_extension:volume_actions:detach";
   RETURN_IF_ERROR(CheckMayWrite(call.caller, kPolicy));
-  const std::optional<std::string> wanted = base::FindString(argument, "attachment_id");
-  ASSIGN_OR_RETURN(const auto id, Meant(context, call, [&](const AttachmentRecord& attachment) {
+  ASSIGN_OR_RETURN(const JsonObject body, ArgumentsOf(argument, "os-detach"));
+  ASSIGN_OR_RETURN(const auto wanted, api::OptionalText(body, "attachment_id", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto ids, Meant(context, call, [&](const AttachmentRecord& attachment) {
                      return !wanted.has_value() || attachment.id == *wanted;
                    }));
-  if (id.has_value()) {
-    RETURN_IF_ERROR(Disconnect(context, call, *id));
+  if (ids.size() > 1)
+    return InvalidVolume(
+        "Detach volume failed: More than one attachment, but no attachment_id provided.");
+  if (!ids.empty()) {
+    RETURN_IF_ERROR(Disconnect(context, call, ids.front()));
     return api::Accepted();
   }
   // Nothing is attached: only what was announced is taken back.

@@ -180,19 +180,31 @@ Result<Outcome> Extend(const World& world, const JobSpec& spec, const Attempt& a
   Result<void> failed;
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
-  if (!volume.has_value() || volume->status != VolumeStatus::kExtending) return kDone;
+  // Whatever an administrator says meanwhile that the status is: what the store has, what the
+  // record says and what counts against the quota are to be one.
+  if (!volume.has_value() || volume->reserved_size_gb == 0) return kDone;
+  if (volume->status == VolumeStatus::kDeleting) return kDone;
+  ASSIGN_OR_RETURN(const bool waits, IsStillToBeCopied(world, *volume));
+  if (waits) return Outcome{false, kSourcePollMs};
   const Result<void> grown = Grow(world, *volume);
   if (!grown.has_value() && attempt.MayTryAgain(grown.error())) return grown.error();
   if (!grown.has_value()) LogGivenUp(spec, grown.error());
-  RETURN_IF_ERROR(ChangeVolumeIn(
-      world.catalog, spec.id, VolumeStatus::kExtending,
-      [&](Transaction& transaction, VolumeRecord& record) -> Result<void> {
-        if (grown.has_value()) record.size_gb = record.reserved_size_gb;
-        record.reserved_size_gb = 0;
-        record.status = grown.has_value() ? record.previous_status : VolumeStatus::kErrorExtending;
-        if (grown.has_value()) return {};
-        return TellGivenUp(world, transaction, spec, grown.error());
-      }));
+  const auto end = [&](Transaction& transaction, VolumeRecord& record) -> Result<void> {
+    if (record.reserved_size_gb != volume->reserved_size_gb) return {};
+    if (grown.has_value()) record.size_gb = record.reserved_size_gb;
+    record.reserved_size_gb = 0;
+    if (record.status != VolumeStatus::kExtending) return {};
+    record.status = grown.has_value() ? record.previous_status : VolumeStatus::kErrorExtending;
+    if (grown.has_value()) return {};
+    return TellGivenUp(world, transaction, spec, grown.error());
+  };
+  RETURN_IF_ERROR(world.catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    std::optional<VolumeRecord> record = IfThere(transaction.GetVolume(spec.id), &failed);
+    RETURN_IF_ERROR(failed);
+    if (!record.has_value()) return {};
+    RETURN_IF_ERROR(end(transaction, *record));
+    return transaction.Put(*record);
+  }));
   return kDone;
 }
 
@@ -201,6 +213,8 @@ Result<Outcome> Revert(const World& world, const JobSpec& spec, const Attempt& a
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kReverting) return kDone;
+  ASSIGN_OR_RETURN(const bool waits, IsStillToBeCopied(world, *volume));
+  if (waits) return Outcome{false, kSourcePollMs};
   const Result<void> reverted = world.store.Revert(spec.id, spec.argument);
   if (!reverted.has_value()) {
     if (attempt.MayTryAgain(reverted.error())) return reverted.error();
@@ -218,6 +232,8 @@ Result<Outcome> Reimage(const World& world, const JobSpec& spec, const Attempt& 
   const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
   RETURN_IF_ERROR(failed);
   if (!volume.has_value() || volume->status != VolumeStatus::kDownloading) return kDone;
+  ASSIGN_OR_RETURN(const bool waits, IsStillToBeCopied(world, *volume));
+  if (waits) return Outcome{false, kSourcePollMs};
   const Result<std::string> holder = world.images.RawHolder(spec.argument);
   if (IsOnItsWay(holder)) return Outcome{false, kImagePollMs};
   const Result<void> made =
@@ -286,6 +302,8 @@ Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, const At
   const Result<void> taken =
       Unless(Code::kAlreadyExists, world.store.Snapshot(snapshot->volume_id, spec.id));
   if (!taken.has_value()) {
+    if (ComesTooFast(world, taken.error(), snapshot->created_at_us))
+      return Outcome{false, kSnapshotPollMs};
     if (attempt.MayTryAgain(taken.error())) return taken.error();
     LogGivenUp(spec, taken.error());
     RETURN_IF_ERROR(SetSnapshotStatus(world, spec, SnapshotStatus::kCreating,

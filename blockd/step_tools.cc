@@ -1,5 +1,7 @@
 #include "blockd/step_tools.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "blockd/notices.h"
 
@@ -96,6 +98,20 @@ std::string_view WhyAndWhatToDo(Code code) {
 bool Attempt::MayTryAgain(const Error& error) const {
   if (error.code() == Code::kCancelled || control.cancelled()) return true;
   return !last && !IsFinal(error);
+}
+
+Result<bool> IsStillToBeCopied(const Jobs::World& world, const VolumeRecord& volume) {
+  if (volume.holds > 0) return true;
+  if (volume.snapshots == 0) return false;
+  ASSIGN_OR_RETURN(const auto snapshots, world.catalog.SnapshotsOf(volume.id));
+  return std::any_of(snapshots.begin(), snapshots.end(), [](const SnapshotRecord& snapshot) {
+    return snapshot.status == SnapshotStatus::kCreating;
+  });
+}
+
+bool ComesTooFast(const Jobs::World& world, const Error& error, int64_t asked_at_us) {
+  return error.code() == Code::kUnavailable &&
+         world.catalog.NowUs() - asked_at_us < kSnapshotPatienceUs;
 }
 
 Result<bool> ChangeVolumeIn(Catalog& catalog, const std::string& id, VolumeStatus from,

@@ -14,6 +14,12 @@ namespace blockd {
 constexpr chunkstore::jobs::Outcome kDone = {};
 // How long a job waits for a snapshot to be put into the chunk store before it asks again.
 constexpr int64_t kSealPollMs = 500;
+// How long what changes a volume waits for what is still to be made of it, before it asks again.
+constexpr int64_t kSourcePollMs = 200;
+// How long a snapshot waits for earlier ones of its volume, before it asks again; and in all,
+// before to wait counts as to fail.
+constexpr int64_t kSnapshotPollMs = 1000;
+constexpr int64_t kSnapshotPatienceUs = 10 * 60 * int64_t{1'000'000};
 
 // This run of a job.
 struct Attempt {
@@ -37,6 +43,15 @@ std::optional<Record> IfThere(base::Result<Record> record, base::Result<void>* f
   if (record.error().code() != base::Code::kNotFound) *failed = record.error();
   return std::nullopt;
 }
+
+// Whether something that was asked for before is still to be made of the volume as it is: a
+// snapshot, or a copy. What replaces its bytes or its size waits for that. Nothing new comes
+// meanwhile: it would have been refused, by the volume's status.
+base::Result<bool> IsStillToBeCopied(const Jobs::World& world, const VolumeRecord& volume);
+
+// Whether a snapshot was not taken only because the volume's last ones are still on their way into
+// the chunk store. That is no failure, however often, until the patience is over.
+bool ComesTooFast(const Jobs::World& world, const base::Error& error, int64_t asked_at_us);
 
 // Changes the volume if it still is in `from`; true if so.
 using StepChange = std::function<base::Result<void>(Transaction&, VolumeRecord&)>;

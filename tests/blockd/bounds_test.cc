@@ -57,6 +57,10 @@ TEST_F(BoundsTest, AttachmentsOfAVolume) {
   EXPECT_EQ(Message(world_.Act(me_, id, R"({"os-initialize_connection": {"connector": {}}})"),
                     "badRequest"),
             sentence);
+  // None of them is meant more than another.
+  EXPECT_EQ(Message(world_.Act(me_, id, R"({"os-detach": {}})"), "badRequest"),
+            "Invalid volume: Detach volume failed: More than one attachment, but no attachment_id "
+            "provided.");
 
   EXPECT_EQ(world_.Ask(me_, "DELETE", "/attachments/" + last).status, 200);
   EXPECT_EQ(attach().status, 200);

@@ -204,6 +204,68 @@ TEST_F(JobsTest, WhatAnImageTakesLongForIsWaitedFor) {
   EXPECT_TRUE(world.images.abandoned.empty());
 }
 
+// Else a snapshot of one size would hold bytes of another, or those of the time after it.
+TEST_F(JobsTest, WhatChangesAVolumeWaitsForWhatIsMadeOfIt) {
+  BlockWorld world;
+  const std::string id = world.CreateVolume(me_);
+  world.RunJobs();
+  const std::string snapshot = world.CreateSnapshot(me_, id);
+  const std::string copy = world.CreateVolume(me_, R"(, "source_volid": ")" + id + '"');
+  EXPECT_EQ(world.Act(me_, id, R"({"os-extend": {"new_size": 3}})").status, 202);
+  world.RunJobs();
+  EXPECT_EQ(world.StatusOf(id), "available");
+  EXPECT_EQ(world.store.volumes[id].size_bytes, 3 * base::kGiB);
+  EXPECT_EQ(world.store.snapshots[snapshot].size_bytes, base::kGiB);
+  EXPECT_EQ(world.store.volumes[copy].size_bytes, base::kGiB);
+
+  const std::string second = world.CreateSnapshot(me_, id);
+  world.RunJobs();
+  world.CreateSnapshot(me_, id);
+  world.store.puts_off_snapshots = 3;
+  const std::string revert = R"({"revert": {"snapshot_id": ")" + second + R"("}})";
+  EXPECT_EQ(world.Act(me_, id, revert).status, 202);
+  world.RunJobs(3);
+  EXPECT_EQ(world.StatusOf(id), "reverting");
+  world.RunJobs();
+  EXPECT_EQ(world.StatusOf(id), "available");
+  world.ExpectSettled();
+}
+
+TEST_F(JobsTest, AnExtendEndsWhateverTheStatusIsSaidToBe) {
+  BlockWorld world;
+  const std::string id = world.CreateVolume(me_);
+  world.RunJobs();
+  EXPECT_EQ(world.Act(me_, id, R"({"os-extend": {"new_size": 3}})").status, 202);
+  EXPECT_EQ(world.Act(Admin(), id, R"({"os-reset_status": {"status": "available"}})").status, 202);
+  world.RunJobs();
+  EXPECT_EQ(world.StatusOf(id), "available");
+  EXPECT_EQ(world.store.volumes[id].size_bytes, 3 * base::kGiB);
+  ASSERT_OK_AND_ASSIGN(const VolumeRecord volume, world.catalog->GetVolume(id));
+  EXPECT_EQ(volume.size_gb, 3u);
+  EXPECT_EQ(volume.reserved_size_gb, 0u);
+  world.ExpectSettled();
+}
+
+// Hundreds at once of one volume: more often than what fails is tried, but not for ever.
+TEST_F(JobsTest, SnapshotsThatComeTooFastWait) {
+  BlockWorld world;
+  const std::string id = world.CreateVolume(me_);
+  world.RunJobs();
+  const int often = 2 * JobOptions().max_attempts;
+  world.store.puts_off_snapshots = often;
+  const std::string snapshot = world.CreateSnapshot(me_, id);
+  world.RunJobs(often);
+  EXPECT_EQ(world.SnapshotStatusOf(snapshot), "creating");
+  world.RunJobs();
+  EXPECT_EQ(world.SnapshotStatusOf(snapshot), "available");
+
+  world.store.puts_off_snapshots = 10'000;
+  const std::string never = world.CreateSnapshot(me_, id);
+  world.RunJobs(1000);  // two seconds each
+  EXPECT_EQ(world.SnapshotStatusOf(never), "error");
+  EXPECT_EQ(world.JobsLeft(), 0u);
+}
+
 TEST_F(JobsTest, AForcedDeleteOfOneThatIsBeingMadeLeavesNothing) {
   BlockWorld world;
   const std::string id = world.CreateVolume(me_);

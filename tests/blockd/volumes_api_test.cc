@@ -317,6 +317,30 @@ TEST_F(VolumesApiTest, Actions) {
   EXPECT_EQ(world_.StatusOf(id), "available");
 }
 
+TEST_F(VolumesApiTest, ArgumentsOfActionsHaveTypes) {
+  const std::string id = Available();
+  (void)Attach(id);
+  const std::string very_long(5000, 'x');
+  for (const std::string& body : {
+           std::string(R"({"os-detach": 7})"),
+           std::string(R"({"os-detach": {"attachment_id": 7}})"),
+           std::string(R"({"os-terminate_connection": "x"})"),
+           std::string(R"({"os-terminate_connection": {"connector": "x"}})"),
+           std::string(R"({"os-reset_status": {"status": 7}})"),
+           std::string(R"({"os-reset_status": {"status": "error", "attach_status": {}}})"),
+           std::string(R"({"os-reset_status": {"attach_status": "odd"}})"),
+           std::string(R"({"os-unset_image_metadata": {"key": []}})"),
+           std::string(R"({"revert": {"snapshot_id": 7}})"),
+           R"({"revert": {"snapshot_id": ")" + very_long + R"("}})",
+           std::string(R"({"os-reimage": {"image_id": null}})"),
+           R"({"os-reimage": {"image_id": ")" + very_long + R"("}})",
+       }) {
+    EXPECT_EQ(world_.Act(admin_, id, body).status, 400) << body;
+  }
+  EXPECT_EQ(world_.StatusOf(id), "in-use");
+  EXPECT_EQ(world_.exports.published.size(), 1u);
+}
+
 TEST_F(VolumesApiTest, AMemberGivesASnapshotUpButCannotSayThatItIsThere) {
   const std::string snapshot = world_.CreateSnapshot(me_, Available());
   const auto act = [&](const CallerPtr& caller, const std::string& body) {

@@ -47,6 +47,7 @@ Result<void> FakeVolumeStore::Snapshot(const std::string& volume_id,
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!volumes.contains(volume_id)) return Error(Code::kNotFound, "volume");
     if (snapshots.contains(snapshot_id)) return Error(Code::kAlreadyExists, "snapshot");
+    if (puts_off_snapshots-- > 0) return Error(Code::kUnavailable, "too fast");
     snapshots[snapshot_id] = {snapshot_id, volume_id, volumes[volume_id].size_bytes, true};
     return {};
   });
@@ -271,7 +272,7 @@ void BlockWorld::RunJobs(int rounds) {
   for (int round = 0; round < rounds; ++round) {
     bool found = false;
     for (size_t i = 0; i < kLanes; ++i) {
-      auto job = journal->Claim(KindOfLane(static_cast<Lane>(i)), 1000);
+      auto job = journal->ClaimByTurns(KindOfLane(static_cast<Lane>(i)), 1000);
       if (!job.has_value() || !job->has_value()) continue;
       found = true;
       const auto outcome = jobs->Run(**job);

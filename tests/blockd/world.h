@@ -49,6 +49,7 @@ class FakeVolumeStore : public VolumeStore {
   std::map<std::string, VolumeInfo> volumes;
   std::map<std::string, SnapshotInfo> snapshots;
   std::map<std::string, VolumeSource> sources;  // what each volume was made of
+  int puts_off_snapshots = 0;  // how often Snapshot says yet that they come too fast
   // Called by Create before it does anything; may block. Null: nothing.
   std::function<void(const std::string& id)> on_create;
 
