@@ -47,8 +47,7 @@ Result<std::shared_ptr<const OpenBlob>> ChunkStoreImpl::FindBlob(const Digest256
 }
 
 Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& read) {
-  const BlockCache::Key key{id, BlockCache::kTable};
-  std::shared_ptr<const OpenBlob> blob = cache_.Find<OpenBlob>(key);
+  std::shared_ptr<const OpenBlob> blob = cache_.FindBlob(id);
   uint64_t tried = 0;  // the blob that failed
   int strikes = 0;     // twice: it is the blob, and not the way to it
   std::optional<Error> failure;
@@ -57,7 +56,7 @@ Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& rea
     if (done.has_value()) return done;
     tried = blob->ref.suffix;
     failure = done.error();
-    cache_.Erase(key);
+    cache_.EraseBlob(id);
   }
   while (true) {
     const bool suspect =
@@ -74,12 +73,10 @@ Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& rea
     failure.reset();
     Result<std::shared_ptr<const OpenBlob>> opened = FindBlob(id, *record);
     if (opened.has_value()) {
+      cache_.InsertBlob(*opened);  // first: blocks are kept beside their table
       Result<void> done = read(**opened);
-      if (done.has_value()) {
-        cache_.Insert(key, *opened,
-                      sizeof(OpenBlob) + (*opened)->table.blocks.capacity() * sizeof(Block));
-        return done;
-      }
+      if (done.has_value()) return done;
+      cache_.EraseBlob(id);
       failure = done.error();
     } else {
       failure = opened.error();
@@ -131,63 +128,57 @@ Result<std::shared_ptr<const Bytes>> ChunkStoreImpl::ReadWhole(const Digest256& 
 
 Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, uint32_t expected_length,
                                        uint32_t offset, MutableByteView into, bool keep) {
+  const size_t there = TryReadChunk(id, expected_length, offset, into);
+  if (there == into.size()) return {};
   const auto read = [&](const OpenBlob& blob) -> Result<void> {
     if (blob.table.plain_length != expected_length)
       return Error(Code::kCorruption, "the chunk is not as long as the map says");
-    return ReadBlocks(blob, offset, into, keep);
+    return ReadBlocks(blob, offset + static_cast<uint32_t>(there), into.subspan(there), keep);
   };
   return WithBlob(id, std::cref(read));  // a reference: no memory is taken for each read
 }
 
-bool ChunkStoreImpl::TryReadChunk(const Digest256& id, uint32_t expected_length, uint32_t offset,
-                                  MutableByteView into) {
-  const auto blob = cache_.Find<OpenBlob>({id, BlockCache::kTable}, BlockCache::Miss::kUncounted);
-  if (!blob || blob->table.plain_length != expected_length) return false;
-  const std::vector<Block>& blocks = blob->table.blocks;
-  for (size_t number = blob->table.BlockAt(offset); !into.empty(); ++number) {
-    const Block& block = blocks[number];
-    const auto cached =
-        cache_.Find<Bytes>({id, static_cast<uint32_t>(number)}, BlockCache::Miss::kUncounted);
-    if (!cached || cached->size_bytes != block.plain_length) return false;
-    const uint32_t from = offset - block.plain_offset;
-    const size_t count = std::min<size_t>(into.size(), block.plain_length - from);
-    std::memcpy(into.data(), cached->data.get() + from, count);
-    into = into.subspan(count);
-    offset += static_cast<uint32_t>(count);
+size_t ChunkStoreImpl::TryReadChunk(const Digest256& id, uint32_t expected_length, uint32_t offset,
+                                    MutableByteView into) {
+  size_t done = 0;
+  while (done < into.size()) {
+    const size_t count = cache_.Copy(id, expected_length, offset + static_cast<uint32_t>(done),
+                                     into.subspan(done), BlockCache::Miss::kUncounted);
+    if (count == 0) break;
+    done += count;
   }
-  return true;
+  return done;
 }
 
 // Blocks that the cache has are copied; runs of others are read in one piece each.
 Result<void> ChunkStoreImpl::ReadBlocks(const OpenBlob& blob, uint32_t offset, MutableByteView into,
                                         bool keep) {
-  const uint32_t end = offset + static_cast<uint32_t>(into.size());
-  const std::vector<Block>& blocks = blob.table.blocks;
-  size_t first_missing = blocks.size();
-  const auto read_missing = [&](size_t next) -> Result<void> {
-    if (first_missing >= next) return {};
-    const size_t first = std::exchange(first_missing, blocks.size());
-    return ReadRun(blob, first, next - 1, offset, into, keep);
-  };
-  size_t number = blob.table.BlockAt(offset);
-  for (; number < blocks.size() && blocks[number].plain_offset < end; ++number) {
-    const Block& block = blocks[number];
-    const auto cached = cache_.Find<Bytes>({blob.ref.id, static_cast<uint32_t>(number)});
-    if (cached && cached->size_bytes == block.plain_length) {
-      RETURN_IF_ERROR(read_missing(number));
-      const uint32_t from = std::max(offset, block.plain_offset);
-      const uint32_t to = std::min(end, block.plain_offset + block.plain_length);
-      std::memcpy(into.data() + (from - offset), cached->data.get() + (from - block.plain_offset),
-                  to - from);
-      continue;
+  while (!into.empty()) {
+    size_t done =
+        cache_.Copy(blob.ref.id, blob.table.plain_length, offset, into, BlockCache::Miss::kCounted);
+    if (done == 0) {
+      ASSIGN_OR_RETURN(done, ReadMissing(blob, offset, into, keep));
     }
-    const bool follows =
-        first_missing < blocks.size() &&
-        block.stored_offset == blocks[number - 1].stored_offset + blocks[number - 1].stored_length;
-    if (!follows) RETURN_IF_ERROR(read_missing(number));
-    if (first_missing == blocks.size()) first_missing = number;
+    offset += static_cast<uint32_t>(done);
+    into = into.subspan(done);
   }
-  return read_missing(number);
+  return {};
+}
+
+Result<size_t> ChunkStoreImpl::ReadMissing(const OpenBlob& blob, uint32_t offset,
+                                           MutableByteView into, bool keep) {
+  const std::vector<Block>& blocks = blob.table.blocks;
+  const uint32_t end = offset + static_cast<uint32_t>(into.size());
+  const size_t first = blob.table.BlockAt(offset);
+  size_t next = first + 1;
+  while (next < blocks.size() && blocks[next].plain_offset < end &&
+         !cache_.HasBlock(blob.ref.id, blocks[next])) {
+    ++next;
+  }
+  const Block& last = blocks[next - 1];
+  const size_t count = std::min(end, last.plain_offset + last.plain_length) - offset;
+  RETURN_IF_ERROR(ReadRun(blob, first, next - 1, offset, into.first(count), keep));
+  return count;
 }
 
 // Reads blocks first..last, which lie one after the other in the blob, and decodes what falls into
@@ -210,13 +201,11 @@ Result<void> ChunkStoreImpl::ReadRun(const OpenBlob& blob, size_t first, size_t 
       RETURN_IF_ERROR(DecodeBlock(block, raw, into.subspan(from - offset, to - from)));
       continue;
     }
-    auto plain = std::make_shared<Bytes>(block.plain_length);
-    RETURN_IF_ERROR(DecodeBlock(block, raw, plain->view()));
-    std::memcpy(into.data() + (from - offset), plain->data.get() + (from - block.plain_offset),
+    auto plain = std::make_unique_for_overwrite<uint8_t[]>(block.plain_length);
+    RETURN_IF_ERROR(DecodeBlock(block, raw, {plain.get(), block.plain_length}));
+    std::memcpy(into.data() + (from - offset), plain.get() + (from - block.plain_offset),
                 to - from);
-    if (keep)
-      cache_.Insert({blob.ref.id, static_cast<uint32_t>(number)}, std::move(plain),
-                    block.plain_length);
+    if (keep) cache_.InsertBlock(blob.ref.id, block, std::move(plain));
   }
   return {};
 }

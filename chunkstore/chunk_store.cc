@@ -425,7 +425,7 @@ Result<ChunkStoreImpl::Stored> ChunkStoreImpl::StoreNew(Token token, BlobKind ki
     instruments_.put_new.Add();
     instruments_.plain_bytes.Add(static_cast<double>(plain.size()));
     instruments_.stored_bytes.Add(static_cast<double>(encoded.stored_bytes()));
-    cache_.Erase({id, BlockCache::kTable});
+    cache_.EraseBlob(id);
   }
   return Stored{.known = !settled->created, .record = settled->record};
 }

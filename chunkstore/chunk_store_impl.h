@@ -21,13 +21,6 @@ namespace chunkstore {
 
 class Claim;
 
-// A blob that was opened: what its record and its own table say. Value type.
-struct OpenBlob {
-  BlobRef ref;
-  uint32_t stored_length = 0;
-  BlobTable table;
-};
-
 // Decoded bytes that own themselves.
 struct Bytes {
   explicit Bytes(size_t size)
@@ -126,9 +119,9 @@ class ChunkStoreImpl : public ChunkStore {
   // Reads and verifies a run of a chunk's plain bytes. `keep`: cache what was decoded.
   base::Result<void> ReadChunk(const base::Digest256& id, uint32_t expected_length, uint32_t offset,
                                base::MutableByteView into, bool keep);
-  // The same from the cache alone; false if it has not all of it.
-  bool TryReadChunk(const base::Digest256& id, uint32_t expected_length, uint32_t offset,
-                    base::MutableByteView into);
+  // The same from the cache alone, as far as it goes: how much.
+  size_t TryReadChunk(const base::Digest256& id, uint32_t expected_length, uint32_t offset,
+                      base::MutableByteView into);
   base::Result<ContentPiece> PieceOfChunk(const base::Digest256& id, uint32_t expected_length,
                                           uint32_t offset, uint32_t length);
   // Reads a blob wholly and verifies it against its table, its id and what the record says.
@@ -188,6 +181,9 @@ class ChunkStoreImpl : public ChunkStore {
   void Quarantine(const BlobRef& blob, const base::Error& error);
   base::Result<void> ReadBlocks(const OpenBlob& blob, uint32_t offset, base::MutableByteView into,
                                 bool keep);
+  // Reads from `offset` on, whose block the cache has not, up to the next that it has; how much.
+  base::Result<size_t> ReadMissing(const OpenBlob& blob, uint32_t offset,
+                                   base::MutableByteView into, bool keep);
   base::Result<void> ReadRun(const OpenBlob& blob, size_t first, size_t last, uint32_t offset,
                              base::MutableByteView into, bool keep);
 

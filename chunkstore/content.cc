@@ -58,7 +58,7 @@ class ContentImpl : public Content {
       if (!store_.TryLookUp(*page_, index, &id)) return false;
       if (!id) {
         std::memset(into.data(), 0, count);
-      } else if (!store_.TryReadChunk(*id, length, begin, into.first(count))) {
+      } else if (store_.TryReadChunk(*id, length, begin, into.first(count)) < count) {
         return false;
       }
       into = into.subspan(count);
@@ -198,13 +198,12 @@ Result<void> ChunkStoreImpl::DiffAcross(const Root& a, ChunkStore& store_of_b, c
 // --- maps
 
 Result<std::shared_ptr<const MapPage>> ChunkStoreImpl::ReadPage(const Digest256& id) {
-  const BlockCache::Key key{id, BlockCache::kPage};
-  if (std::shared_ptr<const MapPage> page = cache_.Find<MapPage>(key)) return page;
+  if (std::shared_ptr<const MapPage> page = cache_.FindPage(id)) return page;
   ASSIGN_OR_RETURN(const std::shared_ptr<const Bytes> plain, ReadWhole(id));
   Result<MapPage> decoded = DecodePage(plain->view());
   if (!decoded.has_value()) return decoded.error().Annotate("page " + id.hex());
   auto page = std::make_shared<const MapPage>(*std::move(decoded));
-  cache_.Insert(key, page, sizeof(MapPage) + page->entries.capacity() * sizeof(MapPage::Entry));
+  cache_.InsertPage(id, page);
   return page;
 }
 
@@ -233,8 +232,7 @@ bool ChunkStoreImpl::TryLookUp(const MapPage& root, uint64_t index, std::optiona
       if (found) *id = *found;
       return true;
     }
-    std::shared_ptr<const MapPage> child =
-        cache_.Find<MapPage>({*found, BlockCache::kPage}, BlockCache::Miss::kUncounted);
+    std::shared_ptr<const MapPage> child = cache_.FindPage(*found, BlockCache::Miss::kUncounted);
     // What is wrong with it ReadAt will say.
     if (!child || child->level + 1 != page->level) return false;
     kept = std::move(child);

@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "chunkstore/block_cache.h"
 #include "chunkstore/local/local_blob_store.h"
 #include "tests/chunkstore/chunk_store_world.h"
 #include "tests/support/temp_dir.h"
@@ -280,29 +279,6 @@ TEST(ChunkStoreRead, TryReadAtWantsThePagesOnTheWayAsWell) {
   expect(false, index);
   ASSERT_OK(content->ReadAt(index * kChunkBytes, bytes));
   expect(true, index);
-}
-
-TEST(BlockCache, KeepsItsLimitAndSurvivesAScan) {
-  base::Metrics metrics;
-  constexpr uint64_t kLimit = 1 * base::kMiB;
-  BlockCache cache(kLimit, metrics);
-  const auto value = [](uint8_t fill) {
-    return std::make_shared<const std::string>(10'000, static_cast<char>(fill));
-  };
-  const auto key = [](uint32_t number) {
-    return BlockCache::Key{base::Sha256(base::AsBytes("x")), number};
-  };
-  for (uint32_t i = 0; i < 20; ++i) cache.Insert(key(i), value(1), 10'000);
-  for (uint32_t i = 0; i < 20; ++i) ASSERT_NE(cache.Find<std::string>(key(i)), nullptr);
-  for (uint32_t i = 1000; i < 3000; ++i) {
-    cache.Insert(key(i), value(2), 10'000);
-    ASSERT_LE(cache.size_bytes(), kLimit);
-  }
-  // What was used twice outlives a scan of twenty times the cache.
-  for (uint32_t i = 0; i < 20; ++i) EXPECT_NE(cache.Find<std::string>(key(i)), nullptr) << i;
-  cache.Insert(key(1), value(3), 2 * kLimit);  // too large to keep; what was there may stay
-  cache.Erase(key(2));
-  EXPECT_EQ(cache.Find<std::string>(key(2)), nullptr);
 }
 
 }  // namespace
