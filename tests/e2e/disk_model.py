@@ -118,10 +118,11 @@ class Moment:
             self.close(self.first)
             self.ended = not self.disk.crashed
 
-    def kill(self):
-        """It never was: it may be of before the crash, or of what was left after it."""
+    def kill(self, lost):
+        """It never was: it may be of before the crash, or of what was left after it. `lost`: the
+        crash may have taken what was acknowledged and not flushed."""
         if self.candidates is None:
-            self.close(self.after_crash)
+            self.close(self.after_crash if lost else self.first)
 
     def close(self, first):
         with self.disk.lock:

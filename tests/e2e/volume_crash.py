@@ -3,8 +3,10 @@
 
 What must hold after every kill:
   - who was attached connects again under the same name;
-  - a sector that was flushed (by whichever connection) or written with FUA is as it was then or
-    later; another is as it was or as a write since had it; none is a mixture;
+  - a sector is as it was when the last write of it was answered, flushed or not, or as a write
+    that was under way had it; none is a mixture. In one data directory of four the service runs
+    with block.live-dir=none: then one that was flushed (by whichever connection) or written with
+    FUA is as it was then or later, another as it was or as a write since had it;
   - a snapshot or copy is what the volume was at one moment while it was made, across all
     connections, and stays that; where the volume differs from it is told by quarry:changed-since;
   - what was acknowledged by the API happens, what was not happened wholly or not at all, and no
@@ -40,18 +42,20 @@ MAX_GB = 3
 MAX_KILL_AFTER_SECONDS = 0.25
 SETTLE_SECONDS = 20
 KILLS_A_DIRECTORY = 50
+DIRECTORIES_A_LOSSY_ONE = 4
 SPARE_LAYERS = 4
 OPTIONS = ["--store.lease=1s", "--store.gc-interval=100ms", "--log.level=warn"]
 # What the service says when it finds something that no crash may leave.
-NEVER_SAID = ("has no record", "with nothing behind it", "are missing in", "rror")
+NEVER_SAID = ("has no record", "with nothing behind it", "are missing in", "rror", "is not used")
 
 
 class World:
     """What there must be, and the calls that change it. `doubt` is the call that was not answered
     yet: after a kill, resolve() finds out what became of it."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, lossy):
         self.rng = rng
+        self.lossy = lossy   # a kill takes what was not flushed
         self.volumes = {}    # id: Volume
         self.snapshots = {}  # id: (volume id, size, Moment)
         self.doubt = None
@@ -289,7 +293,7 @@ class World:
         doubt, self.doubt = self.doubt, None
         for volume in self.volumes.values():
             if volume.disk is None and volume.moment.candidates is None:
-                volume.moment.kill()
+                volume.moment.kill(self.lossy)
         if doubt:
             getattr(self, "resolve_" + doubt["kind"])(doubt, volumes, snapshots)
         volumes, snapshots = self.settle()
@@ -304,7 +308,7 @@ class World:
 
     def resolve_create(self, doubt, volumes, _):
         if doubt["moment"]:
-            doubt["moment"].kill()
+            doubt["moment"].kill(self.lossy)
         found = [i for i, v in volumes.items() if v["name"] == doubt["name"]]
         assert found or not doubt["acked"], f"the volume of {doubt} is lost"
         if found:
@@ -312,7 +316,7 @@ class World:
             self.adopt(found[0], acknowledged=False)
 
     def resolve_snapshot(self, doubt, _, snapshots):
-        doubt["moment"].kill()
+        doubt["moment"].kill(self.lossy)
         found = [i for i, s in snapshots.items() if s["name"] == doubt["name"]]
         assert found or not doubt["acked"], f"the snapshot of {doubt} is lost"
         if found:
@@ -404,12 +408,15 @@ class Operator(threading.Thread):
 class Run:
     """Kills of one data directory."""
 
-    def __init__(self, folder, rng):
+    def __init__(self, folder, rng, lossy):
         self.rng = rng
         self.folder = folder
+        self.live = folder + "/live"
+        os.mkdir(self.live)
         self.service = quarry.Service(
-            folder + "/data", [*OPTIONS, f"--block.nbd-socket={folder}/nbd.sock"])
-        self.world = World(rng)
+            folder + "/data", [*OPTIONS, f"--block.nbd-socket={folder}/nbd.sock",
+                               f"--block.live-dir={'none' if lossy else self.live}"])
+        self.world = World(rng, lossy)
         self.token = None
 
     def start(self):
@@ -441,7 +448,7 @@ class Run:
         for volume in list(self.world.volumes.values()):
             self.world.stop_writers(volume)
             if volume.disk:
-                volume.disk.crashed = True
+                volume.disk.crashed = self.world.lossy
         assert operator.error is None, operator.error
         said = [line for line in self.service.log_text().splitlines()
                 if any(words in line for words in NEVER_SAID)]
@@ -463,6 +470,8 @@ class Run:
         self.check_nothing_left()
         code = self.service.stop()
         assert code == 0, f"a graceful stop exited {code}"
+        left = os.listdir(self.live)
+        assert not left, f"a graceful stop left {left}"
 
     def check_nothing_left(self):
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -470,7 +479,8 @@ class Run:
             self.service.quarry("gc", "--orphans", "--json")
             stats = quarry.call("GET", self.service.base + "/admin/v1/stats", None,
                                 {"X-Auth-Token": self.token}).json()
-            layers = os.listdir(self.service.data_dir + "/layers")
+            layers = [name for name in os.listdir(self.service.data_dir + "/layers")
+                      if name != "live"]
             blobs = [name for _, _, names in os.walk(self.service.data_dir + "/blobs")
                      for name in names]
             left = (stats["chunks"], stats["holders"], len(blobs), len(layers) > 2 * SPARE_LAYERS)
@@ -502,7 +512,9 @@ def main():
     started, kills, operations = time.monotonic(), 0, 0
     while kills < args.kills:
         folder = tempfile.mkdtemp(prefix="quarry-volume-crash-", dir=args.folder)
-        run = Run(folder, random.Random(seed + kills))
+        directory = (seed + kills) // KILLS_A_DIRECTORY
+        lossy = directory % DIRECTORIES_A_LOSSY_ONE == 0
+        run = Run(folder, random.Random(seed + kills), lossy)
         try:
             for _ in range(min(KILLS_A_DIRECTORY, args.kills - kills)):
                 run.kill_once(share=0.2)
@@ -521,8 +533,8 @@ def main():
                 run.service.kill()
         operations += run.world.operations
         shutil.rmtree(folder)
-        print(f"  {kills} kills, {operations} operations, {time.monotonic() - started:.0f} s",
-              flush=True)
+        print(f"  {kills} kills{' (live-dir=none)' if lossy else ''}, {operations} operations, "
+              f"{time.monotonic() - started:.0f} s", flush=True)
     print(f"volume crash: {kills} kills, {operations} operations, nothing lost, nothing torn, "
           f"nothing stuck, nothing left behind, {time.monotonic() - started:.0f} s")
 
