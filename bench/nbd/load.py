@@ -55,6 +55,12 @@ class Fio:
         self._log.unlink()
         return sorted((when, sum(rate)) for when, rate in rates.items())
 
+    def check_running(self):
+        """What is measured under a load that has ended is no figure."""
+        if self._process.poll() is not None:
+            said, failed = self._process.communicate()
+            raise Failed(f"fio ended early:\n{said[-500:]}{failed[-500:]}")
+
     def interrupt(self):
         """Ends it; it tells its figures all the same."""
         self._interrupted = True

@@ -44,6 +44,15 @@ def measure_cell(contender, cell, seconds, directory, figures):
                     used * 1e6 / (load["iops"] * seconds))
 
 
+def measure_cells(cells, contenders, options, directory, figures):
+    for cell in cells:
+        for number in range(options.rounds):
+            say(f"servers: {cell[0]}, round {number + 1} of {options.rounds}")
+            turn = number % len(contenders)
+            for contender in contenders[turn:] + contenders[:turn]:
+                measure_cell(contender, cell, options.seconds, directory, figures)
+
+
 def compare(pool, directory, options, figures):
     """Quarry's volumes, plain and old and fresh, and all the peers; cell by cell."""
     say("servers: preparing files and volumes")
@@ -57,12 +66,17 @@ def compare(pool, directory, options, figures):
             Fio(directory, contender.target(), "read", "64k", 8, None,
                 direct=contender.direct).figures()
         # Reads first: what is written lies in the head, whatever was below.
-        for cell in sorted(CELLS, key=lambda cell: "write" in cell[1]):
-            for number in range(options.rounds):
-                say(f"servers: {cell[0]}, round {number + 1} of {options.rounds}")
-                turn = number % len(contenders)
-                for contender in contenders[turn:] + contenders[:turn]:
-                    measure_cell(contender, cell, options.seconds, directory, figures)
+        measure_cells([cell for cell in CELLS if "read" in cell[1]], contenders, options,
+                      directory, figures)
+        # Then all is written once, alike: the kernel keeps a file in memory in pieces as large as
+        # they were first written, which makes later writes of other sizes dearer or cheaper.
+        for contender in contenders:
+            load = Fio(directory, contender.target(), "write", "1m", 8, None,
+                       direct=contender.direct).figures()
+            figures.add("the first write", "1 MiB sequential, depth 8, once over all", "/s",
+                        contender.name, load["iops"])
+        measure_cells([cell for cell in CELLS if "write" in cell[1]], contenders, options,
+                      directory, figures)
         for cell in CELLS:
             profile(pool, cell, directory, figures)
     finally:

@@ -174,29 +174,22 @@ class Bench {
     return {};
   }
 
-  // Tells, besides, the seconds until the moment was over and until all was durable, and how long
-  // writes had to wait.
+  // Tells, besides the seconds until all was durable, those until the moment was over.
   Result<void> Snapshot(std::istringstream& words, const std::string& volume, std::string* told) {
     std::string id;
     words >> id;
-    const std::array<double, 2> before = SnapshotSums();
+    const double before = TakenSum();
     RETURN_IF_ERROR(store_->Snapshot(volume, id));
-    const std::array<double, 2> after = SnapshotSums();
-    *told = fmt::format(" {:.6f} {:.6f}", after[0] - before[0], after[1] - before[1]);
+    *told = fmt::format(" {:.6f}", TakenSum() - before);
     return {};
   }
 
-  // Of the seconds until snapshots were taken, and of those for which they held up writes.
-  std::array<double, 2> SnapshotSums() const {
+  // Of the seconds until snapshots were taken.
+  double TakenSum() const {
     const std::string text = metrics_.Render();
-    std::array<double, 2> sums{};
-    const std::array<std::string, 2> names = {"quarry_volumes_snapshot_taken_seconds_sum ",
-                                              "quarry_volumes_snapshot_stall_seconds_sum "};
-    for (size_t i = 0; i < names.size(); ++i) {
-      const size_t at = text.find("\n" + names[i]);
-      if (at != std::string::npos) sums[i] = std::stod(text.substr(at + 1 + names[i].size()));
-    }
-    return sums;
+    const std::string name = "\nquarry_volumes_snapshot_taken_seconds_sum ";
+    const size_t at = text.find(name);
+    return at == std::string::npos ? 0 : std::stod(text.substr(at + name.size()));
   }
 
   Result<void> Seal(const std::string& snapshot) {

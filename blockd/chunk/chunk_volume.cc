@@ -49,21 +49,28 @@ Error OutOfRange(uint64_t offset, uint64_t length, uint64_t size_bytes) {
 
 }  // namespace
 
-// A write to one stripe, as far as others are concerned.
+// A write to one stripe, as far as others are concerned. It finds the stack when it has the stripe:
+// so of two writes to a stripe the later one never goes to the older head, where the first would
+// hide it.
 class ChunkVolume::StripeWrite {
  public:
   StripeWrite(ChunkVolume& volume, uint64_t offset)
-      : pass_(volume.gate_), stripe_(volume.StripeOf(offset)), lock_(stripe_.mutex) {
+      : stripe_(volume.StripeOf(offset)), lock_(stripe_.mutex), stack_(volume.EnterHead()) {
     stripe_.version.fetch_add(1);
   }
-  ~StripeWrite() { stripe_.version.fetch_add(1); }
+  ~StripeWrite() {
+    stripe_.version.fetch_add(1);
+    stack_->head().writers().Leave();
+  }
   StripeWrite(const StripeWrite&) = delete;
   StripeWrite& operator=(const StripeWrite&) = delete;
 
+  const Stack& stack() const { return *stack_; }
+
  private:
-  WriteGate::Pass pass_;
   Stripe& stripe_;
-  std::lock_guard<base::Mutex> lock_;
+  const std::lock_guard<base::Mutex> lock_;
+  const std::shared_ptr<const Stack> stack_;
 };
 
 std::shared_ptr<const Stack> ChunkVolume::stack() const {
@@ -76,10 +83,10 @@ void ChunkVolume::Replace(std::shared_ptr<const Stack> stack) {
   stack_.swap(stack);
 }
 
-void ChunkVolume::SwitchTo(std::shared_ptr<const Stack> stack) {
-  gate_.Close();
-  Replace(std::move(stack));
-  gate_.Open();
+std::shared_ptr<const Stack> ChunkVolume::EnterHead() {
+  base::MutexLock lock(stack_mutex_);
+  stack_->head().writers().Enter();
+  return stack_;
 }
 
 Result<void> ChunkVolume::CheckRange(uint64_t offset, uint64_t length) const {
@@ -133,7 +140,7 @@ Result<void> ChunkVolume::Write(uint64_t offset, ByteView data) {
     const uint64_t here = ToStripeEnd(offset, data.size());
     {
       const StripeWrite writing(*this, offset);
-      RETURN_IF_ERROR(WriteStripe(*stack(), offset, data.first(here)));
+      RETURN_IF_ERROR(WriteStripe(writing.stack(), offset, data.first(here)));
     }
     offset += here;
     data = data.subspan(here);
@@ -197,7 +204,7 @@ Result<void> ChunkVolume::Zero(uint64_t offset, uint64_t length, bool free_space
     const uint64_t here = ToStripeEnd(offset, length);
     {
       const StripeWrite writing(*this, offset);
-      RETURN_IF_ERROR(ZeroStripe(*stack(), offset, here, free_space && !keep_space_));
+      RETURN_IF_ERROR(ZeroStripe(writing.stack(), offset, here, free_space && !keep_space_));
     }
     offset += here;
     length -= here;

@@ -8,7 +8,6 @@
 #include "base/thread_annotations.h"
 #include "blockd/chunk/headroom.h"
 #include "blockd/chunk/stack.h"
-#include "blockd/chunk/write_gate.h"
 #include "blockd/volume.h"
 
 namespace blockd::chunk {
@@ -16,7 +15,7 @@ namespace blockd::chunk {
 // A stretch of a volume inside which writes are one after the other.
 constexpr uint64_t kStripeBytes = 4 * base::kMiB;
 
-// An open volume on the chunk store. Thread-safe; locks are taken in the order gate, stripe, then
+// An open volume on the chunk store. Thread-safe; locks are taken in the order stripe, stack, then
 // those inside a layer; no call holds two stripes.
 //
 // A call works stripe by stripe. In one, writes exclude each other (so a sub-block write, which
@@ -46,10 +45,9 @@ class ChunkVolume : public Volume {
 
   // For the store of volumes.
   std::shared_ptr<const Stack> stack() const EXCLUDES(stack_mutex_);
-  // From one point in time on, writes go to the new stack's head: every write is in the old one
-  // wholly (stripe by stripe) or in the new. Waits for writes that run.
-  void SwitchTo(std::shared_ptr<const Stack> stack);
-  // To a stack with the same head that reads the same.
+  // To a stack that reads the same. With a new head, this is a point in time: what was acknowledged
+  // before is in the old head, what begins after goes to the new one, and what is under way goes
+  // (stripe by stripe) to either. So the old head changes no more once its writers() have left.
   void Replace(std::shared_ptr<const Stack> stack) EXCLUDES(stack_mutex_);
   void Grow(uint64_t size_bytes) { size_bytes_.store(size_bytes); }
 
@@ -62,6 +60,8 @@ class ChunkVolume : public Volume {
   class StripeWrite;
 
   Stripe& StripeOf(uint64_t offset) { return stripes_[offset / kStripeBytes % kStripes]; }
+  // The stack to write to, whose head counts one writer more.
+  std::shared_ptr<const Stack> EnterHead() EXCLUDES(stack_mutex_);
   base::Result<void> CheckRange(uint64_t offset, uint64_t length) const;
   base::Result<void> WriteStripe(const Stack& stack, uint64_t offset, base::ByteView data);
   base::Result<void> TakeSpace(Layer& head, uint64_t offset, uint64_t length);
@@ -74,7 +74,6 @@ class ChunkVolume : public Volume {
   std::atomic<uint64_t> size_bytes_;
   const bool keep_space_;
   Headroom* const headroom_;
-  WriteGate gate_;
   std::array<Stripe, kStripes> stripes_;
 };
 

@@ -86,9 +86,10 @@ ChunkVolumeStore::ChunkVolumeStore(ChunkVolumeStoreOptions options, base::Files&
           "quarry_volumes_snapshot_taken_seconds",
           "From the call for a snapshot until its moment was over and its record durable",
           base::DurationBuckets())),
-      stall_seconds_(metrics.GetHistogram("quarry_volumes_snapshot_stall_seconds",
-                                          "How long the moment of a snapshot held up writes",
-                                          base::DurationBuckets())),
+      durable_seconds_(metrics.GetHistogram(
+          "quarry_volumes_snapshot_durable_seconds",
+          "From the call for a snapshot until all that was written before was durable",
+          base::DurationBuckets())),
       records_(std::move(records)) {}
 
 Result<std::unique_ptr<ChunkVolumeStore>> ChunkVolumeStore::Open(ChunkVolumeStoreOptions options,
@@ -431,9 +432,7 @@ void ChunkVolumeStore::SwitchHead(const std::string& volume, const std::shared_p
   const std::shared_ptr<const Stack> old = open->second->stack();
   std::vector<std::shared_ptr<Layer>> layers = old->layers();
   layers.insert(layers.begin(), head);
-  const int64_t start_ns = base::SystemClock().MonotonicNs();
-  open->second->SwitchTo(std::make_shared<const Stack>(std::move(layers), old->base()));
-  stall_seconds_.Observe(SecondsSince(start_ns));
+  open->second->Replace(std::make_shared<const Stack>(std::move(layers), old->base()));
 }
 
 Result<std::shared_ptr<Volume>> ChunkVolumeStore::Open(const std::string& id) {
@@ -502,6 +501,7 @@ Result<void> ChunkVolumeStore::Snapshot(const std::string& volume_id,
   taken_seconds_.Observe(SecondsSince(start_ns));
   Result<void> flushed = FlushFrom(frozen);
   if (!flushed) (void)RemoveSnapshot(snapshot_id).has_value();
+  durable_seconds_.Observe(SecondsSince(start_ns));
   return flushed;
 }
 
@@ -520,19 +520,31 @@ Result<void> ChunkVolumeStore::KeepSnapshot(const std::string& volume_id,
   return {};
 }
 
-// Makes what lies in a layer, and in those below, durable.
-Result<void> ChunkVolumeStore::FlushFrom(const std::string& layer) {
+std::vector<std::shared_ptr<Layer>> ChunkVolumeStore::OpenLayersFrom(const std::string& layer) {
   std::vector<std::shared_ptr<Layer>> layers;
-  {
-    base::MutexLock lock(mutex_);
-    const LayerRecord* record = records_.FindLayer(layer);
-    for (std::string id = layer; record; record = records_.FindLayer(id = record->parent)) {
-      const auto open = open_layers_.find(id);
-      if (open != open_layers_.end()) layers.push_back(open->second);
-    }
+  const LayerRecord* record = records_.FindLayer(layer);
+  for (std::string id = layer; record; record = records_.FindLayer(id = record->parent)) {
+    const auto open = open_layers_.find(id);
+    if (open != open_layers_.end()) layers.push_back(open->second);
   }
-  for (const std::shared_ptr<Layer>& one : layers) RETURN_IF_ERROR(one->Flush());
-  return {};
+  return layers;
+}
+
+// Makes what lies in a frozen layer, and in those below, final and durable.
+Result<void> ChunkVolumeStore::FlushFrom(const std::string& layer) {
+  base::MutexLock lock(mutex_);
+  const std::vector<std::shared_ptr<Layer>> layers = OpenLayersFrom(layer);
+  ++flushes_;
+  mutex_.Unlock();
+  Result<void> flushed;
+  for (size_t i = 0; i < layers.size() && flushed; ++i) {
+    layers[i]->writers().Await();
+    flushed = layers[i]->Flush();
+  }
+  mutex_.Lock();
+  --flushes_;
+  wake_.NotifyAll();
+  return flushed;
 }
 
 Result<void> ChunkVolumeStore::RemoveSnapshot(const std::string& id) {

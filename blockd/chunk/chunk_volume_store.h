@@ -42,7 +42,8 @@ struct ChunkVolumeStoreOptions {
 
 // Volumes as layers over contents of the chunk store; see README.md for how and why it is right.
 //
-// Thread-safe. Locks are taken in this order: the store's, a volume's gate and stripes, a layer's.
+// Thread-safe. Locks are taken in this order: the store's, a volume's stripes, its stack, a
+// layer's.
 class ChunkVolumeStore : public VolumeStore {
  public:
   // Removes what a crash left. All that is passed is borrowed and outlives the store. One store a
@@ -139,6 +140,7 @@ class ChunkVolumeStore : public VolumeStore {
       EXCLUDES(mutex_);
   base::Result<void> SwitchToContent(const std::string& volume_id, const Parts& parts,
                                      uint64_t expected_bytes) EXCLUDES(mutex_);
+  std::vector<std::shared_ptr<Layer>> OpenLayersFrom(const std::string& layer) REQUIRES(mutex_);
   base::Result<void> FlushFrom(const std::string& layer) EXCLUDES(mutex_);
   VolumeInfo InfoOf(const std::string& id, const VolumeRecord& record) const REQUIRES(mutex_);
   SnapshotInfo InfoOf(const std::string& id, const SnapshotRecord& record) const REQUIRES(mutex_);
@@ -183,11 +185,12 @@ class ChunkVolumeStore : public VolumeStore {
   base::Gauge& unsealed_layers_;
   base::Counter& sealed_bytes_;
   base::Histogram& taken_seconds_;  // of snapshots
-  base::Histogram& stall_seconds_;
+  base::Histogram& durable_seconds_;
 
   base::Mutex reserve_mutex_;
   base::Mutex mutex_;
   VolumeRecords records_ GUARDED_BY(mutex_);
+  size_t flushes_ GUARDED_BY(mutex_) = 0;  // that a caller waits for
   // Open for use, or not closed yet. A layer leaves only when it is clean or gone: what was not
   // flushed is nowhere else.
   std::map<std::string, std::shared_ptr<Layer>> open_layers_ GUARDED_BY(mutex_);

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/thread_annotations.h"
 #include "blockd/chunk/layer_map.h"
+#include "blockd/chunk/writers.h"
 
 namespace blockd::chunk {
 
@@ -64,6 +65,8 @@ class Layer {
 
   const std::string& id() const { return id_; }
   LayerMap& map() { return *map_; }
+  // Of whoever changes the layer, to be counted by himself.
+  Writers& writers() { return writers_; }
 
   // Bytes of blocks whose state is kData.
   base::Result<void> ReadAt(uint64_t offset, base::MutableByteView into) const {
@@ -101,6 +104,7 @@ class Layer {
   const std::string id_;
   const std::unique_ptr<base::File> data_;
   const std::unique_ptr<LayerMap> map_;
+  Writers writers_;
   std::atomic<bool> unsynced_ = false;  // a write returned that no sync began after
   std::atomic<bool> spoiled_ = false;
 

@@ -23,6 +23,8 @@ namespace {
 constexpr uint64_t kBlocksPerChunk = kChunkBytes / kBlockBytes;
 // Every so many turns it is not only the turn of what somebody waits for.
 constexpr uint64_t kTurnsForAll = 4;
+// How long the sealer waits with its next chunk while somebody waits for a flush.
+constexpr std::chrono::milliseconds kYieldToFlushes{200};
 
 // How a layer touches the blocks of a chunk.
 struct Touch {
@@ -139,6 +141,7 @@ Result<bool> ChunkVolumeStore::RunTurn(Sealing& sealing) {
 }
 
 Result<void> ChunkVolumeStore::BeginSealing(Sealing& sealing) {
+  sealing.stack->head().writers().Await();
   // What the disk failed to keep must not be read back for what was written.
   RETURN_IF_ERROR(sealing.stack->head().Flush());
   // The stack keeps the parent's content, and with it the parent's holder, even if the layer goes.
@@ -187,15 +190,18 @@ Result<uint64_t> ChunkVolumeStore::SealChunk(Sealing& sealing, base::Buffer& buf
   return length;
 }
 
-// So that sealing leaves the disk to others.
+// So that sealing leaves the disk to others, above all to what makes a snapshot durable; but it
+// goes on slowly even so.
 void ChunkVolumeStore::Pace(uint64_t bytes) {
   using Clock = std::chrono::steady_clock;
   if (options_.seal_bytes_per_s == 0) return;
-  const auto until =
-      Clock::now() + std::chrono::milliseconds(bytes * 1000 / options_.seal_bytes_per_s);
+  const auto start = Clock::now();
+  const auto until = start + std::chrono::milliseconds(bytes * 1000 / options_.seal_bytes_per_s);
   base::MutexLock lock(mutex_);
-  while (!stopping_ && wanted_.empty() && Clock::now() < until) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now());
+  while (!stopping_ && wanted_.empty()) {
+    const auto end = flushes_ > 0 ? std::max(until, start + kYieldToFlushes) : until;
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
+    if (left.count() < 0) return;
     wake_.WaitForMs(mutex_, left.count() + 1);
   }
 }

@@ -45,7 +45,8 @@ class ChunkVolumeTest : public ::testing::Test {
   // Returns what the volume was, to be read.
   std::shared_ptr<const Stack> Freeze() {
     auto old = volume_->stack();
-    volume_->SwitchTo(StackWithNewHead(old->layers()));
+    volume_->Replace(StackWithNewHead(old->layers()));
+    old->head().writers().Await();
     return old;
   }
   static std::string ReadStack(const Stack& stack, uint64_t offset, uint64_t length) {
@@ -232,6 +233,27 @@ TEST_F(ChunkVolumeTest, AFreezeIsOnePointInTime) {
   }
   stop = true;
   writer.join();
+}
+
+// Who was writing when the head was switched ends in the old one, and then it changes no more.
+TEST_F(ChunkVolumeTest, AFrozenStackStaysAsItIs) {
+  constexpr uint64_t kLength = 2 * base::kMiB;
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < 2; ++writer) {
+    writers.emplace_back([&] {
+      for (char round = 1; !stop; ++round)
+        EXPECT_OK(blockd::chunk::testing::Write(*volume_, 0, std::string(kLength, round)));
+    });
+  }
+  std::vector<std::pair<std::shared_ptr<const Stack>, std::string>> frozen;
+  for (int freeze = 0; freeze < 20; ++freeze) {
+    const std::shared_ptr<const Stack> stack = Freeze();
+    frozen.emplace_back(stack, ReadStack(*stack, 0, kLength));
+  }
+  stop = true;
+  for (std::thread& writer : writers) writer.join();
+  for (const auto& [stack, bytes] : frozen) EXPECT_TRUE(ReadStack(*stack, 0, kLength) == bytes);
 }
 
 TEST_F(ChunkVolumeTest, TheLastOfTheDiskIsNotForNewBlocks) {
