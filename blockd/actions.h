@@ -24,5 +24,8 @@ base::Result<base::http::Response> RunAction(const Context& context, const api::
 // The older attaching: os-reserve, os-initialize_connection, os-attach, ...
 // (handlers_connections.cc)
 std::span<const Action> ConnectionActions();
+// What is between Cinder's services: os-migrate_volume, os-extend_volume_completion
+// (handlers_moves.cc)
+std::span<const Action> MoveActions();
 
 }  // namespace blockd

@@ -388,8 +388,8 @@ Result<Response> Act(const Context& context, const api::Call& call) {
   // One that is not there has no actions: 404 comes before anything that is wrong with the body.
   RETURN_IF_ERROR(VisibleVolume(context, call, call.Param("volume_id")));
   std::vector<Action> all(kVolumeActions.begin(), kVolumeActions.end());
-  const std::span<const Action> connections = ConnectionActions();
-  all.insert(all.end(), connections.begin(), connections.end());
+  for (const std::span<const Action> more : {ConnectionActions(), MoveActions()})
+    all.insert(all.end(), more.begin(), more.end());
   return RunAction(context, call, all);
 }
 

@@ -193,6 +193,7 @@ Result<Response> Delete(const Context& context, const api::Call& call) {
 
 MetadataAccess AccessToVolumes() {
   MetadataAccess access;
+  access.etags = true;
   access.read = [](const Context& context, const api::Call& call) -> Result<Metadata> {
     ASSIGN_OR_RETURN(VolumeRecord volume, VisibleVolume(context, call, call.Param("volume_id")));
     return std::move(volume.metadata);

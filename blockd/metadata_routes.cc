@@ -1,7 +1,11 @@
 #include "blockd/metadata_routes.h"
 
+#include <algorithm>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "base/hash.h"
 #include "blockd/api/body.h"
 #include "blockd/handler_tools.h"
 #include "blockd/views.h"
@@ -37,12 +41,59 @@ Response OneItem(const std::string& key, const std::string& value) {
   return Wrapped(200, "meta", std::move(meta));
 }
 
+constexpr int kEtagsSince = 15;
+constexpr int kPreconditionFailed = 412;
+constexpr size_t kEtagDigits = 32;
+
+bool HasEtags(const api::Call& call, const MetadataAccess& access) {
+  return access.etags && call.version.AtLeast(kEtagsSince);
+}
+
+// Without quotes, as Cinder writes it.
+std::string EtagOf(const Metadata& metadata) {
+  const std::string text = base::ToText(api::ToJson(metadata));
+  return base::Sha256(base::AsBytes(text)).hex().substr(0, kEtagDigits);
+}
+
+// Whether If-Match, a list of tags with quotes or without, lets a change through.
+bool Matches(std::string_view wanted, const std::string& etag) {
+  while (!wanted.empty()) {
+    std::string_view tag = wanted.substr(0, wanted.find(','));
+    wanted.remove_prefix(std::min(tag.size() + 1, wanted.size()));
+    constexpr std::string_view kAround = " \t\"";
+    tag.remove_prefix(std::min(tag.find_first_not_of(kAround), tag.size()));
+    tag = tag.substr(0, tag.find_last_not_of(kAround) + 1);
+    if (tag == "*" || tag == etag) return true;
+  }
+  return false;
+}
+
+// A change that If-Match may forbid: 412 then, and nothing was changed. Else `answer` of what the
+// metadata is now.
+Result<Response> ChangeIfMatched(const Context& context, const api::Call& call,
+                                 const MetadataAccess& access, const MetadataChange& change,
+                                 const std::function<Response(const Metadata&)>& answer) {
+  const bool conditional = HasEtags(call, access) && call.request.headers.Has("If-Match");
+  bool stale = false;
+  const Result<Metadata> changed =
+      access.change(context, call, [&](Metadata& present) -> Result<void> {
+        stale = conditional && !Matches(call.request.headers.Get("If-Match"), EtagOf(present));
+        if (stale) return Error(Code::kConflict, "the metadata has changed");
+        return change(present);
+      });
+  if (stale) return Response::Empty(kPreconditionFailed);
+  if (!changed.has_value()) return changed.error();
+  return answer(*changed);
+}
+
 using Method = Result<Response> (*)(const Context&, const api::Call&, const MetadataAccess&);
 
 Result<Response> ShowAll(const Context& context, const api::Call& call,
                          const MetadataAccess& access) {
   ASSIGN_OR_RETURN(const Metadata metadata, access.read(context, call));
-  return Wrapped(200, "metadata", api::ToJson(metadata));
+  Response response = Wrapped(200, "metadata", api::ToJson(metadata));
+  if (HasEtags(call, access)) response.headers.Set("ETag", EtagOf(metadata));
+  return response;
 }
 
 Result<Response> Merge(const Context& context, const api::Call& call,
@@ -59,12 +110,13 @@ Result<Response> Merge(const Context& context, const api::Call& call,
 Result<Response> ReplaceAll(const Context& context, const api::Call& call,
                             const MetadataAccess& access) {
   ASSIGN_OR_RETURN(const Metadata wanted, BodyMetadata(call));
-  ASSIGN_OR_RETURN(const Metadata metadata,
-                   access.change(context, call, [&](Metadata& present) -> Result<void> {
-                     present = wanted;
-                     return CheckCount(present);
-                   }));
-  return Wrapped(200, "metadata", api::ToJson(metadata));
+  return ChangeIfMatched(
+      context, call, access,
+      [&](Metadata& present) -> Result<void> {
+        present = wanted;
+        return CheckCount(present);
+      },
+      [](const Metadata& metadata) { return Wrapped(200, "metadata", api::ToJson(metadata)); });
 }
 
 Result<Response> ShowOne(const Context& context, const api::Call& call,
@@ -85,11 +137,13 @@ Result<Response> PutOne(const Context& context, const api::Call& call,
   if (meta->size() > 1)
     return Error(Code::kInvalidArgument, "Request body contains too many items");
   const std::string value = meta->begin()->second;
-  RETURN_IF_ERROR(access.change(context, call, [&](Metadata& present) -> Result<void> {
-    present[key] = value;
-    return CheckCount(present);
-  }));
-  return OneItem(key, value);
+  return ChangeIfMatched(
+      context, call, access,
+      [&](Metadata& present) -> Result<void> {
+        present[key] = value;
+        return CheckCount(present);
+      },
+      [&](const Metadata&) { return OneItem(key, value); });
 }
 
 Result<Response> DeleteOne(const Context& context, const api::Call& call,

@@ -102,6 +102,9 @@ const Rows& AllRows() {
     act(volume, "os-set_image_metadata", Rule::kWrite, 200, R"({"metadata": {"k": "v"}})");
     act(volume, "os-unset_image_metadata", Rule::kWrite, 200, R"({"key": "i"})");
     act(volume, "os-show_image_metadata", Rule::kRead, 200, "null");
+    // There is nowhere to go, and nothing that waits.
+    act(volume, "os-migrate_volume", Rule::kAdminOnly, 400, R"({"host": "other@store"})");
+    act(volume, "os-extend_volume_completion", Rule::kAdminOnly, 400, "{}");
     act(volume, "os-reserve", Rule::kWrite, 202, "null");
     act(volume, "os-unreserve", Rule::kWrite, 202, "null");
     act(volume, "os-begin_detaching", Rule::kWrite, 202, "null");

@@ -250,6 +250,50 @@ TEST_F(VolumesApiTest, UpdateAndMetadata) {
   EXPECT_EQ(NamesOf(At(BodyOf(Get(me_, metadata)), "metadata")), Names{"c"});
 }
 
+// What somebody else changed meanwhile is not written over by who says what he has read.
+TEST_F(VolumesApiTest, EtagsOfMetadata) {
+  const std::string path = "/volumes/" + Available() + "/metadata";
+  EXPECT_EQ(world_.Ask(me_, "PUT", path, R"({"metadata": {"a": "1"}})").status, 200);
+  EXPECT_FALSE(world_.Ask(me_, "GET", path, "", 14).headers.Has("ETag"));
+  const auto etag = [&] { return std::string(Get(me_, path).headers.Get("ETag")); };
+  const auto put = [&](const std::string& target, const std::string& body, const std::string& tags,
+                       const std::string& version = "volume 3.15") {
+    return world_
+        .AskAt(me_, "PUT", "/v3/" + me_->project_id + target, body,
+               {{"OpenStack-API-Version", version}, {"If-Match", tags}})
+        .status;
+  };
+  const std::string read = etag();
+  EXPECT_EQ(read.size(), 32u);
+  EXPECT_EQ(put(path + "/a", R"({"meta": {"a": "2"}})", read), 200);
+  EXPECT_NE(etag(), read);
+  EXPECT_EQ(put(path + "/a", R"({"meta": {"a": "3"}})", read), 412);
+  EXPECT_EQ(put(path, R"({"metadata": {"b": "3"}})", read), 412);
+  EXPECT_EQ(TextAt(Get(me_, path + "/a"), "meta", "a"), "2");
+  EXPECT_EQ(put(path, R"({"metadata": {"b": "3"}})", "\"x\", \"" + etag() + "\""), 200);
+  EXPECT_EQ(put(path, R"({"metadata": {"b": "4"}})", "*"), 200);
+  EXPECT_EQ(put(path, R"({"metadata": {"b": "5"}})", read, "volume 3.14"), 200);
+}
+
+TEST_F(VolumesApiTest, NothingMovesAndNoExtensionWaits) {
+  const std::string id = Available();
+  const auto says = [&](const std::string& action, int minor = 71) {
+    return Message(world_.Act(admin_, id, action, minor), "badRequest");
+  };
+  EXPECT_EQ(says(R"({"os-migrate_volume": {"host": "far@store#store"}})"),
+            "Invalid host: No available service named far@store#store");
+  const std::string here = TextAt(Get(admin_, "/volumes/" + id), "volume", "os-vol-host-attr:host");
+  EXPECT_NE(says(R"({"os-migrate_volume": {"host": ")" + here + R"("}})").find("must be different"),
+            std::string::npos);
+  EXPECT_NE(says(R"({"os-migrate_volume": {"cluster": "c"}})").find("cluster"), std::string::npos);
+  EXPECT_NE(says(R"({"os-migrate_volume": {"host": "h", "lock_volume": "odd"}})"), "");
+  EXPECT_NE(says(R"({"os-extend_volume_completion": {"error": false}})").find(id),
+            std::string::npos);
+  EXPECT_NE(says(R"({"os-extend_volume_completion": {}})", 70).find("no such action"),
+            std::string::npos);
+  EXPECT_EQ(world_.StatusOf(id), "available");
+}
+
 TEST_F(VolumesApiTest, DeleteAsksForNothingOnTop) {
   const std::string id = Available();
   const std::string snapshot = world_.CreateSnapshot(me_, id);

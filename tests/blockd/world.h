@@ -143,6 +143,12 @@ class BlockWorld {
                            std::string_view target, std::string_view body = {}, int minor = 70) {
     return http_->Call(caller, method, target, body, minor);
   }
+  // With any headers; `target` from below the service's prefix.
+  base::http::Response AskAt(const CallerPtr& caller, std::string_view method,
+                             std::string_view target, std::string_view body,
+                             const Harness::HeaderList& headers) {
+    return http_->CallAt(caller, method, target, body, headers);
+  }
   // POST volumes; the id, empty if there is none.
   std::string CreateVolume(const CallerPtr& caller, std::string_view rest = "");
   std::string CreateSnapshot(const CallerPtr& caller, const std::string& volume_id);
