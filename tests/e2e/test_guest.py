@@ -208,7 +208,8 @@ def become_image(cli, volumes, volume_id):
 
 
 def test_a_guest_rides_out_a_restart(service, tmp_path):
-    """The service is stopped and started again under a running guest, whose QEMU connects anew."""
+    """The service is stopped, and killed, and started again under a running guest, whose QEMU
+    connects anew."""
     volumes = Volumes(service)
     volume = volumes.create()
     _, connection = volumes.attach(volume)
@@ -218,12 +219,20 @@ def test_a_guest_rides_out_a_restart(service, tmp_path):
     patient = {**unix(connection), "reconnect-delay": 60}
     with qemu.Guest(tmp_path, disk(patient), "rider") as rider:
         rider.say(WRITER)
-        for _ in range(3):
+        for end in (service.stop, service.kill, service.stop):
             last_synced(rider, synced, len(synced) + 3)
-            assert service.stop() == 0
+            assert not end()
             service.start()
         last_synced(rider, synced, len(synced) + 3)
         finish(rider, synced)
+        # Past the guest's cache to the disk, and nobody flushes that before the kills.
+        written = rider.run("head -c 4194304 /dev/urandom > /tmp/new; sha256sum < /tmp/new; "
+                            "dd if=/tmp/new of=/unflushed bs=64k oflag=direct 2>/dev/null")
+        for _ in range(2):
+            service.kill()
+            service.start()
+        rider.run("echo 3 > /proc/sys/vm/drop_caches")
+        assert rider.run("sha256sum < /unflushed") == written
         check_files(rider, synced)
         assert "I/O error" not in rider.run("dmesg")
     volumes = Volumes(service)
