@@ -9,7 +9,8 @@
 
 namespace blockd {
 
-// kUnavailable, in Cinder's words with what to set, where there is no store for backups.
+// kUnavailable where there is no store for backups, in Cinder's words with what to set, or with what
+// is amiss.
 base::Result<void> CheckBackupService(const Context& context);
 
 // "Invalid backup: <text>".

@@ -19,6 +19,9 @@ namespace blockd {
 class Jobs;
 enum class Lane : uint8_t;
 
+// Off: no store is set. Down: it could not be opened at the start.
+enum class BackupService : uint8_t { kOff, kDown, kUp };
+
 struct ServiceOptions {
   std::string prefix = "/volume";
   // Where a client without a valid token is sent; empty: the identity service beside us.
@@ -26,7 +29,8 @@ struct ServiceOptions {
   std::string availability_zone = "nova";
   std::string host = "quarry@store#store";  // host@backend#pool, as administrators see it
   std::string service_id;                   // a UUID: service_uuid of volumes
-  int64_t attach_lease_ms = 10 * 60'000;    // how long "attaching" may take
+  BackupService backup_service = BackupService::kOff;
+  int64_t attach_lease_ms = 10 * 60'000;  // how long "attaching" may take
   // How long a detach waits for its job before it answers: less than a second with all that is
   // around it, so that no proxy's time-out is in sight.
   int64_t detach_wait_ms = 500;
@@ -41,7 +45,7 @@ struct Context {
   VolumeStore& store;
   Exports& exports;
   ImageSource& images;
-  BackupTarget* backups = nullptr;  // none: there are no backups here
+  BackupTarget* backups = nullptr;  // there with BackupService::kUp alone
 };
 
 using ContextHandler = api::ContextHandler<Context>;

@@ -309,6 +309,10 @@ Json OrNull(const std::optional<std::string>& text) {
 
 Result<void> CheckBackupService(const Context& context) {
   if (context.backups != nullptr) return {};
+  if (context.options.backup_service == BackupService::kDown)
+    return Error(Code::kUnavailable,
+                 "Service cinder-backup is down: the store that backups are kept in could not be "
+                 "opened when the service was started. Its log tells the operator what to do.");
   return Error(Code::kUnavailable,
                "Service cinder-backup could not be found. The operator sets block.backup-dir to "
                "the directory that backups are kept in.");

@@ -42,6 +42,7 @@ constexpr int64_t kUpkeepMs = 30'000;
 constexpr int64_t kDrainMs = 10'000;
 // In the catalog's partition: this service's id, for ever.
 constexpr char kServiceIdKey[] = "S/id";
+constexpr std::string_view kBackupDirName = "block.backup-dir";
 
 struct HostPort {
   std::string host;
@@ -127,6 +128,7 @@ class VolumesImpl : public Volumes {
  private:
   Result<void> OpenStore();
   Result<void> OpenBackups();
+  Result<void> TakeBackups();
   Result<void> StartNbd();
   Result<void> Listen();
   // What compute hosts are told to connect to.
@@ -183,23 +185,36 @@ Result<void> VolumesImpl::OpenStore() {
   return {};
 }
 
-Result<void> VolumesImpl::OpenBackups() {
-  if (settings_.block_backup_dir->empty()) return {};
+Result<void> VolumesImpl::TakeBackups() {
   const std::string& dir = *settings_.block_backup_dir;
-  const Result<void> home = blockd::backup::CheckHome(catalog_, dir);
-  if (!home.has_value() && home.error().code() == Code::kConflict) {
-    // Volumes go on without: calls that need backups answer 503.
-    LOG(kError, "blockd", "there are no backups until this is mended: {}", home.error().message());
-    return {};
-  }
-  RETURN_IF_ERROR(home);
-  ASSIGN_OR_RETURN(backup_store_, EmbeddedStore::Open(settings_, backup_metrics_,
-                                                      EmbeddedStore::Purpose::kBackups));
+  RETURN_IF_ERROR(blockd::backup::CheckHome(catalog_, dir));
+  ASSIGN_OR_RETURN(auto store, EmbeddedStore::Open(settings_, backup_metrics_,
+                                                   EmbeddedStore::Purpose::kBackups));
   RETURN_IF_ERROR(blockd::backup::RememberHome(catalog_, dir));
+  backup_store_ = std::move(store);
   blockd::backup::ChunkBackupsOptions options;
   options.bytes_per_s = *settings_.block_backup_rate;
   backups_ = std::make_unique<blockd::backup::ChunkBackups>(options, *parts_.store.chunks,
                                                             *backup_store_->chunks, parts_.metrics);
+  return {};
+}
+
+// Who sets the directory for the first time is told at once what is wrong with it. Later, volumes
+// go on without, whatever has become of it: calls that need backups answer 503.
+Result<void> VolumesImpl::OpenBackups() {
+  const std::string& dir = *settings_.block_backup_dir;
+  if (dir.empty()) return {};
+  options_.backup_service = blockd::BackupService::kUp;
+  const Result<void> taken = TakeBackups();
+  if (taken.has_value()) return {};
+  Error error = ExplainDamage(taken.error(), dir);
+  if (!error.message().starts_with(kBackupDirName))
+    error = Error(error.code(), std::string(kBackupDirName) + ": " + error.message());
+  ASSIGN_OR_RETURN(const bool was_there, blockd::backup::HasHome(catalog_));
+  // Of another code than damage of the main store, which has other advice.
+  if (!was_there) return Error(Code::kInvalidArgument, error.message());
+  LOG(kError, "blockd", "there are no backups until this is mended: {}", error.message());
+  options_.backup_service = blockd::BackupService::kDown;
   return {};
 }
 
@@ -252,8 +267,10 @@ Result<void> VolumesImpl::Listen() {
   }
   exports_->ListensOn(*port);
   const std::string host = HostOf(listen);
-  LOG(kInfo, "blockd", "volumes are attached at {}:{}; backups {}", host, *port,
-      backups_ == nullptr ? "are off (block.backup-dir)" : "go to " + *settings_.block_backup_dir);
+  std::string backups = "are off (block.backup-dir)";
+  if (options_.backup_service == blockd::BackupService::kDown) backups = "are down";
+  if (backups_ != nullptr) backups = "go to " + *settings_.block_backup_dir;
+  LOG(kInfo, "blockd", "volumes are attached at {}:{}; backups {}", host, *port, backups);
   if (host != listen.host && settings_.block_nbd_host->empty()) {
     LOG(kWarn, "blockd",
         "NBD listens on every address, but compute hosts are told {}: say block.nbd-host", host);

@@ -32,6 +32,11 @@ Result<std::string> IdOf(const std::string& dir) {
 
 bool IsHome(const std::string& dir) { return base::SystemFiles().Stat(IdPath(dir)).has_value(); }
 
+Result<bool> HasHome(Catalog& catalog) {
+  ASSIGN_OR_RETURN(const std::optional<std::string> known, catalog.GetKey(kHomeKey));
+  return known.has_value();
+}
+
 Result<void> CheckHome(Catalog& catalog, const std::string& dir) {
   ASSIGN_OR_RETURN(const std::optional<std::string> known, catalog.GetKey(kHomeKey));
   if (!known.has_value()) return {};

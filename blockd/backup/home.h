@@ -18,6 +18,9 @@ namespace blockd::backup {
 // Whether backups are kept in a directory, or were.
 bool IsHome(const std::string& dir);
 
+// Whether the catalog remembers a directory.
+base::Result<bool> HasHome(Catalog& catalog);
+
 // Before the store there is opened: kConflict if the directory is another one while there are
 // backups, with what to do. Makes nothing. kIo, kCorruption.
 base::Result<void> CheckHome(Catalog& catalog, const std::string& dir);

@@ -29,14 +29,20 @@ constexpr std::string_view kDriverVersion = "1.0";
 // Clients look for these binaries by name, though all of it is one process.
 constexpr std::string_view kVolumeBinary = "cinder-volume";
 constexpr std::string_view kSchedulerBinary = "cinder-scheduler";
+constexpr std::string_view kBackupBinary = "cinder-backup";
 
 struct Row {
   std::string_view binary;
   std::string host;
+  bool is_up = true;
 };
 std::vector<Row> Rows(const Context& context) {
   const HostName host = ParseHost(context.options.host);
-  return {{kSchedulerBinary, host.node}, {kVolumeBinary, host.backend}};
+  std::vector<Row> rows = {{kSchedulerBinary, host.node}, {kVolumeBinary, host.backend}};
+  const BackupService backups = context.options.backup_service;
+  if (backups != BackupService::kOff)
+    rows.push_back({kBackupBinary, host.node, backups == BackupService::kUp});
+  return rows;
 }
 
 JsonObject View(const Context& context, const Call& call, const Row& row) {
@@ -44,7 +50,7 @@ JsonObject View(const Context& context, const Call& call, const Row& row) {
                      {"host", row.host},
                      {"zone", context.options.availability_zone},
                      {"status", "enabled"},
-                     {"state", "up"},
+                     {"state", row.is_up ? "up" : "down"},
                      {"updated_at", api::FormatTime(context.catalog.NowUs())},
                      {"disabled_reason", nullptr}};
   if (call.version.AtLeast(kClusterSince)) view.emplace("cluster", nullptr);

@@ -161,6 +161,25 @@ def test_without_a_directory_for_them():
         assert volumes.wait("volume", disk, "available")
 
 
+def test_volumes_do_not_wait_for_a_damaged_store_of_backups(tmp_path):
+    kept = tmp_path / "kept"
+    with Service(options=["--block.backup-dir", str(kept)]) as service:
+        volumes = Volumes(service)
+        disk = volumes.create()
+        assert service.stop() == 0
+        (kept / "meta" / "CURRENT").write_text("MANIFEST-none\n")
+        service.start()
+        volumes = Volumes(service)
+        assert volumes.wait("volume", disk, "available")
+        refused = volumes.call("POST", "/backups", {"backup": {"volume_id": disk}})
+        assert refused.status == 503 and b"is down" in refused.body, refused.body
+        down = [row["state"] for row in volumes.ok("GET", "/os-services")["services"]
+                if row["binary"] == "cinder-backup"]
+        assert down == ["down"]
+        said = [line for line in service.log_text().splitlines() if "no backups until" in line]
+        assert "block.backup-dir" in said[-1] and service.data_dir not in said[-1], said
+
+
 def test_the_store_of_the_backups_is_maintained_while_the_service_runs(service, backup_dir):
     cli, volumes = BackupCli(service), Volumes(service)
     disk = volumes.create(name="kept")

@@ -402,6 +402,13 @@ TEST_F(BackupsApiTest, WithoutAStoreForThem) {
   EXPECT_NE(Message(refused, "serviceUnavailable").find("block.backup-dir"), std::string::npos);
   EXPECT_EQ(world_.StatusOf(volume), "available");
   EXPECT_EQ(world_.Ask(Admin(), "POST", "/backups/import_all", "{}").status, 503);
+
+  // One that is set is not to be set: something else is amiss.
+  world_.service_options.backup_service = BackupService::kDown;
+  const auto down =
+      world_.Ask(me_, "POST", "/backups", R"({"backup": {"volume_id": ")" + volume + R"("}})");
+  EXPECT_EQ(down.status, 503);
+  EXPECT_NE(Message(down, "serviceUnavailable").find("cinder-backup is down"), std::string::npos);
 }
 
 // --- every step fails, as in jobs_test.cc

@@ -33,7 +33,7 @@ class DiscoveryTest : public testing::Test {
     return api_.Call(Admin(), "PUT", target, body);
   }
 
-  const ServiceOptions options_;
+  ServiceOptions options_;
   Capacity capacity_{8 * base::kGiB, 2 * base::kGiB};
   Harness api_;
 };
@@ -84,6 +84,16 @@ TEST_F(DiscoveryTest, ServicesHaveTheFieldsOfTheirVersion) {
   EXPECT_EQ(At(BodyOf(Get("/os-services?host=quarry")), "services").get_array().size(), 2u);
   EXPECT_EQ(At(BodyOf(Get("/os-services?host=quarry@store")), "services").get_array().size(), 1u);
   EXPECT_EQ(Get("/os-services?host=other").body, R"({"services":[]})");
+}
+
+TEST_F(DiscoveryTest, BackupsAreAServiceWhereTheyAreSet) {
+  const std::string row = "/os-services?binary=cinder-backup";
+  EXPECT_EQ(Get(row).body, R"({"services":[]})");
+  options_.backup_service = BackupService::kUp;
+  EXPECT_EQ(TextAt(Get(row), "services", 0, "host"), "quarry");
+  EXPECT_EQ(TextAt(Get(row), "services", 0, "state"), "up");
+  options_.backup_service = BackupService::kDown;
+  EXPECT_EQ(TextAt(Get(row), "services", 0, "state"), "down");
 }
 
 TEST_F(DiscoveryTest, ServicesAreEnabledAndStaySo) {
