@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -20,6 +21,10 @@ namespace {
 
 // How often a read that met a write tries again before it keeps writes out.
 constexpr int kOptimisticReads = 2;
+// How long a call gives back space before it leaves the rest of it for later, and how many ranges
+// may be left so.
+constexpr std::chrono::milliseconds kPunchAtOnce{100};
+constexpr size_t kMaxHoles = 16'384;
 
 const std::array<uint8_t, kBlockBytes> kZeroBlock{};
 
@@ -200,12 +205,18 @@ Result<void> ChunkVolume::TakeSpace(Layer& head, uint64_t offset, uint64_t lengt
 
 Result<void> ChunkVolume::Zero(uint64_t offset, uint64_t length, bool free_space) {
   RETURN_IF_ERROR(CheckRange(offset, length));
+  const auto start = std::chrono::steady_clock::now();
+  bool punch_now = true;
   while (length > 0) {
     const uint64_t here = ToStripeEnd(offset, length);
     {
       const StripeWrite writing(*this, offset);
       RETURN_IF_ERROR(ZeroStripe(writing.stack(), offset, here, free_space && !keep_space_));
+      Layer& head = writing.stack().head();
+      if (punch_now || head.holes().size() > kMaxHoles)
+        head.PunchHoles(StripeBlocks(offset / kBlockBytes));
     }
+    punch_now = std::chrono::steady_clock::now() - start < kPunchAtOnce;
     offset += here;
     length -= here;
   }
@@ -228,6 +239,22 @@ Result<void> ChunkVolume::ZeroStripe(const Stack& stack, uint64_t offset, uint64
   const uint64_t after = end % kBlockBytes;
   if (after == 0 || after > length - before) return {};
   return WriteStripe(stack, end - after, zeros.first(after));
+}
+
+BlockRange ChunkVolume::StripeBlocks(uint64_t block) {
+  constexpr uint64_t kBlocks = kStripeBytes / kBlockBytes;
+  const uint64_t begin = block / kBlocks * kBlocks;
+  return {begin, begin + kBlocks};
+}
+
+bool ChunkVolume::PunchSome() {
+  const std::shared_ptr<const Stack> stack = this->stack();
+  const std::optional<uint64_t> block = stack->head().holes().First();
+  if (!block) return false;
+  // What reads see does not change, so the stripe's version stays.
+  base::MutexLock lock(StripeOf(*block * kBlockBytes).mutex);
+  stack->head().PunchHoles(StripeBlocks(*block));
+  return true;
 }
 
 Result<void> ChunkVolume::Flush() {

@@ -50,6 +50,9 @@ class ChunkVolume : public Volume {
   // (stripe by stripe) to either. So the old head changes no more once its writers() have left.
   void Replace(std::shared_ptr<const Stack> stack) EXCLUDES(stack_mutex_);
   void Grow(uint64_t size_bytes) { size_bytes_.store(size_bytes); }
+  // Gives back the space of some of what was trimmed (in one stripe). False: there was nothing.
+  bool PunchSome();
+  bool has_holes() const { return stack()->head().holes().size() > 0; }
 
  private:
   struct alignas(64) Stripe {
@@ -68,6 +71,7 @@ class ChunkVolume : public Volume {
   base::Result<void> ReadStripe(uint64_t offset, base::MutableByteView into);
   base::Result<void> ZeroStripe(const Stack& stack, uint64_t offset, uint64_t length,
                                 bool free_space);
+  static BlockRange StripeBlocks(uint64_t block);
 
   mutable base::Mutex stack_mutex_;
   std::shared_ptr<const Stack> stack_ GUARDED_BY(stack_mutex_);

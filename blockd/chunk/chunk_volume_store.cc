@@ -110,6 +110,7 @@ Result<std::unique_ptr<ChunkVolumeStore>> ChunkVolumeStore::Open(ChunkVolumeStor
   if (store->options_.background) {
     store->thread_ = std::thread([&s = *store] { s.Run(); });
     store->spares_thread_ = std::thread([&s = *store] { s.RunSpares(); });
+    store->holes_thread_ = std::thread([&s = *store] { s.RunHoles(); });
   }
   return store;
 }
@@ -120,9 +121,11 @@ ChunkVolumeStore::~ChunkVolumeStore() {
     stopping_ = true;
     wake_.NotifyAll();
     wake_spares_.NotifyAll();
+    wake_holes_.NotifyAll();
   }
-  if (thread_.joinable()) thread_.join();
-  if (spares_thread_.joinable()) spares_thread_.join();
+  for (std::thread* thread : {&thread_, &spares_thread_, &holes_thread_}) {
+    if (thread->joinable()) thread->join();
+  }
   RemoveDeadFiles();
   base::MutexLock lock(mutex_);
   for (const auto& [id, layer] : open_layers_) {
@@ -249,7 +252,8 @@ Result<void> ChunkVolumeStore::Commit(Change change) {
 
 bool ChunkVolumeStore::InUse(const std::string& volume) const {
   const auto open = open_volumes_.find(volume);
-  return open != open_volumes_.end() && open->second.use_count() > 1;
+  const long own = punched_ == volume ? 2 : 1;
+  return open != open_volumes_.end() && open->second.use_count() > own;
 }
 
 // ---- new heads

@@ -152,6 +152,8 @@ class ChunkVolumeStore : public VolumeStore {
   void CloseIdle() EXCLUDES(mutex_);
   bool MakeSpares() EXCLUDES(mutex_);
   void RunSpares() EXCLUDES(mutex_);
+  void RunHoles() EXCLUDES(mutex_);
+  bool PunchHoles() EXCLUDES(mutex_);
 
   // Sealing (sealer.cc): by whoever calls Tidy, one at a time.
   struct Sealing {
@@ -201,15 +203,18 @@ class ChunkVolumeStore : public VolumeStore {
   std::vector<DeadHolder> dead_holders_ GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> frozen_order_ GUARDED_BY(mutex_);
   uint64_t freezes_ GUARDED_BY(mutex_) = 0;
+  std::string punched_ GUARDED_BY(mutex_);           // volume that is held open by PunchHoles alone
   std::set<std::string> wanted_ GUARDED_BY(mutex_);  // layers that somebody waits for
   std::map<std::string, Sealing> sealings_;          // that have begun, by layer: the sealer's
   uint64_t turns_ = 0;                               // the sealer's
 
   base::CondVar wake_;
   base::CondVar wake_spares_;
+  base::CondVar wake_holes_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
   std::thread spares_thread_;
+  std::thread holes_thread_;
 };
 
 }  // namespace blockd::chunk

@@ -125,26 +125,47 @@ Result<void> Layer::Write(uint64_t offset, std::span<const base::ByteView> piece
   return map_->Set(first, end - first, BlockState::kData);
 }
 
-Result<void> Layer::Clear(uint64_t block, uint64_t count, BlockState state, bool punch) {
+Result<void> Layer::Clear(uint64_t block, uint64_t count, BlockState state, bool give_back) {
   RETURN_IF_ERROR(CheckSound());
-  uint64_t first_data = 0;
-  uint64_t end_data = 0;
+  BlockRange data;
   while (count > 0) {
     ASSIGN_OR_RETURN(const LayerMap::Run run, map_->RunAt(block, count));
     RETURN_IF_ERROR(map_->Set(block, run.blocks, state));
     if (run.state == BlockState::kData) {
-      if (end_data == 0) first_data = block;
-      end_data = block + run.blocks;
+      if (data.end == 0) data.begin = block;
+      data.end = block + run.blocks;
     }
     block += run.blocks;
     count -= run.blocks;
   }
-  if (!punch || end_data == 0) return {};
-  // One hole, whatever lies between: a call for each run takes minutes where runs are short. The
-  // states say all that a reader needs: a hole that can't be punched is only space.
-  (void)data_->PunchHole(first_data * kBlockBytes, (end_data - first_data) * kBlockBytes)
-      .has_value();
+  if (give_back) holes_.Add(data);
   return {};
+}
+
+void Layer::PunchHoles(BlockRange within) {
+  for (const BlockRange& range : holes_.Take(within)) {
+    // As few holes as can be: a call for each of many short runs takes minutes.
+    BlockRange hole = {range.begin, range.begin};
+    while (hole.end < range.end) {
+      const Result<LayerMap::Run> run = map_->RunAt(hole.end, range.end - hole.end);
+      if (!run) break;
+      const uint64_t end = hole.end + run->blocks;
+      if (run->state != BlockState::kData) {
+        hole.end = end;
+        continue;
+      }
+      Punch(hole);
+      hole = {end, end};
+    }
+    Punch(hole);
+  }
+}
+
+// The states say all that a reader needs: a hole that can't be punched is only space.
+void Layer::Punch(BlockRange hole) {
+  if (hole.begin == hole.end) return;
+  (void)data_->PunchHole(hole.begin * kBlockBytes, (hole.end - hole.begin) * kBlockBytes)
+      .has_value();
 }
 
 bool Layer::clean() const { return !unsynced_.load() && map_->dirty_pages() == 0; }

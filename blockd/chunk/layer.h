@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "blockd/chunk/block_ranges.h"
 #include "blockd/chunk/layer_map.h"
 #include "blockd/chunk/writers.h"
 
@@ -82,9 +83,16 @@ class Layer {
   // blocks that were kData hold old or new sectors, the others are as they were.
   base::Result<void> Write(uint64_t offset, std::span<const base::ByteView> pieces);
 
-  // Gives the blocks a state that needs no bytes (kZero, kAbsent); `punch` gives back the space of
-  // those that were kData, if the file system can.
-  base::Result<void> Clear(uint64_t block, uint64_t count, BlockState state, bool punch);
+  // Gives the blocks a state that needs no bytes (kZero, kAbsent). `give_back`: the space of those
+  // that were kData is to be given back, by PunchHoles.
+  base::Result<void> Clear(uint64_t block, uint64_t count, BlockState state, bool give_back);
+
+  // Where space is to be given back. Not remembered beyond the process: what a crash leaves there
+  // is given back with the whole layer, when it was sealed.
+  const BlockRanges& holes() const { return holes_; }
+  // Gives it back in that range, as far as the file system can and the blocks hold no bytes again.
+  // May take long on a busy disk.
+  void PunchHoles(BlockRange within);
 
   // Takes the disk space of `size_bytes` now.
   base::Result<void> Allocate(uint64_t size_bytes) { return data_->Allocate(size_bytes); }
@@ -98,6 +106,7 @@ class Layer {
   Layer(std::string id, std::unique_ptr<base::File> data, std::unique_ptr<LayerMap> map)
       : id_(std::move(id)), data_(std::move(data)), map_(std::move(map)) {}
   base::Result<void> CheckSound() const;
+  void Punch(BlockRange range);
   base::Result<void> FlushOnce();
   base::Result<void> Spoil(base::Result<void> synced);
 
@@ -105,6 +114,7 @@ class Layer {
   const std::unique_ptr<base::File> data_;
   const std::unique_ptr<LayerMap> map_;
   Writers writers_;
+  BlockRanges holes_;
   std::atomic<bool> unsynced_ = false;  // a write returned that no sync began after
   std::atomic<bool> spoiled_ = false;
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/log.h"
@@ -13,6 +15,10 @@ using base::Result;
 namespace {
 
 constexpr int64_t kIdleMs = 1000;  // between rounds that find nothing to seal
+// How long the space that trims left is given back of one volume before another has its turn, and
+// of all when the service stops: the rest keeps its place until its layer is sealed.
+constexpr std::chrono::milliseconds kPunchTurn{200};
+constexpr std::chrono::seconds kPunchAtStop{3};
 
 }  // namespace
 
@@ -35,11 +41,50 @@ void ChunkVolumeStore::RunSpares() {
   }
 }
 
+// By a thread of its own: on a busy disk a hole takes long.
+void ChunkVolumeStore::RunHoles() {
+  auto until = std::chrono::steady_clock::time_point::max();
+  while (std::chrono::steady_clock::now() < until) {
+    const bool punched = PunchHoles();
+    base::MutexLock lock(mutex_);
+    if (stopping_ && !punched) return;
+    if (stopping_) until = std::min(until, std::chrono::steady_clock::now() + kPunchAtStop);
+    if (!punched) wake_holes_.WaitForMs(mutex_, kIdleMs);
+  }
+}
+
+// One turn of each volume; false when there was nothing to do.
+bool ChunkVolumeStore::PunchHoles() {
+  bool any = false;
+  std::string last;
+  for (;;) {
+    std::shared_ptr<ChunkVolume> volume;
+    {
+      base::MutexLock lock(mutex_);
+      auto next = open_volumes_.upper_bound(last);
+      while (next != open_volumes_.end() && !next->second->has_holes()) ++next;
+      if (next == open_volumes_.end()) return any;
+      last = punched_ = next->first;
+      volume = next->second;
+    }
+    any = true;
+    const auto until = std::chrono::steady_clock::now() + kPunchTurn;
+    while (volume->PunchSome() && std::chrono::steady_clock::now() < until) {
+    }
+    base::MutexLock lock(mutex_);
+    punched_.clear();
+    volume.reset();
+  }
+}
+
 bool ChunkVolumeStore::Tidy() {
   RemoveDeadFiles();
   ReleaseDeadHolders();
   CloseIdle();
-  if (!options_.background) MakeSpares();
+  if (!options_.background) {
+    MakeSpares();
+    PunchHoles();
+  }
   Result<bool> sealed = SealNext();
   if (sealed) return *sealed;
   if (!stopping_) LOG(kWarn, "blockd", "sealing a layer: {}", sealed.error().ToString());
@@ -87,7 +132,7 @@ void ChunkVolumeStore::CloseIdle() {
     base::MutexLock lock(mutex_);
     std::erase_if(open_volumes_, [&](const auto& open) {
       if (open.second.use_count() > 1) return false;
-      bool clean = true;
+      bool clean = !open.second->has_holes();
       for (const std::shared_ptr<Layer>& layer : open.second->stack()->layers()) {
         if (layer->clean()) continue;
         clean = false;

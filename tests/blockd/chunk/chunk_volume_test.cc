@@ -112,6 +112,36 @@ TEST_F(ChunkVolumeTest, ATrimmedRangeReadsZeroOverABaseWithData) {
   EXPECT_EQ(extents, (std::vector<Extent>{{kBlockBytes, base::kMiB, false, true}}));
 }
 
+// What a trim left for later goes stripe by stripe, and not what was written there since.
+TEST_F(ChunkVolumeTest, SpaceIsGivenBackLaterToo) {
+  support::TempDir dir;
+  base::Files& files = base::SystemFiles();
+  ASSERT_OK_AND_ASSIGN(const auto layer, Layer::Create(files, dir.path(), "x"));
+  ChunkVolume volume(std::make_shared<Stack>(std::vector{layer}, nullptr), kSize, false, nullptr);
+  const auto allocated = [&] {
+    EXPECT_OK(volume.Flush());
+    const auto info = files.Stat(dir / "x.data");
+    EXPECT_OK(info);
+    return info->allocated_bytes;
+  };
+  ASSERT_OK(blockd::chunk::testing::Write(volume, 0, std::string(kSize, 'x')));
+  ASSERT_OK(layer->Clear(0, kSize / kBlockBytes, BlockState::kZero, true));
+  ASSERT_OK(blockd::chunk::testing::Write(volume, 5 * base::kMiB, std::string(base::kMiB, 'y')));
+  EXPECT_TRUE(volume.has_holes());
+  EXPECT_GE(allocated(), kSize);
+  int stripes = 0;
+  while (volume.PunchSome()) ++stripes;
+  EXPECT_EQ(stripes, 3);
+  EXPECT_FALSE(volume.has_holes());
+  EXPECT_LT(allocated(), 2 * base::kMiB);
+  EXPECT_TRUE(ReadAll(volume, 5 * base::kMiB, base::kMiB) == std::string(base::kMiB, 'y'));
+  EXPECT_TRUE(ReadAll(volume, 0, 5 * base::kMiB) == std::string(5 * base::kMiB, '\0'));
+  // A short one is over when the call returns.
+  ASSERT_OK(volume.Zero(5 * base::kMiB, base::kMiB, true));
+  EXPECT_FALSE(volume.has_holes());
+  EXPECT_LT(allocated(), base::kMiB);
+}
+
 TEST_F(ChunkVolumeTest, TriesToReadOnlyWhatIsInMemory) {
   Write(0, SectorOf(7));
   std::string bytes(kSectorBytes, '?');

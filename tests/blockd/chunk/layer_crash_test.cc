@@ -129,6 +129,7 @@ class Workload {
       fine ? model_.Write(i, reads) : model_.MayWrite(i, reads);
       if (punch) model_.MayWrite(i, 0);  // early: see layer.h
     }
+    if (random_() % 2 == 0) layer_->PunchHoles({0, kBlocks});
     return fine;
   }
 

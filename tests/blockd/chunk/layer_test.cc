@@ -126,6 +126,7 @@ TEST_F(LayerTest, PunchingGivesBackBytesOfBlocksOnly) {
   ASSERT_OK(layer->Flush());
   ASSERT_OK_AND_ASSIGN(const base::FileInfo full, files.Stat(dir / "x.data"));
   ASSERT_OK(layer->Clear(10, 400, BlockState::kZero, true));
+  layer->PunchHoles({0, 512});
   ASSERT_OK_AND_ASSIGN(const base::FileInfo punched, files.Stat(dir / "x.data"));
   EXPECT_LE(punched.allocated_bytes + 400 * kBlockBytes, full.allocated_bytes);
   EXPECT_EQ(BlockOf(*layer, 9), std::string(kBlockBytes, 'a'));
@@ -137,12 +138,34 @@ TEST_F(LayerTest, ARangeIsPunchedOutAtOnceHoweverManyRunsItHas) {
   for (uint64_t block = 3; block < 64; block += 2) ASSERT_OK(Fill(*layer_, block, 1, 'a'));
   const uint64_t before = files_.mutating_calls();
   ASSERT_OK(layer_->Clear(2, 60, BlockState::kZero, true));
+  EXPECT_EQ(files_.mutating_calls() - before, 0u);
+  layer_->PunchHoles({0, 64});
   EXPECT_EQ(files_.mutating_calls() - before, 1u);
   EXPECT_EQ(BlockOf(*layer_, 3), std::string(kBlockBytes, '\0'));
   EXPECT_EQ(BlockOf(*layer_, 61), std::string(kBlockBytes, '\0'));
   EXPECT_EQ(BlockOf(*layer_, 63), std::string(kBlockBytes, 'a'));
   ASSERT_OK(layer_->Clear(2, 60, BlockState::kZero, true));
+  layer_->PunchHoles({0, 64});
   EXPECT_EQ(files_.mutating_calls() - before, 1u);
+}
+
+TEST_F(LayerTest, WhatIsHeldAgainIsNotPunchedOut) {
+  ASSERT_OK(Fill(*layer_, 0, 64, 'a'));
+  ASSERT_OK(layer_->Clear(8, 16, BlockState::kAbsent, true));
+  ASSERT_OK(layer_->Clear(40, 8, BlockState::kZero, false));
+  ASSERT_OK(Fill(*layer_, 10, 2, 'b'));
+  const uint64_t before = files_.mutating_calls();
+  layer_->PunchHoles({0, 20});
+  EXPECT_EQ(files_.mutating_calls() - before, 2u);
+  EXPECT_EQ(layer_->holes().First(), 20u);
+  layer_->PunchHoles({0, 64});
+  EXPECT_EQ(files_.mutating_calls() - before, 3u);
+  EXPECT_EQ(layer_->holes().size(), 0u);
+  for (uint64_t block = 0; block < 64; ++block) {
+    const bool punched = block >= 8 && block < 24;
+    const char byte = block / 2 == 5 ? 'b' : punched ? '\0' : 'a';
+    EXPECT_EQ(BlockOf(*layer_, block), std::string(kBlockBytes, byte)) << block;
+  }
 }
 
 TEST_F(LayerTest, AFailedSyncSpoilsTheLayerForGood) {
