@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <deque>
 #include <unordered_map>
@@ -29,6 +30,31 @@ constexpr uint64_t kAllocationBytes = 16;
 constexpr uint64_t kSmallShare = 10;  // the small queue is a tenth
 constexpr uint8_t kMaxUses = 3;
 constexpr uint64_t kHitsTogether = 64;  // counted at once: all threads would meet at the counter
+
+// Which block holds a byte, in a few cache lines a chunk: blocks begin on the grid, so a bit a
+// place of the grid tells where, and the bits up to there are counted.
+class Grid {
+ public:
+  explicit Grid(const std::vector<Block>& blocks) {
+    for (const Block& block : blocks) {
+      const uint32_t place = block.plain_offset / kBlockGridBytes;
+      begins_[place / 64] |= uint64_t{1} << (place % 64);
+    }
+    for (size_t i = 1; i < kWords; ++i)
+      before_[i] = static_cast<uint16_t>(before_[i - 1] + std::popcount(begins_[i - 1]));
+  }
+  // REQUIRES: plain_offset < the chunk's length.
+  size_t BlockAt(uint32_t plain_offset) const {
+    const uint32_t place = plain_offset / kBlockGridBytes;
+    const uint64_t up_to_here = begins_[place / 64] << (63 - place % 64);
+    return before_[place / 64] + static_cast<size_t>(std::popcount(up_to_here)) - 1;
+  }
+
+ private:
+  static constexpr size_t kWords = kChunkBytes / kBlockGridBytes / 64;
+  std::array<uint64_t, kWords> begins_{};
+  std::array<uint16_t, kWords> before_{};  // blocks that begin before the word
+};
 
 }  // namespace
 
@@ -64,8 +90,8 @@ struct BlockCache::Blocks {
   static uint64_t BytesFor(const BlobTable& table) {
     return sizeof(Blocks) + table.blocks.size() * sizeof(BlockItem);
   }
-  BlockItem* At(uint32_t offset) { return &items[number_at[offset / kBlockGridBytes]]; }
-  // Null: not one of these, or not here.
+  BlockItem* At(uint32_t plain_offset) { return &items[grid.BlockAt(plain_offset)]; }
+  // Null: not one of these. It may not be here.
   BlockItem* Find(const Block& block) {
     if (block.plain_offset >= plain_length) return nullptr;
     BlockItem* item = At(block.plain_offset);
@@ -74,7 +100,7 @@ struct BlockCache::Blocks {
   }
 
   const uint32_t plain_length;
-  std::array<uint16_t, kChunkBytes / kBlockGridBytes> number_at;  // a block begins on the grid
+  const Grid grid;
   std::vector<BlockItem> items;
 };
 
@@ -87,15 +113,14 @@ struct BlockCache::Node : Item {
 };
 
 BlockCache::Blocks::Blocks(Node& node)
-    : plain_length(node.table().plain_length), items(node.table().blocks.size()) {
-  uint32_t grid = 0;
-  for (uint16_t number = 0; number < items.size(); ++number) {
+    : plain_length(node.table().plain_length),
+      grid(node.table().blocks),
+      items(node.table().blocks.size()) {
+  for (size_t number = 0; number < items.size(); ++number) {
     const Block& block = node.table().blocks[number];
     items[number].node = &node;
     items[number].offset = block.plain_offset;
     items[number].length = block.plain_length;
-    for (; grid * kBlockGridBytes < block.plain_offset + block.plain_length; ++grid)
-      number_at[grid] = number;
   }
 }
 
