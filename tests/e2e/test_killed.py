@@ -1,5 +1,5 @@
-"""kill -9 of the service under clients that connect again by themselves: what was answered is there,
-though nobody flushed it."""
+"""kill -9 of the service under clients that connect again by themselves: what was answered is
+there, though nobody flushed it."""
 
 import os
 import subprocess
