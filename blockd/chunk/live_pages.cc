@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <climits>
 #include <utility>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -42,7 +44,25 @@ Error LastError(std::string_view operation, const std::string& what) {
   return base::ErrnoError(error_number, std::string(operation) + " " + what);
 }
 
-// Which file it is, and of which mount; empty if that can't be told.
+// The number that the kernel gave the mounted file system of a device: that of its directory in
+// sysfs, which is the same in every mount namespace and never given twice in a boot (kernfs). 0:
+// the file system has none there.
+uint64_t MountedNumber(uint32_t major, uint32_t minor) {
+  std::array<char, PATH_MAX> link;
+  const std::string device = fmt::format("/sys/dev/block/{}:{}", major, minor);
+  const ssize_t length = ::readlink(device.c_str(), link.data(), link.size());
+  if (length <= 0) return 0;
+  const std::string_view target(link.data(), static_cast<size_t>(length));
+  for (const char* type : {"ext4", "xfs"}) {
+    struct stat found{};
+    const std::string path =
+        fmt::format("/sys/fs/{}/{}", type, target.substr(target.rfind('/') + 1));
+    if (::stat(path.c_str(), &found) == 0) return found.st_ino;
+  }
+  return 0;
+}
+
+// Which file it is, and which time its file system was mounted; empty if that can't be told.
 std::string IdentityOf(const base::File& file) {
   struct statx found{};
   if (file.descriptor() < 0) return "";
@@ -50,14 +70,15 @@ std::string IdentityOf(const base::File& file) {
   // The unique one takes the place of the other where the kernel knows it.
   if (::statx(file.descriptor(), "", AT_EMPTY_PATH, wanted | STATX_MNT_ID_UNIQUE, &found) != 0)
     return "";
-  std::string identity;
+  const uint64_t mounted = MountedNumber(found.stx_dev_major, found.stx_dev_minor);
+  std::string identity(mounted != 0 ? "mounted" : "mount");
+  base::PutFixed<uint64_t>(&identity, mounted != 0 ? mounted : found.stx_mnt_id);
   base::PutFixed<uint32_t>(&identity, found.stx_mask & (wanted | STATX_MNT_ID_UNIQUE));
   base::PutFixed<uint32_t>(&identity, found.stx_dev_major);
   base::PutFixed<uint32_t>(&identity, found.stx_dev_minor);
   base::PutFixed<uint64_t>(&identity, found.stx_ino);
   base::PutFixed<uint64_t>(&identity, static_cast<uint64_t>(found.stx_btime.tv_sec));
   base::PutFixed<uint32_t>(&identity, found.stx_btime.tv_nsec);
-  base::PutFixed<uint64_t>(&identity, found.stx_mnt_id);
   return identity;
 }
 
@@ -165,8 +186,9 @@ Result<void> LivePages::ReadHeader() {
   if (S_ISREG(file.st_mode) && file.st_uid == ::geteuid() && length == header.size() &&
       header == header_)
     return {};
-  return Error(Code::kCorruption,
-               "it is of another boot, of a file or mount that is another now, or damaged");
+  return Error(
+      Code::kCorruption,
+      "it is of another boot, of another file, or of another mount of its file system, or damaged");
 }
 
 Result<void> LivePages::ReadFound() {

@@ -484,17 +484,53 @@ TEST_F(LivePagesTest, AProcessThatIsKilledLeavesThem) {
   EXPECT_EQ(BlockOf(*found, 5), std::string(kBlockBytes, 'a'));
 }
 
-// Its page cache may be gone meanwhile.
+// A file system that doesn't tell when it was mounted: only its mount says so, and a service in a
+// namespace of its own has another one.
 TEST_F(LivePagesTest, OfAnotherMountNothingIsBelieved) {
-  WriteUnflushed();
   Kill();
   const bool tried = InItsOwnMounts([&] {
+    ASSERT_EQ(::mount("none", layers_.c_str(), "tmpfs", 0, nullptr), 0);
+    OpenDir();
+    ASSERT_OK_AND_ASSIGN(layer_, Layer::Create(files_, layers_, "one", live_));
+    WriteUnflushed();
+    Restart();
+    ASSERT_EQ(States(*layer_, 12), kUnflushed);
+    Kill();
+    EXPECT_TRUE(InItsOwnMounts([&] {
+      OpenDir();
+      EXPECT_EQ(live_->Ids(), std::vector<std::string>{"one"});
+      OpenLayer();
+      EXPECT_EQ(States(*layer_, 12), "12 absent");
+    }));
+  });
+  if (!tried) GTEST_SKIP() << "NOT tried: this needs root";
+}
+
+// One that tells: the namespace does not matter, but its page cache is gone if it was away.
+TEST_F(LivePagesTest, OfAFileSystemThatWasAwayNothingIsBelieved) {
+  Kill();
+  const std::string image = dir_ / "image";
+  const std::string mount = "mount -o loop " + image + " " + layers_;
+  const std::string make = "truncate -s 16M " + image + " && mkfs.ext4 -q " + image;
+  const bool tried = InItsOwnMounts([&] {
+    if (std::system((make + " && " + mount).c_str()) != 0) ::_exit(77);
+    OpenDir();
+    ASSERT_OK_AND_ASSIGN(layer_, Layer::Create(files_, layers_, "one", live_));
+    WriteUnflushed();
+    Kill();
+    EXPECT_TRUE(InItsOwnMounts([&] {
+      OpenDir();
+      OpenLayer();
+      EXPECT_EQ(States(*layer_, 12), kUnflushed);
+      Kill();
+    }));
+    ASSERT_EQ(std::system(("umount " + layers_ + " && " + mount).c_str()), 0);
     OpenDir();
     EXPECT_EQ(live_->Ids(), std::vector<std::string>{"one"});
     OpenLayer();
     EXPECT_EQ(States(*layer_, 12), "12 absent");
   });
-  if (!tried) GTEST_SKIP() << "NOT tried: this needs root";
+  if (!tried) GTEST_SKIP() << "NOT tried: this needs root, loop devices and mkfs.ext4";
 }
 
 TEST_F(LivePagesTest, WhereThereIsNoRoomPagesArePrivate) {
