@@ -25,12 +25,10 @@ using MapWords = std::array<std::atomic<uint64_t>, kMapPageBytes / 8>;
 //
 // The file: a header of one page (magic, version, the boot's id, the layer's, which file has its
 // bytes: device, inode, time of birth, and which time its file system was mounted; XXH3 of all
-// that), one bit for each page that is valid (32 KiB), then the pages at kFirstPage + n. It says
-// nothing that the machine's byte order or a later version could change for another process of the
-// same boot, and is never read after it. What lies in it is believed if the header is what this
-// process would write: then the bytes that the states speak of are in the page cache, or were
-// written out from it since. (A file system that was forced away and mounted again has lost its
-// page cache.)
+// that), one bit for each page that is valid (32 KiB), then the pages. No other boot reads it. What
+// lies in it is believed if the header is what this process would write: then the bytes that the
+// states speak of are in the page cache, or were written out from it since. (A file system that was
+// forced away and mounted again has lost its page cache.)
 //
 // A page for which there is no file, or no room (it is taken before the page is touched: a fault in
 // a full file system kills the process), is in the process's own memory.
