@@ -8,6 +8,14 @@ function(quarry_library name)
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
 endfunction()
 
+# quarry_timeout(variable): sanitized binaries are several times slower.
+function(quarry_timeout variable)
+  if(QUARRY_SANITIZE)
+    math(EXPR slower "4 * ${${variable}}")
+    set(${variable} ${slower} PARENT_SCOPE)
+  endif()
+endfunction()
+
 # quarry_test(name LABEL unit|model|e2e|fuzz|tidy SOURCES a_test.cc [LIBS lib...] [TIMEOUT seconds])
 # One GoogleTest binary, one ctest entry.
 function(quarry_test name)
@@ -15,6 +23,7 @@ function(quarry_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
+  quarry_timeout(ARG_TIMEOUT)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} quarry_test_support GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
