@@ -1,5 +1,6 @@
 #include "base/coding.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -48,6 +49,12 @@ void PutString(std::string* out, std::string_view value) {
 }
 
 void PutOrdered64(std::string* out, uint64_t value) { PutFixed(out, __builtin_bswap64(value)); }
+
+size_t CountCharacters(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
 
 std::string ToHex(std::string_view bytes) {
   std::string hex;

@@ -31,6 +31,9 @@ Result<std::string> FromHex(std::string_view hex);  // lower or upper case; kInv
 std::string ToBase64Url(std::string_view bytes);
 Result<std::string> FromBase64Url(std::string_view text);
 
+// Characters, not bytes, of valid UTF-8.
+size_t CountCharacters(std::string_view text);
+
 // Reads what the functions above wrote. Input is hostile: every read checks what is left, and
 // answers kCorruption when it is cut short or a varint is longer than 64 bits. Borrows its input.
 // One thread.

@@ -23,89 +23,48 @@ std::strong_ordering CompareText(const std::optional<std::string>& a,
   return a.has_value() ? *a <=> *b : std::strong_ordering::equal;
 }
 
-std::strong_ordering CompareBy(Key key, const VolumeRecord& a, const VolumeRecord& b) {
-  switch (key) {
-    case Key::kCreated:
-      return a.created_at_us <=> b.created_at_us;
-    case Key::kUpdated:
-      return a.updated_at_us <=> b.updated_at_us;
-    case Key::kName:
-      return CompareText(a.name, b.name);
-    case Key::kId:
-      return a.id <=> b.id;
-    case Key::kStatus:
-      return VolumeStatusName(a.status) <=> VolumeStatusName(b.status);
-    case Key::kSize:
-      return a.size_gb <=> b.size_gb;
-    case Key::kZone:
-      return a.availability_zone <=> b.availability_zone;
-    case Key::kBootable:
-      return a.bootable <=> b.bootable;
-    case Key::kSourceId:
-    case Key::kVolumeId:
-      return a.source_id <=> b.source_id;
-    case Key::kType:
-      return a.type_id <=> b.type_id;
-  }
-  return std::strong_ordering::equal;
-}
+std::string_view NameOf(VolumeStatus status) { return VolumeStatusName(status); }
+std::string_view NameOf(SnapshotStatus status) { return SnapshotStatusName(status); }
+std::string_view NameOf(BackupStatus status) { return BackupStatusName(status); }
+std::string_view NameOf(AttachStatus status) { return AttachStatusName(status); }
 
-std::strong_ordering CompareBy(Key key, const SnapshotRecord& a, const SnapshotRecord& b) {
+// What a kind of record has no member for is compared as its id.
+template <typename Record>
+std::strong_ordering CompareBy(Key key, const Record& a, const Record& b) {
   switch (key) {
     case Key::kCreated:
       return a.created_at_us <=> b.created_at_us;
     case Key::kUpdated:
-      return a.updated_at_us <=> b.updated_at_us;
+      if constexpr (requires { a.updated_at_us; }) return a.updated_at_us <=> b.updated_at_us;
+      break;
     case Key::kName:
-      return CompareText(a.name, b.name);
+      if constexpr (requires { a.name; }) return CompareText(a.name, b.name);
+      break;
     case Key::kStatus:
-      return SnapshotStatusName(a.status) <=> SnapshotStatusName(b.status);
+      return NameOf(a.status) <=> NameOf(b.status);
     case Key::kSize:
-      return a.size_gb <=> b.size_gb;
-    case Key::kType:
-      return a.type_id <=> b.type_id;
-    case Key::kVolumeId:
-    case Key::kSourceId:
-      return a.volume_id <=> b.volume_id;
-    case Key::kId:
+      if constexpr (requires { a.size_gb; }) return a.size_gb <=> b.size_gb;
+      break;
     case Key::kZone:
+      if constexpr (requires { a.availability_zone; })
+        return a.availability_zone <=> b.availability_zone;
+      break;
     case Key::kBootable:
+      if constexpr (requires { a.bootable; }) return a.bootable <=> b.bootable;
+      break;
+    case Key::kType:
+      if constexpr (requires { a.type_id; }) return a.type_id <=> b.type_id;
+      break;
+    case Key::kSourceId:
+    case Key::kVolumeId:
+      if constexpr (requires { a.volume_id; })
+        return a.volume_id <=> b.volume_id;
+      else
+        return a.source_id <=> b.source_id;
+    case Key::kId:
       break;
   }
   return a.id <=> b.id;
-}
-
-std::strong_ordering CompareBy(Key key, const BackupRecord& a, const BackupRecord& b) {
-  switch (key) {
-    case Key::kCreated:
-      return a.created_at_us <=> b.created_at_us;
-    case Key::kUpdated:
-      return a.updated_at_us <=> b.updated_at_us;
-    case Key::kName:
-      return CompareText(a.name, b.name);
-    case Key::kStatus:
-      return BackupStatusName(a.status) <=> BackupStatusName(b.status);
-    case Key::kSize:
-      return a.size_gb <=> b.size_gb;
-    case Key::kVolumeId:
-    case Key::kSourceId:
-      return a.volume_id <=> b.volume_id;
-    default:
-      return a.id <=> b.id;
-  }
-}
-
-std::strong_ordering CompareBy(Key key, const AttachmentRecord& a, const AttachmentRecord& b) {
-  switch (key) {
-    case Key::kCreated:
-      return a.created_at_us <=> b.created_at_us;
-    case Key::kStatus:
-      return AttachStatusName(a.status) <=> AttachStatusName(b.status);
-    case Key::kVolumeId:
-      return a.volume_id <=> b.volume_id;
-    default:
-      return a.id <=> b.id;
-  }
 }
 
 template <typename Record>

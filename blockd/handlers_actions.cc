@@ -30,17 +30,11 @@ using base::http::Response;
 constexpr int kRevert = 40;
 constexpr int kExtendInUse = 42;
 constexpr int kReimage = 68;
-constexpr size_t kMaxIdCharacters = 64;
 constexpr size_t kMaxStatusCharacters = 64;
 
-Result<JsonObject> ObjectOf(const Json& argument) {
-  if (argument.is_object()) return argument.get_object();
-  return Error(Code::kInvalidArgument, "Malformed request body");
-}
-
 Result<std::string> RequiredId(const Json& argument, std::string_view name) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
-  ASSIGN_OR_RETURN(auto id, api::OptionalText(body, name, kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
+  ASSIGN_OR_RETURN(auto id, api::OptionalText(body, name, api::kMaxIdCharacters));
   if (!id.has_value()) return api::Missing(name);
   return *std::move(id);
 }
@@ -50,7 +44,7 @@ std::string StatusOf(const VolumeRecord& volume) {
 }
 
 Result<Response> Extend(const Context& context, const api::Call& call, const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto size,
                    api::OptionalInt(body, "new_size", 1, static_cast<int64_t>(kMaxVolumeGb)));
   if (!size.has_value())
@@ -96,7 +90,7 @@ Result<VolumeStatus> ResettableStatus(std::string_view name) {
 Result<Response> ResetStatus(const Context& context, const api::Call& call, const Json& argument) {
   const std::string_view policy = "volume_extension:volume_admin_actions:reset_status";
   RETURN_IF_ERROR(CheckAdmin(call.caller, policy));
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto name, api::OptionalText(body, "status", kMaxStatusCharacters));
   ASSIGN_OR_RETURN(const auto attach_status,
                    api::OptionalText(body, "attach_status", kMaxStatusCharacters));
@@ -146,7 +140,7 @@ Result<Response> ForceDelete(const Context& context, const api::Call& call, cons
 }
 
 Result<Response> SetBootable(const Context& context, const api::Call& call, const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto bootable, api::OptionalBool(body, "bootable"));
   if (!bootable.has_value()) return api::Missing("bootable");
   RETURN_IF_ERROR(ChangeVolume(context, call, "volume_extension:volume_actions:set_bootable",
@@ -158,7 +152,7 @@ Result<Response> SetBootable(const Context& context, const api::Call& call, cons
 }
 
 Result<Response> SetReadOnly(const Context& context, const api::Call& call, const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto read_only, api::OptionalBool(body, "readonly"));
   if (!read_only.has_value()) return api::Missing("readonly");
   RETURN_IF_ERROR(ChangeVolume(
@@ -178,7 +172,7 @@ Result<Response> SetReadOnly(const Context& context, const api::Call& call, cons
 
 // Nothing moves: all types are of one pool. Space that is taken, or not, can't be changed.
 Result<Response> Retype(const Context& context, const api::Call& call, const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const std::string wanted, api::RequiredName(body, "new_type"));
   ASSIGN_OR_RETURN(const TypeFacts type, context.types.Resolve(call.caller, wanted));
   if (!type.unfit.empty())
@@ -271,7 +265,7 @@ struct UploadRequest {
 };
 
 Result<UploadRequest> ParseUpload(const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   UploadRequest upload;
   ASSIGN_OR_RETURN(upload.name, api::RequiredName(body, "image_name"));
   ASSIGN_OR_RETURN(const auto disk, api::OptionalText(body, "disk_format", 32));
@@ -338,7 +332,7 @@ Result<Response> Upload(const Context& context, const api::Call& call, const Jso
 
 Result<Response> SetImageMetadata(const Context& context, const api::Call& call,
                                   const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto metadata, ParseMetadata(body, "metadata"));
   if (!metadata.has_value()) return api::Missing("metadata");
   ASSIGN_OR_RETURN(const VolumeRecord changed,
@@ -354,7 +348,7 @@ Result<Response> SetImageMetadata(const Context& context, const api::Call& call,
 
 Result<Response> UnsetImageMetadata(const Context& context, const api::Call& call,
                                     const Json& argument) {
-  ASSIGN_OR_RETURN(const JsonObject body, ObjectOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto key, api::OptionalText(body, "key", api::kMaxKeyCharacters));
   if (!key.has_value()) return api::Missing("key");
   RETURN_IF_ERROR(ChangeVolume(context, call, "volume_extension:volume_image_metadata:remove",

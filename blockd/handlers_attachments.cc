@@ -24,7 +24,6 @@ using base::http::Response;
 constexpr int kAttachments = 27;
 constexpr int kComplete = 44;
 constexpr int kAttachMode = 54;
-constexpr size_t kMaxIdCharacters = 64;
 constexpr std::array<std::string_view, 3> kSortKeys = {"created_at", "id", "volume_id"};
 
 Result<Response> Answer(const Context& context, const api::Call& call, const std::string& id,
@@ -38,12 +37,14 @@ Result<Response> Answer(const Context& context, const api::Call& call, const std
 Result<AttachmentRecord> ParseNew(const api::Call& call, const JsonObject& body) {
   AttachmentRecord attachment;
   attachment.id = base::NewUuid();
-  ASSIGN_OR_RETURN(const auto volume, api::OptionalText(body, "volume_uuid", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto volume,
+                   api::OptionalText(body, "volume_uuid", api::kMaxIdCharacters));
   if (!volume.has_value()) return api::Missing("volume_uuid");
   attachment.volume_id = *volume;
-  ASSIGN_OR_RETURN(const auto instance, api::OptionalText(body, "instance_uuid", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto instance,
+                   api::OptionalText(body, "instance_uuid", api::kMaxIdCharacters));
   attachment.instance_id = instance.value_or("");
-  ASSIGN_OR_RETURN(const auto mode, api::OptionalText(body, "mode", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto mode, api::OptionalText(body, "mode", api::kMaxIdCharacters));
   if (mode.has_value() && call.version.AtLeast(kAttachMode)) {
     if (*mode != "ro" && *mode != "rw")
       return InvalidInput("mode must be 'ro' or 'rw', not '" + *mode + "'");

@@ -33,7 +33,6 @@ constexpr int kProject = 18;
 constexpr int kMetadata = 43;
 constexpr int kZone = 51;
 constexpr int kUser = 56;
-constexpr size_t kMaxIdCharacters = 64;
 constexpr size_t kKeyBytes = 32;
 constexpr std::array<std::string_view, 8> kSortKeys = {
     "created_at", "updated_at", "name", "display_name", "id", "status", "volume_id", "size"};
@@ -61,10 +60,11 @@ Result<Wanted> ParseWanted(const Context& context, const api::Call& call) {
   ASSIGN_OR_RETURN(const JsonObject body, api::ParseBody(call, "backup"));
   Wanted wanted;
   BackupRecord& backup = wanted.backup;
-  ASSIGN_OR_RETURN(const auto volume_id, api::OptionalText(body, "volume_id", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto volume_id,
+                   api::OptionalText(body, "volume_id", api::kMaxIdCharacters));
   if (!volume_id.has_value()) return api::Missing("volume_id");
   ASSIGN_OR_RETURN(const auto snapshot_id,
-                   api::OptionalText(body, "snapshot_id", kMaxIdCharacters));
+                   api::OptionalText(body, "snapshot_id", api::kMaxIdCharacters));
   ASSIGN_OR_RETURN(const auto container,
                    api::OptionalText(body, "container", api::kMaxNameCharacters));
   ASSIGN_OR_RETURN(const Naming naming, ParseNaming(body));

@@ -28,8 +28,6 @@ using base::JsonObject;
 using base::Result;
 using base::http::Response;
 
-constexpr size_t kMaxIdCharacters = 64;
-
 std::string StatusOf(const VolumeRecord& volume) {
   return std::string(VolumeStatusName(volume.status));
 }
@@ -137,11 +135,12 @@ Result<Response> Attach(const Context& context, const api::Call& call, const Jso
   RETURN_IF_ERROR(CheckMayWrite(call.caller, kPolicy));
   if (!argument.is_object()) return InvalidInput("os-attach needs an object");
   const JsonObject& body = argument.get_object();
-  ASSIGN_OR_RETURN(const auto instance, api::OptionalText(body, "instance_uuid", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto instance,
+                   api::OptionalText(body, "instance_uuid", api::kMaxIdCharacters));
   ASSIGN_OR_RETURN(const auto host, api::OptionalText(body, "host_name", api::kMaxNameCharacters));
   ASSIGN_OR_RETURN(const auto mount,
                    api::OptionalText(body, "mountpoint", api::kMaxNameCharacters));
-  ASSIGN_OR_RETURN(const auto mode, api::OptionalText(body, "mode", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto mode, api::OptionalText(body, "mode", api::kMaxIdCharacters));
   if (mode.has_value() && *mode != "ro" && *mode != "rw")
     return InvalidInput("mode must be 'ro' or 'rw', not '" + *mode + "'");
   RETURN_IF_ERROR(context.catalog.Transact([&](Transaction& transaction) -> Result<void> {
@@ -219,7 +218,8 @@ Result<Response> Detach(const Context& context, const api::Call& call, const Jso
   constexpr std::string_view kPolicy = "volume_extension:volume_actions:detach";
   RETURN_IF_ERROR(CheckMayWrite(call.caller, kPolicy));
   ASSIGN_OR_RETURN(const JsonObject body, ArgumentsOf(argument, "os-detach"));
-  ASSIGN_OR_RETURN(const auto wanted, api::OptionalText(body, "attachment_id", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto wanted,
+                   api::OptionalText(body, "attachment_id", api::kMaxIdCharacters));
   ASSIGN_OR_RETURN(const auto ids, Meant(context, call, [&](const AttachmentRecord& attachment) {
                      return !wanted.has_value() || attachment.id == *wanted;
                    }));

@@ -25,17 +25,12 @@ using base::http::Response;
 constexpr int kMigrateToCluster = 16;
 constexpr int kExtendCompletion = 71;
 
-Result<JsonObject> BodyOf(const Json& argument) {
-  if (argument.is_object()) return argument.get_object();
-  return Error(Code::kInvalidArgument, "Malformed request body");
-}
-
 // "quarry@store" of "quarry@store#store".
 std::string_view BackendOf(std::string_view host) { return host.substr(0, host.find('#')); }
 
 Result<Response> Migrate(const Context& context, const api::Call& call, const Json& argument) {
   RETURN_IF_ERROR(CheckAdmin(call.caller, "volume_extension:volume_admin_actions:migrate_volume"));
-  ASSIGN_OR_RETURN(const JsonObject body, BodyOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const auto host, api::OptionalText(body, "host", api::kMaxNameCharacters));
   ASSIGN_OR_RETURN(const auto cluster, api::OptionalText(body, "cluster", api::kMaxNameCharacters));
   RETURN_IF_ERROR(api::OptionalBool(body, "force_host_copy"));
@@ -60,7 +55,7 @@ Result<Response> Migrate(const Context& context, const api::Call& call, const Js
 Result<Response> CompleteExtension(const Context&, const api::Call& call, const Json& argument) {
   RETURN_IF_ERROR(
       CheckAdmin(call.caller, "volume_extension:volume_admin_actions:extend_volume_completion"));
-  ASSIGN_OR_RETURN(const JsonObject body, BodyOf(argument));
+  ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   RETURN_IF_ERROR(api::OptionalBool(body, "error"));
   return InvalidVolume("Volume " + call.Param("volume_id") +
                        " has no extension that waits for its completion: here it is done when "

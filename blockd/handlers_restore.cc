@@ -27,7 +27,6 @@ using base::JsonObject;
 using base::Result;
 using base::http::Response;
 
-constexpr size_t kMaxIdCharacters = 64;
 constexpr std::string_view kService = "quarry.chunkstore";
 constexpr uint64_t kExportVersion = 1;
 constexpr size_t kMaxExportCharacters = 4096;
@@ -69,7 +68,8 @@ Result<VolumeRecord> RestoreToNew(const Context& context, const api::Call& call,
 Result<Response> Restore(const Context& context, const api::Call& call) {
   RETURN_IF_ERROR(CheckMayWrite(call.caller, "backup:restore"));
   ASSIGN_OR_RETURN(const JsonObject body, api::ParseBody(call, "restore"));
-  ASSIGN_OR_RETURN(const auto volume_id, api::OptionalText(body, "volume_id", kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto volume_id,
+                   api::OptionalText(body, "volume_id", api::kMaxIdCharacters));
   ASSIGN_OR_RETURN(const auto name, api::OptionalText(body, "name", api::kMaxNameCharacters));
   RETURN_IF_ERROR(VisibleBackup(context, call));
   RETURN_IF_ERROR(CheckBackupService(context));

@@ -21,7 +21,6 @@ using base::Result;
 using base::http::Response;
 
 constexpr int kBackups = 47;
-constexpr size_t kMaxIdCharacters = 64;
 
 // What a request says, before anything is looked up.
 struct Wanted {
@@ -33,7 +32,7 @@ struct Wanted {
 
 Result<void> TakeSource(const JsonObject& body, std::string_view member, SourceKind kind,
                         Wanted* wanted) {
-  ASSIGN_OR_RETURN(const auto id, api::OptionalText(body, member, kMaxIdCharacters));
+  ASSIGN_OR_RETURN(const auto id, api::OptionalText(body, member, api::kMaxIdCharacters));
   if (!id.has_value() || id->empty()) return {};
   if (wanted->source != SourceKind::kNothing)
     return InvalidInput(

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "base/coding.h"
 #include "base/uuid.h"
 #include "imaged/errors.h"
 #include "imaged/policy.h"
@@ -186,9 +187,7 @@ Result<void> CheckWritable(std::string_view name) {
 }
 
 Result<void> CheckLength(std::string_view what, std::string_view text) {
-  const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; };
-  if (static_cast<size_t>(std::count_if(text.begin(), text.end(), begins)) <= kMaxNameCharacters)
-    return {};
+  if (base::CountCharacters(text) <= kMaxNameCharacters) return {};
   return Error(Code::kInvalidArgument,
                "Provided object does not match schema 'image': " + std::string(what) +
                    " is longer than " + std::to_string(kMaxNameCharacters) + " characters");

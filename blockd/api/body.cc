@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/coding.h"
 #include "blockd/api/errors.h"
 
 namespace blockd::api {
@@ -47,7 +48,7 @@ bool IsKey(std::string_view key) {
 Result<std::string> ValueOf(const Json& value, std::string_view name) {
   if (value.is_string()) {
     const std::string_view text = base::View(value.get_string());
-    if (CountCharacters(text) > kMaxValueCharacters)
+    if (base::CountCharacters(text) > kMaxValueCharacters)
       return BadField(name, value, Quoted(text) + " is too long");
     return std::string(text);
   }
@@ -66,8 +67,13 @@ const Json* Member(const JsonObject& object, std::string_view name) {
 
 Result<JsonObject> ParseBody(const Call& call) {
   Result<Json> json = base::ParseJson(call.request.body);
-  if (!json.has_value() || !json->is_object()) return Bad("Malformed request body");
+  if (!json.has_value() || !json->is_object()) return ObjectOf(nullptr);
   return std::move(json->get_object());
+}
+
+Result<JsonObject> ObjectOf(const Json& value) {
+  if (!value.is_object()) return Bad("Malformed request body");
+  return value.get_object();
 }
 
 Result<JsonObject> ParseBody(const Call& call, std::string_view member) {
@@ -97,7 +103,7 @@ Result<std::optional<std::string>> OptionalText(const JsonObject& object, std::s
   if (value == nullptr) return std::optional<std::string>();
   if (!value->is_string()) return BadField(name, *value, "It is not of type 'string'");
   const std::string_view text = base::View(value->get_string());
-  if (CountCharacters(text) > max_characters)
+  if (base::CountCharacters(text) > max_characters)
     return BadField(name, *value, Quoted(text) + " is too long");
   return std::optional<std::string>(text);
 }
@@ -181,12 +187,6 @@ Result<bool> ParseBool(std::string_view text, std::string_view name) {
   if (word.has_value()) return *word;
   return Bad("Invalid value '" + Echo(text) + "' for '" + Echo(name) +
              "': it must be true or false.");
-}
-
-size_t CountCharacters(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
 }
 
 }  // namespace blockd::api

@@ -15,6 +15,7 @@
 
 namespace blockd::api {
 
+constexpr size_t kMaxIdCharacters = 64;
 constexpr size_t kMaxNameCharacters = 255;
 constexpr size_t kMaxTextCharacters = 255;   // a description
 constexpr size_t kMaxKeyCharacters = 255;    // of metadata and specs
@@ -27,6 +28,9 @@ using TextMap = std::map<std::string, std::string>;
 base::Result<base::JsonObject> ParseBody(const Call& call);
 // The object that stands under `member` of the body: {"volume": {...}}.
 base::Result<base::JsonObject> ParseBody(const Call& call, std::string_view member);
+
+// What must be an object below the body, as the argument of an action: "Malformed request body".
+base::Result<base::JsonObject> ObjectOf(const base::Json& value);
 
 // "Invalid input for field/attribute size. Value: 0. <why>".
 base::Error BadField(std::string_view name, const base::Json& value, std::string_view why);
@@ -54,8 +58,5 @@ base::JsonObject ToJson(const TextMap& map);
 
 // A boolean of a query.
 base::Result<bool> ParseBool(std::string_view text, std::string_view name);
-
-// Characters, not bytes. REQUIRES: valid UTF-8.
-size_t CountCharacters(std::string_view text);
 
 }  // namespace blockd::api

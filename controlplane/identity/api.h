@@ -118,7 +118,5 @@ base::Result<void> CheckRoomFor(const Snapshot& now, Index index, std::string_vi
 
 // Text from clients that ends up in names and keys: valid lengths, no control characters.
 bool IsCleanName(std::string_view text);
-// Characters, not bytes, of UTF-8.
-size_t CountCharacters(std::string_view text);
 
 }  // namespace controlplane::identity

@@ -141,7 +141,8 @@ base::Result<Input> ParseInput(const Call& call) {
   ASSIGN_OR_RETURN(JsonObject body, BodyMember(call.request, "application_credential"));
   Input input;
   input.name = Text(body, "name");
-  if (input.name.empty() || CountCharacters(input.name) > kMaxName || !IsCleanName(input.name))
+  if (input.name.empty() || base::CountCharacters(input.name) > kMaxName ||
+      !IsCleanName(input.name))
     return Invalid("\"name\" has 1 to " + std::to_string(kMaxName) + " characters.");
   input.description = Text(body, "description");
   if (input.description.size() > kMaxTextBytes) return Invalid("\"description\" is too long.");

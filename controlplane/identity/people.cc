@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/coding.h"
 #include "controlplane/identity/cascade.h"
 #include "controlplane/identity/resources.h"
 #include "controlplane/identity/roles.h"
@@ -244,7 +245,7 @@ base::Result<void> CheckTags(const JsonObject& project) {
   if (std::set<std::string>(tags.begin(), tags.end()).size() != tags.size())
     return Invalid("Invalid input for field 'tags': it has non-unique elements.");
   for (const std::string& tag : tags)
-    if (tag.empty() || CountCharacters(tag) > kMaxTag || !IsCleanName(tag) ||
+    if (tag.empty() || base::CountCharacters(tag) > kMaxTag || !IsCleanName(tag) ||
         tag.find_first_of("/,") != std::string::npos)
       return Invalid("Invalid tag: it needs 1 to 255 characters without '/' and ','.");
   return {};

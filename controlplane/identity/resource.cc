@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/coding.h"
 #include "base/uuid.h"
 
 namespace controlplane::identity {
@@ -16,7 +17,7 @@ Error BadField(const Field& field, std::string_view problem) {
 }
 
 base::Result<void> CheckString(const Field& field, std::string_view text) {
-  size_t characters = CountCharacters(text);
+  size_t characters = base::CountCharacters(text);
   if (characters < field.min_characters) return BadField(field, "it is too short");
   if (characters > field.max_characters || text.size() > kMaxTextBytes)
     return BadField(field, "it is too long; at most " + std::to_string(field.max_characters) +
