@@ -71,7 +71,8 @@ def test_bad_options_name_what_is_wrong(tmp_path):
     for args, word in ((["--no-such-option=1"], "no-such-option"),
                        (["--store.cache=lots"], "store.cache"),
                        (["--listen=nonsense"], "nonsense")):
-        done = subprocess.run([quarry.QUARRY, "serve", "--data-dir", str(tmp_path / "data"), *args],
+        done = subprocess.run([quarry.QUARRY, "serve", "--data-dir", str(tmp_path / "data"),
+                               "--block.nbd-listen=127.0.0.1:0", *args],
                               capture_output=True, text=True, timeout=60)
         assert done.returncode != 0 and word in done.stderr, (args, done.stderr)
     done = subprocess.run([quarry.QUARRY, "serve", "--help"], capture_output=True, text=True,
@@ -133,7 +134,8 @@ def test_what_stands_in_the_way_is_named():
     with quarry.Service() as service:
         address = service.base.removeprefix("http://")
         taken = subprocess.run([quarry.QUARRY, "serve", "--data-dir", service.data_dir + "-2",
-                                "--listen", address], capture_output=True, text=True, timeout=60,
+                                "--listen", address, "--block.nbd-listen=127.0.0.1:0"],
+                               capture_output=True, text=True, timeout=60,
                                env=service.environment)
         assert taken.returncode == 1, taken.stderr
         assert f"another process has port {address.split(':')[1]}" in taken.stderr
