@@ -103,7 +103,7 @@ bool Connection::Shake() {
   const int64_t deadline_ns =
       base::SystemClock().MonotonicNs() + shared_->settings.handshake_timeout_ms * 1'000'000;
   Handshake handshake(
-      *shared_->provider, tls_, [this](std::string_view name) { return Register(name); },
+      shared_->opener, tls_, [this](std::string_view name) { return Register(name); },
       [this](std::string_view name, const Export& exported) { return TakeSeat(name, exported); });
   channel_.PostBatch(base::AsBytes(handshake.Greeting()));
   while (true) {

@@ -18,6 +18,7 @@
 #include "blockd/nbd/handshake.h"
 #include "blockd/nbd/memory_budget.h"
 #include "blockd/nbd/metrics.h"
+#include "blockd/nbd/opener.h"
 #include "blockd/nbd/request.h"
 #include "blockd/nbd/server.h"
 #include "blockd/nbd/workers.h"
@@ -42,7 +43,8 @@ struct Shared {
       : settings(std::move(settings_in)),
         provider(std::move(provider_in)),
         metrics(registry),
-        workers(settings.max_threads, settings.max_threads_per_volume) {}
+        workers(settings.max_threads, settings.max_threads_per_volume),
+        opener(provider, workers, settings.request_deadline_ms) {}
 
   std::shared_ptr<PerVolume> Of(const std::string& volume_id);
 
@@ -57,6 +59,7 @@ struct Shared {
   const std::shared_ptr<ExportProvider> provider;
   ServerMetrics metrics;
   Workers workers;
+  Opener opener;  // of the provider's exports
   const std::shared_ptr<Buffers> buffers = Buffers::Create(kMaxIdleBytes);
   const std::shared_ptr<MemoryBudget> memory =
       std::make_shared<MemoryBudget>(settings.max_memory_bytes);

@@ -245,6 +245,69 @@ TEST_F(ServerTest, ARevocationSaysWhenAWriteIsStillUnderWay) {
   EXPECT_OK(server_->Revoke(removed, kLongMs));
 }
 
+// A disk that stalls under a volume that is to be opened.
+class OpenTest : public ServerTest {
+ protected:
+  void StartWithAVolumeThatHangs() {
+    ServerSettings settings;
+    settings.request_deadline_ms = 50;
+    Start(settings);
+    Attachments::Spec spec;
+    spec.volume_id = "other";
+    // Nothing of the test's own: it may be over before the thread is.
+    spec.open = [volume = volume_, opened = opened_]() -> base::Result<Export> {
+      opened->fetch_add(1);
+      uint8_t sector[512];
+      RETURN_IF_ERROR(volume->Read(0, sector));  // hangs while it is held
+      Export made;
+      made.volume = volume;
+      return made;
+    };
+    ASSERT_OK_AND_ASSIGN(hung_, exports_->Add("two", std::move(spec)));
+    volume_->Hold();
+  }
+  std::string Refusal(Client& client) {
+    client.SendOption(Option::kGo, GoData(hung_));
+    const Client::OptionAnswer answer = client.ReceiveOption();
+    EXPECT_EQ(answer.type, OptionReply::kErrPolicy);
+    return answer.data;
+  }
+
+  // Tries until it is: a loaded machine may be late for the deadline.
+  void AwaitOpen(const std::string& name) {
+    while (true) {
+      Client client(socket_);
+      if (client.Go(name)) return;
+    }
+  }
+
+  const std::shared_ptr<std::atomic<int>> opened_ = std::make_shared<std::atomic<int>>(0);
+  std::string hung_;
+};
+
+TEST_F(OpenTest, WhatHangsIsRefusedByTheDeadlineAndOthersAreServed) {
+  StartWithAVolumeThatHangs();
+  Client client(socket_);
+  client.SendFlags();
+  for (int i = 0; i < 3; ++i) EXPECT_NE(Refusal(client).find("does not answer"), std::string::npos);
+  Client again(socket_);
+  again.SendFlags();
+  EXPECT_NE(Refusal(again).find("does not answer"), std::string::npos);
+  EXPECT_EQ(*opened_, 1) << "each try leaves a thread behind";
+  AwaitOpen(name_);
+  volume_->Release();
+  AwaitOpen(hung_);
+}
+
+TEST_F(OpenTest, AStopDoesNotWaitForIt) {
+  StartWithAVolumeThatHangs();
+  Client client(socket_);
+  client.SendFlags();
+  (void)Refusal(client);
+  EXPECT_FALSE(server_->Stop(0));
+  volume_->Release();
+}
+
 TEST_F(ServerTest, AClientThatTakesNoAnswersIsCutOffAndHarmsNobody) {
   ServerSettings settings;
   settings.stall_ms = 50;
