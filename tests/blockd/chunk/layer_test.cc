@@ -128,7 +128,8 @@ TEST_F(LayerTest, PunchingGivesBackBytesOfBlocksOnly) {
   ASSERT_OK(layer->Clear(10, 400, BlockState::kZero, true));
   layer->PunchHoles({0, 512});
   ASSERT_OK_AND_ASSIGN(const base::FileInfo punched, files.Stat(dir / "x.data"));
-  EXPECT_LE(punched.allocated_bytes + 400 * kBlockBytes, full.allocated_bytes);
+  // A hole may cost the file system some blocks for its own notes.
+  EXPECT_LE(punched.allocated_bytes + 400 * kBlockBytes, full.allocated_bytes + 16 * kBlockBytes);
   EXPECT_EQ(BlockOf(*layer, 9), std::string(kBlockBytes, 'a'));
   EXPECT_EQ(BlockOf(*layer, 410), std::string(kBlockBytes, 'a'));
 }
