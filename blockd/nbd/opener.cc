@@ -61,7 +61,7 @@ Opened Opener::Open(std::string_view name) {
   base::MutexLock lock(state_->mutex);
   while (!answer->has_value())
     if (!state_->WaitUntil(deadline_ns)) return TooLate();
-  return **std::move(answer);
+  return *std::move(*answer);
 }
 
 }  // namespace blockd::nbd
