@@ -9,8 +9,8 @@
 
 namespace blockd {
 
-// kUnavailable where there is no store for backups, in Cinder's words with what to set, or with what
-// is amiss.
+// kUnavailable where there is no store for backups, in Cinder's words with what to set, or with
+// what is amiss.
 base::Result<void> CheckBackupService(const Context& context);
 
 // "Invalid backup: <text>".
