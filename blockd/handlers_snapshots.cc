@@ -164,6 +164,10 @@ Result<void> BeginDelete(Transaction& transaction, const api::Call& call, Snapsh
     return InvalidSnapshot("Snapshot status must be available or error, but current status is " +
                            std::string(SnapshotStatusName(snapshot.status)) + ".");
   if (!force) RETURN_IF_ERROR(CheckNotHeld(snapshot));
+  // It may be to this one.
+  const Result<VolumeRecord> volume = transaction.GetVolume(snapshot.volume_id);
+  if (!force && volume.has_value() && volume->status == VolumeStatus::kReverting)
+    return InvalidSnapshot("Snapshot can't be deleted while its volume is reverted to a snapshot.");
   snapshot.status = SnapshotStatus::kDeleting;
   return Jobs::Add(transaction, {Op::kDeleteSnapshot, snapshot.project_id, snapshot.id, "",
                                  call.request.request_id});

@@ -357,6 +357,7 @@ TEST_F(VolumesApiTest, Actions) {
   EXPECT_EQ(world_.Act(me_, id, revert, 39).status, 400);
   EXPECT_EQ(world_.Act(me_, id, revert, 40).status, 202);
   EXPECT_EQ(world_.StatusOf(id), "reverting");
+  EXPECT_EQ(world_.Ask(me_, "DELETE", "/snapshots/" + snapshot).status, 400);
   world_.RunJobs();
   EXPECT_EQ(world_.StatusOf(id), "available");
 }
