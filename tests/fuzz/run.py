@@ -25,7 +25,8 @@ def fuzz(program, folders, seconds, crashes, extra=()):
                f"-timeout={INPUT_TIMEOUT_SECONDS}", f"-artifact_prefix={crashes}/{program.name}-",
                "-print_final_stats=1", *extra, *map(str, folders)]
     # Reports are part of the output here, also where `./dev sanitize` collects them in files.
-    environment = {k: v for k, v in os.environ.items() if k not in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
                           env=environment)
     return done.returncode, done.stdout.decode(errors="replace")
