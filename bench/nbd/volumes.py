@@ -11,10 +11,10 @@ from servers import FILE_BYTES
 from system import MIB, Failed, run, say, settle
 
 SNAPSHOTS_OF_ONE = 14      # taken of a volume before the next is made: at most 16 may be unsealed
-FAR_APART_OF_ONE = 5       # where each takes seconds until it is durable, and GiB of the disk
+FAR_APART_OF_ONE = 4       # where each takes seconds until it is durable, and GiB of the disk
 BETWEEN_SECONDS = 0.3
-LONGEST_SECONDS = 300      # for one load: then those that were taken must do
-DISK_BYTES = 16 * 1024 * MIB
+LONGEST_SECONDS = 240      # for one load: then those that were taken must do
+DISK_BYTES = 36 * 1024 * MIB
 
 
 def prepare_ages(pool):
