@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "chunkstore/chunk_store_impl.h"
+#include "chunkstore/diff.h"
 
 // Contents: reading through their maps, and the difference of two of them.
 
@@ -102,19 +103,24 @@ class ContentImpl : public Content {
   const std::shared_ptr<const MapPage> page_;
 };
 
-// The difference of two maps below pages of one level. A missing page is one without entries.
+// The difference of two maps below pages of one level, from one chunk on: what lies wholly before
+// it is passed over unread. A missing page is one without entries.
 class Differ {
  public:
-  Differ(ChunkStoreImpl& store_a, ChunkStoreImpl& store_b, const ChunkStore::DiffVisitor& visit)
-      : store_a_(store_a), store_b_(store_b), visit_(visit) {}
+  Differ(ChunkStoreImpl& store_a, ChunkStoreImpl& store_b, uint64_t from,
+         const ChunkStore::DiffVisitor& visit)
+      : store_a_(store_a), store_b_(store_b), from_(from), visit_(visit) {}
 
   // The root page `low` against `high`, of the same level or above: `low` is what lies under its
   // first slots.
   Result<bool> Raised(const MapPage& low, const MapPage& high, bool low_is_a) {
     if (low.level == high.level) return low_is_a ? Pages(low, high, 0) : Pages(high, low, 0);
-    ChunkStoreImpl& store_of_high = low_is_a ? store_b_ : store_a_;
-    ASSIGN_OR_RETURN(const auto below, Child(store_of_high, high.level, high.Find(0)));
-    ASSIGN_OR_RETURN(bool go_on, Raised(low, *below, low_is_a));
+    bool go_on = true;
+    if (!IsBefore(high.level, 0)) {
+      ChunkStoreImpl& store_of_high = low_is_a ? store_b_ : store_a_;
+      ASSIGN_OR_RETURN(const auto below, Child(store_of_high, high.level, high.Find(0)));
+      ASSIGN_OR_RETURN(go_on, Raised(low, *below, low_is_a));
+    }
     for (const MapPage::Entry& entry : high.entries) {
       if (!go_on) return false;
       if (entry.slot == 0) continue;
@@ -142,7 +148,11 @@ class Differ {
   }
 
  private:
+  // A slot of a page of this level, whose first chunk is `index`.
+  bool IsBefore(uint8_t level, uint64_t index) const { return index + SlotSpan(level) <= from_; }
+
   Result<bool> Slot(uint8_t level, uint64_t index, const Digest256* a, const Digest256* b) {
+    if (IsBefore(level, index)) return true;
     if (level == 0) {
       return visit_(index, a ? std::optional(*a) : std::nullopt,
                     b ? std::optional(*b) : std::nullopt);
@@ -162,8 +172,25 @@ class Differ {
 
   ChunkStoreImpl& store_a_;
   ChunkStoreImpl& store_b_;
+  const uint64_t from_;
   const ChunkStore::DiffVisitor& visit_;
 };
+
+// There is no other implementation.
+ChunkStoreImpl& Impl(ChunkStore& store) { return static_cast<ChunkStoreImpl&>(store); }
+
+Result<void> DiffMaps(ChunkStoreImpl& store_a, const Root& a, ChunkStoreImpl& store_b,
+                      const Root& b, uint64_t from, const ChunkStore::DiffVisitor& visit) {
+  if (a == b) return {};
+  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_a, store_a.ReadPage(a.id));
+  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_b, store_b.ReadPage(b.id));
+  Differ differ(store_a, store_b, from, visit);
+  // A lower map is what lies under the first slots of a higher one.
+  Result<bool> all = page_a->level < page_b->level ? differ.Raised(*page_a, *page_b, true)
+                                                   : differ.Raised(*page_b, *page_a, false);
+  RETURN_IF_ERROR(all);
+  return {};
+}
 
 }  // namespace
 
@@ -177,22 +204,17 @@ Result<std::shared_ptr<Content>> ChunkStoreImpl::Open(const Root& root) {
 }
 
 Result<void> ChunkStoreImpl::Diff(const Root& a, const Root& b, const DiffVisitor& visit) {
-  return DiffAcross(a, *this, b, visit);
+  return DiffMaps(*this, a, *this, b, 0, visit);
 }
 
 Result<void> ChunkStoreImpl::DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,
                                         const DiffVisitor& visit) {
-  if (a == b) return {};
-  // There is no other implementation.
-  auto& other = static_cast<ChunkStoreImpl&>(store_of_b);
-  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_a, ReadPage(a.id));
-  ASSIGN_OR_RETURN(std::shared_ptr<const MapPage> page_b, other.ReadPage(b.id));
-  Differ differ(*this, other, visit);
-  // A lower map is what lies under the first slots of a higher one.
-  Result<bool> all = page_a->level < page_b->level ? differ.Raised(*page_a, *page_b, true)
-                                                   : differ.Raised(*page_b, *page_a, false);
-  RETURN_IF_ERROR(all);
-  return {};
+  return DiffMaps(*this, a, Impl(store_of_b), b, 0, visit);
+}
+
+Result<void> DiffFrom(ChunkStore& store, const Root& a, const Root& b, uint64_t from,
+                      const ChunkStore::DiffVisitor& visit) {
+  return DiffMaps(Impl(store), a, Impl(store), b, from, visit);
 }
 
 // --- maps

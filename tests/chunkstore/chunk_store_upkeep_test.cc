@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include "chunkstore/diff.h"
 #include "chunkstore/references.h"
 #include "tests/chunkstore/chunk_store_world.h"
 
@@ -184,6 +186,87 @@ TEST(ChunkStoreDiff, CostsWhatDiffers) {
   const double before = misses.value();
   ASSERT_OK_AND_ASSIGN(const Difference found, DiffOf(world.store(), a, b));
   EXPECT_EQ(found.size(), 1u);
+  // Two roots and two leaves, each looked for as a page and as a table.
+  EXPECT_LE(misses.value() - before, 8);
+}
+
+// Contents of three levels that differ at random around the borders of pages, each way, from every
+// chunk on.
+TEST(ChunkStoreDiff, GoesOnFromAnyChunk) {
+  World world;
+  const std::vector<std::pair<uint64_t, uint64_t>> places = {
+      {0, 6}, {1020, 1028}, {1'048'572, 1'048'580}, {1'049'598, 1'049'602}};
+  std::vector<std::string> chunks;  // by seed; the first is a hole
+  std::vector<base::Digest256> ids;
+  for (const uint32_t seed : {0, 1, 3}) {
+    chunks.push_back(MakeBytes(seed, kChunkBytes));
+    ids.push_back(base::Sha256(base::AsBytes(chunks.back())));
+  }
+  std::mt19937_64 random(7);
+  std::vector<std::map<uint64_t, size_t>> contents;
+  std::vector<Root> roots;
+  for (size_t i = 0; i < 6; ++i) {
+    const uint64_t end = places[i % 2 == 0 ? 3 : i / 2].second;
+    std::map<uint64_t, size_t> content;
+    ASSERT_OK_AND_ASSIGN(const auto ingest, world.store().NewIngest("h" + std::to_string(i), ""));
+    for (const auto& [from, to] : places) {
+      for (uint64_t index = from; index < std::min(to, end); ++index) {
+        const size_t which = random() % 3;
+        if (which == 0) continue;
+        content[index] = which;
+        ASSERT_OK(ingest->PutHashed(index, base::AsBytes(chunks[which]), ids[which]));
+      }
+    }
+    ASSERT_OK_AND_ASSIGN(const Root root, ingest->Finish(end * kChunkBytes));
+    contents.push_back(std::move(content));
+    roots.push_back(root);
+  }
+  for (size_t i = 0; i < roots.size(); ++i) {
+    for (size_t k = 0; k < roots.size(); ++k) {
+      const auto in = [](const std::map<uint64_t, size_t>& content, uint64_t index) {
+        const auto found = content.find(index);
+        return found == content.end() ? size_t{0} : found->second;
+      };
+      for (const auto& [first, last] : places) {
+        for (uint64_t from = first; from <= last; ++from) {
+          Difference expected;
+          for (const auto& [begin, end] : places) {
+            for (uint64_t index = std::max(begin, from); index < end; ++index) {
+              const size_t a = in(contents[i], index);
+              const size_t b = in(contents[k], index);
+              if (a != b) expected[index] = {a != 0, b != 0};
+            }
+          }
+          Difference found;
+          ASSERT_OK(DiffFrom(world.store(), roots[i], roots[k], from,
+                             [&](uint64_t index, const auto& a, const auto& b) {
+                               EXPECT_TRUE(found.empty() || index > found.rbegin()->first);
+                               found[index] = {a.has_value(), b.has_value()};
+                               return true;
+                             }));
+          ASSERT_EQ(found, expected) << i << " against " << k << " from " << from;
+        }
+      }
+    }
+  }
+}
+
+TEST(ChunkStoreDiff, ReadsNothingOfWhatItPassesOver) {
+  World world;
+  std::map<uint64_t, uint32_t> seeds;
+  for (uint64_t leaf = 0; leaf < 50; ++leaf) seeds[leaf * 1024] = 1;
+  ASSERT_OK_AND_ASSIGN(const Root a, UploadAt(world.store(), "a", seeds, 100'000));
+  for (auto& [index, seed] : seeds) seed = 3;
+  ASSERT_OK_AND_ASSIGN(const Root b, UploadAt(world.store(), "b", seeds, 100'000));
+  world.Reopen();
+  auto& misses = world.metrics().GetCounter("quarry_chunkstore_cache_misses_total", "");
+  const double before = misses.value();
+  std::vector<uint64_t> found;
+  ASSERT_OK(DiffFrom(world.store(), a, b, 49 * 1024, [&](uint64_t index, auto&, auto&) {
+    found.push_back(index);
+    return true;
+  }));
+  EXPECT_EQ(found, std::vector<uint64_t>{49 * 1024});
   // Two roots and two leaves, each looked for as a page and as a table.
   EXPECT_LE(misses.value() - before, 8);
 }
