@@ -121,6 +121,7 @@ class QuarryImpl : public Quarry {
   Result<void> StartIdentity();
   Result<void> StartImages();
   Result<void> StartVolumes();
+  void MakeImageService();
   void StartMaintenance();
   Result<void> Serve();
   // Writes down where it is, and how to log in.
@@ -144,10 +145,11 @@ class QuarryImpl : public Quarry {
   std::unique_ptr<imaged::Catalog> catalog_;
   std::unique_ptr<imaged::Metadefs> metadefs_;
   std::unique_ptr<imaged::DataPath> data_path_;
-  std::unique_ptr<imaged::ImageService> images_;
 
   std::unique_ptr<VolumeImages> volume_images_;
   std::unique_ptr<Volumes> volumes_;
+
+  std::unique_ptr<imaged::ImageService> images_;
 
   std::unique_ptr<admin::Operations> operations_;
   std::unique_ptr<admin::ScrubLog> scrubs_;
@@ -203,20 +205,26 @@ Result<void> QuarryImpl::StartIdentity() {
 }
 
 Result<void> QuarryImpl::StartImages() {
-  ASSIGN_OR_RETURN(const imaged::DataOptions data, DataOptionsOf(settings_));
+  ASSIGN_OR_RETURN(imaged::DataOptions data, DataOptionsOf(settings_));
   catalog_ =
       std::make_unique<imaged::Catalog>(*store_->meta, base::SystemClock(), QuotaOf(settings_));
   metadefs_ = std::make_unique<imaged::Metadefs>(*store_->meta, base::SystemClock());
-  data_path_ = std::make_unique<imaged::DataPath>(data, *store_->chunks, *store_->meta, *catalog_,
-                                                  *pool_, base::SystemClock(), metrics_);
-  RETURN_IF_ERROR(data_path_->Start());
+  data_path_ = std::make_unique<imaged::DataPath>(std::move(data), *store_->chunks, *store_->meta,
+                                                  *catalog_, *pool_, base::SystemClock(), metrics_);
+  return data_path_->Start();
+}
+
+// After the volumes: an image may be compared with a snapshot.
+void QuarryImpl::MakeImageService() {
+  const imaged::DataOptions& data = data_path_->options();
   imaged::ServiceOptions options;
   if (identity_ == nullptr) options.auth_url = *settings_.auth_url;
   options.import_methods = data.import_methods;
   options.stores.push_back({data.store_id, "content-addressed chunks", true});
+  std::vector<base::http::Route> routes = data_path_->Routes();
+  routes.push_back(volumes_->changed_blocks().ImageRoute());
   images_ = std::make_unique<imaged::ImageService>(options, *catalog_, *metadefs_, *verifier_,
-                                                   data_path_->Routes());
-  return {};
+                                                   std::move(routes));
 }
 
 Result<void> QuarryImpl::StartVolumes() {
@@ -224,8 +232,8 @@ Result<void> QuarryImpl::StartVolumes() {
   images.convert.time_ms = *settings_.block_convert_time;
   images.convert.memory_bytes = *settings_.block_convert_memory;
   volume_images_ = std::make_unique<VolumeImages>(images, *catalog_, *data_path_, metrics_);
-  ASSIGN_OR_RETURN(volumes_,
-                   Volumes::Start(settings_, {*store_, *verifier_, *volume_images_, metrics_}));
+  ASSIGN_OR_RETURN(volumes_, Volumes::Start(settings_, {*store_, *verifier_, *volume_images_,
+                                                        *catalog_, metrics_}));
   return {};
 }
 
@@ -264,6 +272,7 @@ Result<void> QuarryImpl::Start() {
   RETURN_IF_ERROR(StartIdentity());
   RETURN_IF_ERROR(StartImages());
   RETURN_IF_ERROR(StartVolumes());
+  MakeImageService();
   StartMaintenance();
   RETURN_IF_ERROR(Serve());
   return Announce();

@@ -122,6 +122,7 @@ class VolumesImpl : public Volumes {
 
   Result<void> Start();
   base::http::Service service() const override { return service_->service(); }
+  ChangedBlocks& changed_blocks() override { return *changed_blocks_; }
   EmbeddedStore* backup_store() const override { return backup_store_.get(); }
   void Stop() override;
 
@@ -165,6 +166,7 @@ class VolumesImpl : public Volumes {
   std::unique_ptr<blockd::nbd::Server> server_;
   std::unique_ptr<blockd::NbdExports> exports_;
   std::unique_ptr<blockd::Jobs> jobs_;
+  std::unique_ptr<ChangedBlocks> changed_blocks_;
   std::unique_ptr<blockd::BlockService> service_;
 
   base::Mutex mutex_;
@@ -291,6 +293,9 @@ void VolumesImpl::MakeService() {
   blockd::tenancy::AppendRoutes({catalog_, types_, messages_, transfers_}, &more);
   blockd::discovery::AppendServiceRoutes({options_, catalog_, [this] { return Space(); }}, &more);
   blockd::discovery::AppendListRoutes(&more);
+  changed_blocks_ = std::make_unique<ChangedBlocks>(ChangedBlocks::Parts{
+      *parts_.store.chunks, parts_.image_catalog, catalog_, *store_, base::SystemClock()});
+  more.push_back(changed_blocks_->SnapshotRoute());
   std::vector<base::http::Route> versions;
   blockd::discovery::AppendVersionRoutes(options_.prefix, &versions);
   const blockd::Context context = {options_, catalog_,  *jobs_,        types_,

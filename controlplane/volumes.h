@@ -7,8 +7,10 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "blockd/image_source.h"
+#include "controlplane/changed_blocks.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/settings.h"
+#include "imaged/catalog.h"
 
 namespace controlplane {
 
@@ -21,6 +23,7 @@ class Volumes {
     EmbeddedStore& store;
     base::auth::TokenVerifier& verifier;
     blockd::ImageSource& images;
+    imaged::Catalog& image_catalog;  // for what changed since an image
     base::Metrics& metrics;
   };
   // Puts right what a crash left, opens attached volumes to their clients again, and takes up the
@@ -31,6 +34,9 @@ class Volumes {
 
   // Under /volume. To be mounted once; borrows this.
   virtual base::http::Service service() const = 0;
+
+  // Its route for snapshots is in service() already; that for images is the Image API's.
+  virtual ChangedBlocks& changed_blocks() = 0;
 
   // The store that backups are in; null where there are none. Lives as long as this.
   virtual EmbeddedStore* backup_store() const = 0;

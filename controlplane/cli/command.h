@@ -67,5 +67,6 @@ int RunVolumeLs(const Command& command,
                 const std::vector<std::string>& args);  // volume_commands.cc
 int RunVolumeAttach(const Command& command, const std::vector<std::string>& args);
 int RunVolumeDetach(const Command& command, const std::vector<std::string>& args);
+int RunDiff(const Command& command, const std::vector<std::string>& args);  // diff_command.cc
 
 }  // namespace controlplane::cli
