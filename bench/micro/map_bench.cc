@@ -1,7 +1,9 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
@@ -9,6 +11,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "chunkstore/chunk_store.h"
+#include "chunkstore/diff.h"
 #include "chunkstore/local/local_meta_store.h"
 #include "chunkstore/memory/memory_blob_store.h"
 #include "tests/support/temp_dir.h"
@@ -44,6 +47,15 @@ class FullVolume {
     return true;
   }
   chunkstore::ChunkStore& store() { return *store_; }
+  // Another store over the same, that has nothing in memory.
+  std::unique_ptr<chunkstore::ChunkStore> ColdStore() {
+    return *chunkstore::ChunkStore::Open({}, blobs_, *meta_, base::SystemClock(), cold_metrics_);
+  }
+  // Where chunk i is one of `permille` of all: in one place, or everywhere.
+  static bool IsAmong(uint64_t i, uint64_t permille, bool scattered) {
+    return scattered ? i * permille / 1000 != (i + 1) * permille / 1000
+                     : i < kChunks * permille / 1000;
+  }
 
  private:
   static constexpr uint64_t kDistinct = 4 * kLeafChunks;
@@ -65,6 +77,7 @@ class FullVolume {
 
   support::TempDir dir_;
   base::Metrics metrics_;
+  base::Metrics cold_metrics_;
   chunkstore::MemoryBlobStore blobs_;
   std::unique_ptr<chunkstore::MetaStore> meta_;
   std::unique_ptr<chunkstore::ChunkStore> store_;
@@ -87,10 +100,7 @@ void BM_FinishOver(benchmark::State& state) {
     auto ingest = volume.store().NewIngestOver("over", "", "base");
     if (!ingest.has_value()) return state.SkipWithError("begin");
     const auto begun = steady_clock::now();
-    const auto wanted = [&](uint64_t i) {
-      return scattered ? i * permille / 1000 != (i + 1) * permille / 1000
-                       : i < kChunks * permille / 1000;
-    };
+    const auto wanted = [&](uint64_t i) { return FullVolume::IsAmong(i, permille, scattered); };
     ++round;
     if (!volume.Put(**ingest, 1000 + round, wanted)) return state.SkipWithError("put");
     const auto put = steady_clock::now();
@@ -117,5 +127,64 @@ BENCHMARK(BM_FinishOver)
     ->UseManualTime()
     ->Iterations(3)
     ->Unit(benchmark::kMillisecond);
+
+// What changed since a snapshot, as backup tools ask: pages of 1000 runs, each from where the last
+// one ended, until all was told. Of every chunk of 1 TiB there is one; `permille` of them changed.
+// `cold`: by a store that has no page of the maps in memory at first.
+void BM_ChangedPages(benchmark::State& state) {
+  constexpr uint64_t kRuns = 1000;
+  FullVolume& volume = FullVolume::Get();
+  const uint64_t permille = static_cast<uint64_t>(state.range(0));
+  const bool scattered = state.range(1) != 0;
+  const bool cold = state.range(2) != 0;
+  auto ingest = volume.store().NewIngestOver("now", "", "base");
+  const auto wanted = [&](uint64_t i) { return FullVolume::IsAmong(i, permille, scattered); };
+  if (!ingest.has_value() || !volume.Put(**ingest, 999, wanted)) return state.SkipWithError("put");
+  const auto now = (*ingest)->Finish(base::kTiB);
+  const auto then = volume.store().FindHolder("base");
+  if (!now.has_value() || !then.has_value()) return state.SkipWithError("finish");
+  uint64_t pages = 0;
+  uint64_t changed = 0;
+  const auto read_all = [&](chunkstore::ChunkStore& store) {
+    pages = changed = 0;
+    std::optional<uint64_t> from = 0;
+    while (from.has_value()) {
+      uint64_t runs = 0;
+      uint64_t end = UINT64_MAX;
+      const uint64_t begin = *std::exchange(from, std::nullopt);
+      const auto done =
+          chunkstore::DiffFrom(store, *now, *then->root, begin, [&](uint64_t i, auto&, auto&) {
+            if (i != end && ++runs > kRuns) {
+              from = i;
+              return false;
+            }
+            end = i + 1;
+            ++changed;
+            return true;
+          });
+      if (!done.has_value()) return false;
+      ++pages;
+    }
+    return true;
+  };
+  if (!read_all(volume.store())) return state.SkipWithError("diff");
+  for (auto _ : state) {
+    state.PauseTiming();
+    const auto fresh = cold ? volume.ColdStore() : nullptr;
+    state.ResumeTiming();
+    if (!read_all(cold ? *fresh : volume.store())) return state.SkipWithError("diff");
+  }
+  state.counters["changed_chunks"] = static_cast<double>(changed);
+  state.counters["pages"] = static_cast<double>(pages);
+  (void)volume.store().Release("now").has_value();
+  (void)volume.store().Collect(false, nullptr).has_value();
+}
+BENCHMARK(BM_ChangedPages)
+    ->ArgNames({"permille", "scattered", "cold"})
+    ->ArgsProduct({{0}, {0}, {0, 1}})
+    ->ArgsProduct({{1, 100}, {0, 1}, {0, 1}})
+    ->Iterations(10)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 }  // namespace
