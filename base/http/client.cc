@@ -382,6 +382,7 @@ Result<void> Client::Impl::ReceiveBody(Connection* connection, MessageParser* pa
   if (!has_body) return {};
   uint64_t left = head.chunked || head.until_eof ? UINT64_MAX : head.content_length.value_or(0);
   const bool to_sink = request.body_sink && head.status / 100 == 2;
+  if (to_sink && request.head_sink) RETURN_IF_ERROR(request.head_sink(head.headers));
   Buffer buffer(kPieceBytes);
   while (true) {
     ASSIGN_OR_RETURN(const size_t count, ReadBody(connection, parser, &left, buffer.view()));

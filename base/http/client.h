@@ -44,6 +44,8 @@ struct ClientRequest {
   int64_t answer_timeout_ms = 0;
   // Instead of Response::body: takes the body of a 2xx answer in pieces as it arrives.
   std::function<Result<void>(ByteView)> body_sink;
+  // Sees the header fields of that answer before, so that the sink can know what comes. Optional.
+  std::function<Result<void>(const Headers&)> head_sink;
   int64_t total_timeout_ms = 0;  // instead of the options', if it is not 0
 };
 

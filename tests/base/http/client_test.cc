@@ -137,6 +137,18 @@ TEST(ClientTest, StreamsBothWays) {
   ASSERT_OK_AND_ASSIGN(Response response, client.Do(download));
   EXPECT_TRUE(response.body.empty());
   EXPECT_TRUE(received == TestServer::Pattern(3'000'000));
+  received.clear();
+  std::string length;
+  download.head_sink = [&](const Headers& headers) -> Result<void> {
+    EXPECT_EQ(received, "");
+    length = headers.Get("Content-Length");
+    return {};
+  };
+  ASSERT_OK(client.Do(download));
+  EXPECT_EQ(length, "3000000");
+  download.head_sink = [](const Headers&) -> Result<void> { return Error(Code::kIo, "not that"); };
+  EXPECT_ERROR(client.Do(download), Code::kIo);
+  download.head_sink = nullptr;
   download.body_sink = [](ByteView) -> Result<void> { return Error(Code::kOutOfSpace, "full"); };
   EXPECT_ERROR(client.Do(download), Code::kOutOfSpace);
 }
