@@ -134,14 +134,6 @@ Error BadBlock(const Block& block, std::string_view what) {
                fmt::format("bad block at byte {} of the blob: {}", block.stored_offset, what));
 }
 
-Result<void> CheckStored(const Block& block, base::ByteView stored) {
-  if (stored.size() != block.stored_length) return BadBlock(block, "it is cut short");
-  if (base::Xxh3(stored).low != block.stored_check) {
-    return BadBlock(block, "its stored bytes are not what was written");
-  }
-  return {};
-}
-
 }  // namespace
 
 size_t BlobTable::BlockAt(uint32_t plain_offset) const {
@@ -187,6 +179,14 @@ Result<BlobTable> DecodeTable(base::ByteView tail, uint64_t blob_bytes) {
   return table;
 }
 
+Result<void> VerifyStored(const Block& block, base::ByteView stored) {
+  if (stored.size() != block.stored_length) return BadBlock(block, "it is cut short");
+  if (base::Xxh3(stored).low != block.stored_check) {
+    return BadBlock(block, "its stored bytes are not what was written");
+  }
+  return {};
+}
+
 Result<void> DecodeBlock(const Block& block, base::ByteView stored, base::MutableByteView out) {
   CHECK(out.size() == block.plain_length);
   if (block.form == Block::Form::kRaw) {
@@ -194,7 +194,7 @@ Result<void> DecodeBlock(const Block& block, base::ByteView stored, base::Mutabl
     std::copy(stored.begin(), stored.end(), out.begin());
     return {};
   }
-  RETURN_IF_ERROR(CheckStored(block, stored));
+  RETURN_IF_ERROR(VerifyStored(block, stored));
   size_t size =
       ZSTD_decompressDCtx(ThreadContext(), out.data(), out.size(), stored.data(), stored.size());
   if (ZSTD_isError(size) || size != out.size() || base::Xxh3(out) != block.hash) {

@@ -122,6 +122,9 @@ base::Result<BlobTable> DecodeTable(base::ByteView tail, uint64_t blob_bytes);
 base::Result<void> DecodeBlock(const Block& block, base::ByteView stored,
                                base::MutableByteView out);
 
+// The block's stored bytes are what was written; a frame is not opened for that. kCorruption.
+base::Result<void> VerifyStored(const Block& block, base::ByteView stored);
+
 // The block's stored bytes are its plain bytes, and right. kCorruption.
 base::Result<void> VerifyRawBlock(const Block& block, base::ByteView stored);
 

@@ -1,12 +1,16 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <sys/mman.h>
 
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
+#include "chunkstore/zstd_frames.h"
 
 // Reading blobs: finding and opening them, their blocks, whole ones, and runs of their files.
 
@@ -310,6 +314,93 @@ Result<ContentPiece> ChunkStoreImpl::PieceOfChunk(const Digest256& id, uint32_t 
     return {};
   }));
   return piece;
+}
+
+static_assert(kMaxBlockBytes <= kMaxRawFrameBytes);
+
+Result<std::vector<ContentPiece>> ChunkStoreImpl::FramesOfChunk(const Digest256& id,
+                                                                uint32_t expected_length,
+                                                                uint32_t offset, uint32_t length) {
+  std::vector<ContentPiece> pieces;
+  RETURN_IF_ERROR(WithBlob(id, [&](const OpenBlob& blob) -> Result<void> {
+    pieces.clear();
+    if (blob.table.plain_length != expected_length)
+      return Error(Code::kCorruption, "the chunk is not as long as the map says");
+    const std::vector<Block>& blocks = blob.table.blocks;
+    size_t first = blob.table.BlockAt(offset);
+    if (blocks[first].plain_offset < offset) ++first;
+    const size_t last = blob.table.BlockAt(offset + length - 1);
+    if (first > last) return {};  // no block begins there
+    if (blob.table.all_raw && blobs_.properties().has_files) {
+      ASSIGN_OR_RETURN(pieces, FileFrames(blob, first, last));
+      return {};
+    }
+    ASSIGN_OR_RETURN(ContentPiece stored, StoredFrames(blob, first, last));
+    pieces.push_back(std::move(stored));
+    return {};
+  }));
+  return pieces;
+}
+
+// Read behind the room that the heads of raw blocks need; then what is stored moves forward, to
+// where it lies in the stream.
+Result<ContentPiece> ChunkStoreImpl::StoredFrames(const OpenBlob& blob, size_t first, size_t last) {
+  const std::span<const Block> blocks(&blob.table.blocks[first], last - first + 1);
+  const auto is_raw = [](const Block& block) { return block.form == Block::Form::kRaw; };
+  const size_t room =
+      kRawFrameHeadBytes * static_cast<size_t>(std::ranges::count_if(blocks, is_raw));
+  const uint32_t begin = blocks.front().stored_offset;
+  auto bytes = std::make_shared<Bytes>(room + blocks.back().stored_offset +
+                                       blocks.back().stored_length - begin);
+  RETURN_IF_ERROR(blobs_.Get(BlobName(blob.ref), begin, bytes->view().subspan(room)));
+  uint8_t* to = bytes->view().data();
+  for (const Block& block : blocks) {
+    const ByteView stored =
+        bytes->view().subspan(room + block.stored_offset - begin, block.stored_length);
+    RETURN_IF_ERROR(VerifyStored(block, stored));
+    if (is_raw(block)) {
+      const std::string head = RawFrameHead(block.plain_length);
+      std::memcpy(to, head.data(), head.size());
+      to += head.size();
+    }
+    if (to != stored.data()) std::memmove(to, stored.data(), stored.size());
+    to += stored.size();
+  }
+  ContentPiece piece;
+  piece.length = bytes->size_bytes;
+  piece.bytes = bytes->view();
+  piece.owner = std::move(bytes);
+  return piece;
+}
+
+Result<std::vector<ContentPiece>> ChunkStoreImpl::FileFrames(const OpenBlob& blob, size_t first,
+                                                             size_t last) {
+  static const std::string* const full = new std::string(RawFrameHead(kMaxRawFrameBytes));
+  const std::vector<Block>& blocks = blob.table.blocks;
+  ASSIGN_OR_RETURN(const std::shared_ptr<base::File> file, blobs_.OpenFile(BlobName(blob.ref)));
+  RETURN_IF_ERROR(VerifyFileRun(*file, blocks, first, last));
+  std::vector<ContentPiece> pieces;
+  const uint32_t end = blocks[last].stored_offset + blocks[last].stored_length;
+  for (uint32_t at = blocks[first].stored_offset; at < end;) {
+    const uint32_t count = std::min(end - at, kMaxRawFrameBytes);
+    ContentPiece head;
+    head.length = kRawFrameHeadBytes;
+    head.bytes = base::AsBytes(*full);
+    if (count < kMaxRawFrameBytes) {
+      auto own = std::make_shared<const std::string>(RawFrameHead(count));
+      head.bytes = base::AsBytes(*own);
+      head.owner = std::move(own);
+    }
+    pieces.push_back(std::move(head));
+    ContentPiece run;
+    run.length = count;
+    run.descriptor = file->descriptor();
+    run.file_offset = at;
+    run.owner = file;
+    pieces.push_back(std::move(run));
+    at += count;
+  }
+  return pieces;
 }
 
 }  // namespace chunkstore

@@ -132,6 +132,13 @@ class Content {
   // order.
   virtual base::Result<ContentPiece> PieceAt(uint64_t offset, uint64_t limit) = 0;
 
+  // The blocks that begin in [offset, offset + length), which lies within one chunk, as whole zstd
+  // frames (RFC 8878): one after the other, the pieces of all parts of a chunk are a stream of its
+  // bytes. What is stored compressed comes as it lies, verified and not opened; raw bytes and holes
+  // get the little that makes frames of them. `length` of a piece counts bytes of the stream; none
+  // where no block begins. For downloads in order, by clients that take zstd.
+  virtual base::Result<std::vector<ContentPiece>> FramesAt(uint64_t offset, uint64_t length) = 0;
+
   // Chunk numbers and ids in [from, to), holes left out; `visit` returns false to stop.
   using ChunkVisitor = std::function<bool(uint64_t index, const base::Digest256& id)>;
   virtual base::Result<void> VisitChunks(uint64_t from, uint64_t to, const ChunkVisitor& visit) = 0;

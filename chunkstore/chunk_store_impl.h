@@ -124,6 +124,10 @@ class ChunkStoreImpl : public ChunkStore {
                       base::MutableByteView into);
   base::Result<ContentPiece> PieceOfChunk(const base::Digest256& id, uint32_t expected_length,
                                           uint32_t offset, uint32_t length);
+  // The blocks of a chunk that begin in [offset, offset + length), as zstd frames.
+  base::Result<std::vector<ContentPiece>> FramesOfChunk(const base::Digest256& id,
+                                                        uint32_t expected_length, uint32_t offset,
+                                                        uint32_t length);
   // Reads a blob wholly and verifies it against its table, its id and what the record says.
   // kCorruption.
   base::Result<std::shared_ptr<const Bytes>> LoadBlob(const BlobRef& ref, uint64_t stored_length,
@@ -186,6 +190,11 @@ class ChunkStoreImpl : public ChunkStore {
                                    base::MutableByteView into, bool keep);
   base::Result<void> ReadRun(const OpenBlob& blob, size_t first, size_t last, uint32_t offset,
                              base::MutableByteView into, bool keep);
+
+  // Blocks first..last as zstd frames: of stored bytes read into memory, or of raw ones in a file.
+  base::Result<ContentPiece> StoredFrames(const OpenBlob& blob, size_t first, size_t last);
+  base::Result<std::vector<ContentPiece>> FileFrames(const OpenBlob& blob, size_t first,
+                                                     size_t last);
 
   // One step of the collector over the partitions in `todo`, which it sets to where the next has to
   // look; how many doomed blobs it removed.

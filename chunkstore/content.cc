@@ -3,6 +3,7 @@
 
 #include "chunkstore/chunk_store_impl.h"
 #include "chunkstore/diff.h"
+#include "chunkstore/zstd_frames.h"
 
 // Contents: reading through their maps, and the difference of two of them.
 
@@ -81,6 +82,25 @@ class ContentImpl : public Content {
     piece.length = count;
     piece.hole = true;
     return piece;
+  }
+
+  Result<std::vector<ContentPiece>> FramesAt(uint64_t offset, uint64_t length) override {
+    if (length == 0 || length > kChunkBytes - offset % kChunkBytes)
+      return Error(Code::kInvalidArgument, "frames across the end of a chunk, or of no bytes");
+    RETURN_IF_ERROR(CheckRange(offset, length));
+    const uint64_t index = offset / kChunkBytes;
+    const uint32_t begin = static_cast<uint32_t>(offset % kChunkBytes);
+    const uint32_t count = static_cast<uint32_t>(length);
+    ASSIGN_OR_RETURN(const std::optional<Digest256> id, store_.LookUp(*page_, index));
+    if (id) {
+      return store_.FramesOfChunk(*id, ChunkLength(index, root_.size_bytes), begin, count);
+    }
+    auto zeros = std::make_shared<const std::string>(ZeroFrame(count));
+    ContentPiece piece;
+    piece.length = zeros->size();
+    piece.bytes = base::AsBytes(*zeros);
+    piece.owner = std::move(zeros);
+    return std::vector<ContentPiece>{std::move(piece)};
   }
 
   Result<void> VisitChunks(uint64_t from, uint64_t to, const ChunkVisitor& visit) override {

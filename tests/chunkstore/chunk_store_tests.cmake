@@ -4,6 +4,7 @@ quarry_test(chunk_store_test
   LABEL unit
   SOURCES
     ${dir}/chunk_store_faults_test.cc
+    ${dir}/chunk_store_frames_test.cc
     ${dir}/chunk_store_ingest_test.cc
     ${dir}/chunk_store_map_editor_test.cc
     ${dir}/chunk_store_map_test.cc
