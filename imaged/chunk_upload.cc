@@ -40,8 +40,12 @@ std::string_view MediaType(const Request& request) {
   return type;
 }
 
-// Whether the holder's bytes are those of an image that the caller could download now.
+// Whether the holder's bytes are those of an image that the caller could download now, or came from
+// his project in an upload that broke off.
 Result<bool> MayRead(Catalog& catalog, const Caller& caller, std::string_view holder) {
+  if (const std::string_view project = ProjectOfPartHolder(holder); !project.empty()) {
+    return project == caller.project_id;
+  }
   const Result<Image> image = catalog.Get(ImageOfHolder(holder));
   if (!image.has_value()) {
     if (image.error().code() == Code::kNotFound) return false;

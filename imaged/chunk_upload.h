@@ -15,8 +15,9 @@
 // (digests, quota, inspection, the image's states) is the one path of every upload.
 //
 // A chunk's id proves nothing. A chunk counts as there only if it lies in the data of an image that
-// the caller could download at this moment; all others are asked for, whether they are stored or
-// not, and deduplicated silently. Both requests check it, by the same rule (policy.h).
+// the caller could download at this moment (policy.h), or came from his project in an upload that
+// broke off (kept_parts.h); all others are asked for, whether they are stored or not, and
+// deduplicated silently. Both requests check it, by the same rule.
 
 namespace imaged {
 

@@ -76,6 +76,23 @@ Result<ChunkList> TakeList(base::Decoder* decoder) {
   return list;
 }
 
+// [first, count], both numbers from 0 on; nothing for anything else.
+std::optional<ChunkRun> RunOf(const base::Json& json) {
+  if (!json.is_array() || json.as_array().size() != 2) return std::nullopt;
+  uint64_t numbers[2];
+  for (size_t at = 0; at < 2; ++at) {
+    const base::Json& value = json.as_array()[at];
+    if (value.is_uint64()) {
+      numbers[at] = value.as_uint64();
+    } else if (value.is_int64() && value.as_int64() >= 0) {
+      numbers[at] = static_cast<uint64_t>(value.as_int64());
+    } else {
+      return std::nullopt;
+    }
+  }
+  return ChunkRun{numbers[0], numbers[1]};
+}
+
 }  // namespace
 
 std::string EncodeChunkList(const ChunkList& list) {
@@ -109,24 +126,48 @@ Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& l
   const base::Json* wanted = base::Find(json, "wanted");
   if (wanted == nullptr || !wanted->is_array()) return Bad("an answer without \"wanted\"");
   std::vector<bool> flags(list.ids.size());
-  for (const base::Json& run : wanted->as_array()) {
-    const auto number = [&](size_t at) -> std::optional<uint64_t> {
-      if (!run.is_array() || run.as_array().size() != 2) return std::nullopt;
-      const base::Json& value = run.as_array()[at];
-      if (value.is_uint64()) return value.as_uint64();
-      if (value.is_int64() && value.as_int64() >= 0) return value.as_int64();
-      return std::nullopt;
-    };
-    const auto first = number(0);
-    const auto count = number(1);
-    const bool inside = first && count && *first >= list.first &&
-                        *first - list.first <= flags.size() &&
-                        *count <= flags.size() - (*first - list.first);
+  for (const base::Json& json_run : wanted->as_array()) {
+    const std::optional<ChunkRun> run = RunOf(json_run);
+    const bool inside = run && run->first >= list.first &&
+                        run->first - list.first <= flags.size() &&
+                        run->count <= flags.size() - (run->first - list.first);
     if (!inside) return Bad("an answer with a run of chunks that were not asked for");
-    const auto begin = flags.begin() + static_cast<ptrdiff_t>(*first - list.first);
-    std::fill(begin, begin + static_cast<ptrdiff_t>(*count), true);
+    const auto begin = flags.begin() + static_cast<ptrdiff_t>(run->first - list.first);
+    std::fill(begin, begin + static_cast<ptrdiff_t>(run->count), true);
   }
   return flags;
+}
+
+Result<std::vector<ChunkRun>> DecodeFetch(std::string_view body, uint64_t size_bytes) {
+  const Result<base::Json> json = base::ParseJson(body);
+  if (!json.has_value()) return Bad("what to fetch is no JSON: " + json.error().message());
+  const base::Json* wanted = base::Find(*json, "wanted");
+  if (wanted == nullptr || !wanted->is_array()) {
+    return Bad(R"(what to fetch is not said as {"wanted": [[first, count], ...]})");
+  }
+  const uint64_t chunks = chunkstore::ChunkCount(size_bytes);
+  std::vector<ChunkRun> runs;
+  uint64_t end = 0;  // of the run before
+  uint64_t total = 0;
+  for (const base::Json& json_run : wanted->as_array()) {
+    const std::optional<ChunkRun> run = RunOf(json_run);
+    if (!run || run->count == 0) {
+      return Bad(fmt::format("\"{}\" is no run of chunks: [first, count] was expected",
+                             base::ToText(json_run).substr(0, 100)));
+    }
+    if (run->first < end) return Bad("the runs of chunks to fetch don't ascend");
+    if (run->first >= chunks || run->count > chunks - run->first) {
+      return Bad(fmt::format("{} chunks from number {} on: an image of {} bytes has {}", run->count,
+                             run->first, size_bytes, chunks));
+    }
+    end = run->first + run->count;
+    total += run->count;
+    runs.push_back(*run);
+  }
+  if (total > kMaxListedChunks) {
+    return Bad(fmt::format("{} chunks to fetch: at most {} at once", total, kMaxListedChunks));
+  }
+  return runs;
 }
 
 std::string EncodeChunkStreamHeader(uint64_t size_bytes) {

@@ -10,10 +10,12 @@
 #include "base/hash.h"
 #include "base/result.h"
 
-// The two bodies of a negotiated upload, as API.md ("Chunk transfer") writes them down: a list of
-// chunk ids, by which a client asks what to send, and the stream that then takes the place of the
-// plain bytes. Both sides use this file: imaged and the command line. Numbers are little-endian;
-// what comes in is hostile, and every decoder answers kInvalidArgument with a sentence.
+// The bodies of negotiated uploads and downloads, as API.md ("Chunk transfer") writes them down: a
+// list of chunk ids, by which a client asks what to send, and reads what an image consists of; the
+// stream that takes the place of an upload's plain bytes; and the runs of chunks that one side
+// wants of the other. Both sides use this file: imaged and the command line. Numbers are
+// little-endian; what comes in is hostile, and every decoder answers kInvalidArgument with a
+// sentence.
 //
 // A chunk is 4 MiB of the image at a multiple of 4 MiB, the last one shorter; its id is the SHA-256
 // of its bytes. A chunk of zeros is a hole, and has the id of 32 zero bytes here.
@@ -24,6 +26,7 @@ namespace imaged {
 // client falls back.
 constexpr std::string_view kChunkListType = "application/vnd.quarry.chunk-list.v1";
 constexpr std::string_view kChunkStreamType = "application/vnd.quarry.chunks.v1";
+constexpr std::string_view kChunkBytesType = "application/vnd.quarry.chunk-bytes.v1";
 constexpr uint16_t kChunkWireVersion = 1;
 
 constexpr size_t kChunkListHeaderBytes = 32;
@@ -32,6 +35,8 @@ constexpr size_t kChunkEntryBytes = 33;
 // Ids in one list: those of 64 GiB. A larger image asks in several requests.
 constexpr size_t kMaxListedChunks = 16'384;
 constexpr size_t kMaxChunkListBytes = kChunkListHeaderBytes + 32 * kMaxListedChunks;
+// Of a body that asks for chunks: as long as runs of one chunk each make it, and white space.
+constexpr size_t kMaxFetchBytes = 512 * base::kKiB;
 // Chunks whose entries stand together in a stream, before their bytes: those of 256 MiB.
 constexpr size_t kChunksOfBatch = 64;
 
@@ -56,6 +61,10 @@ struct ChunkRun {
 std::string EncodeWanted(const std::vector<ChunkRun>& runs);
 // One flag a chunk of the list that was asked with. kInvalidArgument for runs outside of it.
 base::Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& list);
+
+// The chunks that a client fetches, in the form of EncodeWanted: runs that are not empty, ascending
+// and apart, within an image of this size, of at most kMaxListedChunks together.
+base::Result<std::vector<ChunkRun>> DecodeFetch(std::string_view body, uint64_t size_bytes);
 
 // A stream is a header; then, for every kChunksOfBatch chunks (the last time fewer), their entries
 // and behind them the bytes of those that are sent, in order. After the last chunk the body ends.

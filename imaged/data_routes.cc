@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 
 #include "base/async/offload.h"
+#include "base/http/accept.h"
 #include "base/http/range.h"
+#include "imaged/chunk_download.h"
 #include "imaged/chunk_upload.h"
 #include "imaged/download.h"
 #include "imaged/errors.h"
@@ -35,20 +37,6 @@ constexpr int kRangeNotSatisfiable = 416;
 constexpr int64_t kDefaultTasks = 25;  // of a list without "limit"
 constexpr int64_t kMaxTasks = 1000;
 
-struct Opened {
-  Image image;
-  std::shared_ptr<chunkstore::Content> content;  // null: the image has no bytes yet
-};
-
-Result<Opened> OpenImage(DataPath& path, const Request& request) {
-  Opened opened;
-  ASSIGN_OR_RETURN(opened.image, path.catalog().Get(request.Param("image_id")));
-  RETURN_IF_ERROR(CheckDownload(*request.caller, opened.image));
-  if (!opened.image.data.has_value()) return opened;
-  ASSIGN_OR_RETURN(opened.content, path.store().Open(opened.image.data->root));
-  return opened;
-}
-
 // Glance's older clients name what they want in Content-Range ("bytes 2-4/*"), as an answer would.
 std::string RangeHeader(const Request& request) {
   std::string range(request.headers.Get("Range"));
@@ -72,7 +60,7 @@ Response RangeError(const Request& request, uint64_t size) {
 base::async::Task<Result<Response>> GetFile(DataPath& path, std::shared_ptr<const Request> request,
                                             BodyReader&) {
   auto open = [&path, request] { return OpenImage(path, *request); };
-  Result<Opened> opened = co_await base::async::Offload(path.pool(), std::move(open));
+  Result<OpenedImage> opened = co_await base::async::Offload(path.pool(), std::move(open));
   if (!opened.has_value()) co_return opened.error();
   if (opened->content == nullptr) co_return Response::Empty(204);
 
@@ -81,10 +69,15 @@ base::async::Task<Result<Response>> GetFile(DataPath& path, std::shared_ptr<cons
   auto range = base::http::ParseRange(RangeHeader(*request), size);
   if (!range.has_value()) co_return RangeError(*request, size);
   ByteRange part = range->value_or(ByteRange{0, size});
+  // Offsets of a range count plain bytes; of nothing there is no frame.
+  const bool as_frames =
+      !range->has_value() && size > 0 && base::http::AcceptsCoding(request->headers, kZstdCoding);
+  DownloadSource::What what{.ranges = {part},
+                            .coding = as_frames ? Coding::kZstd : Coding::kIdentity};
   std::string holder = image.data->holder;
   std::shared_ptr<chunkstore::Content> content = opened->content;
   Result<std::unique_ptr<DownloadSource>> source = co_await DownloadSource::Open(
-      path, SharerOf(*request->caller), std::move(holder), std::move(content), part);
+      path, SharerOf(*request->caller), std::move(holder), std::move(content), std::move(what));
   if (!source.has_value()) co_return source.error();
   if (request->method != "HEAD") {
     Result<void> primed = co_await (*source)->Prime();
@@ -92,6 +85,8 @@ base::async::Task<Result<Response>> GetFile(DataPath& path, std::shared_ptr<cons
   }
   Response response = Response::Empty(range->has_value() ? 206 : 200);
   response.headers.Set("Content-Type", "application/octet-stream");
+  response.headers.Set("Vary", "Accept-Encoding");
+  if (as_frames) response.headers.Set("Content-Encoding", kZstdCoding);
   if (image.checksum.has_value()) response.headers.Set("Content-MD5", *image.checksum);
   if (range->has_value()) {
     response.headers.Set("Content-Range", fmt::format("bytes {}-{}/{}", part.offset,
@@ -257,6 +252,8 @@ std::vector<Route> DataRoutes(DataPath& path) {
   routes.push_back(streaming("PUT", "/v2/images/{image_id}/file", put(UploadKind::kData)));
   routes.push_back(streaming("PUT", "/v2/images/{image_id}/stage", put(UploadKind::kStage)));
   routes.push_back(WantedRoute(path));
+  routes.push_back(ChunkMapRoute(path));
+  routes.push_back(FetchRoute(path));
   routes.push_back(blocking("POST", "/v2/images/{image_id}/import", StartImport));
   routes.push_back(blocking("GET", "/v2/images/{image_id}/tasks", ImageTasks));
   routes.push_back(blocking("GET", "/v2/tasks", ListTasks));

@@ -1,11 +1,13 @@
 #include "imaged/download.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/async/signal.h"
 #include "base/async/sleep.h"
 #include "base/check.h"
+#include "imaged/policy.h"
 
 namespace imaged {
 
@@ -25,6 +27,32 @@ constexpr int64_t kFullPoolPauseMs = 10;
 
 // Zeros for all holes of all downloads: never written, so it takes no memory.
 uint8_t zeros[DownloadSource::kLargeSliceBytes];
+
+uint64_t TotalOf(const std::vector<ByteRange>& ranges) {
+  uint64_t total = 0;
+  for (const ByteRange& range : ranges) total += range.length;
+  return total;
+}
+
+// Reads [offset, offset + length) of the content.
+Result<void> ReadSlice(Content& content, Coding coding, uint64_t offset, uint64_t length,
+                       std::deque<ContentPiece>* pieces) {
+  for (const uint64_t end = offset + length; offset < end;) {
+    if (coding == Coding::kIdentity) {
+      ASSIGN_OR_RETURN(ContentPiece piece, content.PieceAt(offset, end - offset));
+      CHECK(piece.length > 0);
+      offset += piece.length;
+      pieces->push_back(std::move(piece));
+      continue;
+    }
+    const uint64_t of_chunk =
+        std::min(end - offset, chunkstore::kChunkBytes - offset % chunkstore::kChunkBytes);
+    ASSIGN_OR_RETURN(std::vector<ContentPiece> frames, content.FramesAt(offset, of_chunk));
+    std::ranges::move(frames, std::back_inserter(*pieces));
+    offset += of_chunk;
+  }
+  return {};
+}
 
 struct PieceOwner {
   std::shared_ptr<const void> bytes;
@@ -54,6 +82,15 @@ Error Refuse(FairBudget::Refusal why) {
 
 }  // namespace
 
+Result<OpenedImage> OpenImage(DataPath& path, const base::http::Request& request) {
+  OpenedImage opened;
+  ASSIGN_OR_RETURN(opened.image, path.catalog().Get(request.Param("image_id")));
+  RETURN_IF_ERROR(CheckDownload(*request.caller, opened.image));
+  if (!opened.image.data.has_value()) return opened;
+  ASSIGN_OR_RETURN(opened.content, path.store().Open(opened.image.data->root));
+  return opened;
+}
+
 struct DownloadSource::Shared {
   base::async::Signal changed;
 };
@@ -67,13 +104,13 @@ struct DownloadSource::Slice {
 };
 
 DownloadSource::DownloadSource(DataPath& path, std::string project, FairBudget::Share admitted,
-                               std::string holder, std::shared_ptr<Content> content,
-                               ByteRange range)
+                               std::string holder, std::shared_ptr<Content> content, What what)
     : path_(path),
       project_(std::move(project)),
       admitted_(std::move(admitted)),
       content_(std::move(content)),
-      range_(range),
+      what_(std::move(what)),
+      total_bytes_(TotalOf(what_.ranges)),
       reading_(path, std::move(holder)),
       shared_(std::make_shared<Shared>()) {
   path_.CountDownloadBegun();
@@ -86,63 +123,62 @@ Task<Result<std::unique_ptr<DownloadSource>>> DownloadSource::Open(DataPath& pat
                                                                    std::string project,
                                                                    std::string holder,
                                                                    std::shared_ptr<Content> content,
-                                                                   ByteRange range) {
+                                                                   What what) {
+  std::erase_if(what.ranges, [](const ByteRange& range) { return range.length == 0; });
+  const uint64_t total_bytes = TotalOf(what.ranges);
   FairBudget::Refusal why = FairBudget::Refusal::kLimit;
-  FairBudget::Share admitted = TryAdmit(path.download_memory(), project, range.length, &why);
+  FairBudget::Share admitted = TryAdmit(path.download_memory(), project, total_bytes, &why);
   for (int64_t waited_ms = 0; admitted == nullptr; waited_ms += kAdmissionPollMs) {
     if (waited_ms >= path.options().admission_ms) {
       path.CountDownloadRefused(why);
       co_return Refuse(why);
     }
     co_await base::async::SleepMs(kAdmissionPollMs);
-    admitted = TryAdmit(path.download_memory(), project, range.length, &why);
+    admitted = TryAdmit(path.download_memory(), project, total_bytes, &why);
   }
-  co_return std::unique_ptr<DownloadSource>(new DownloadSource(
-      path, std::move(project), std::move(admitted), std::move(holder), std::move(content), range));
+  co_return std::unique_ptr<DownloadSource>(
+      new DownloadSource(path, std::move(project), std::move(admitted), std::move(holder),
+                         std::move(content), std::move(what)));
 }
 
 // The first slice in flight needs no more than what the download was admitted with.
 void DownloadSource::ReadAhead() {
   FairBudget& budget = *path_.download_memory().images;
-  while (asked_ < range_.length && slices_.size() < kSlicesAhead) {
-    uint64_t left = range_.length - asked_;
+  while (range_ < what_.ranges.size() && slices_.size() < kSlicesAhead) {
+    const ByteRange& range = what_.ranges[range_];
+    const uint64_t left = range.length - asked_of_range_;
     // Half of what one project alone may have.
     bool plenty = budget.used_bytes() < budget.limit_bytes() / 4;
     uint64_t length = std::min(left, plenty ? kLargeSliceBytes : kSmallSliceBytes);
     FairBudget::Share reservation;
-    if (range_.length > kSmallSliceBytes) reservation = budget.TryTake(project_, length);
+    if (total_bytes_ > kSmallSliceBytes) reservation = budget.TryTake(project_, length);
     if (reservation == nullptr) {
       if (!slices_.empty()) return;
       length = std::min(left, kSmallSliceBytes);
     }
-    if (!Submit(length, std::move(reservation))) return;
+    if (!Submit(range.offset + asked_of_range_, length, std::move(reservation))) return;
+    asked_of_range_ += length;
+    if (asked_of_range_ == range.length) {
+      ++range_;
+      asked_of_range_ = 0;
+    }
   }
 }
 
-bool DownloadSource::Submit(uint64_t length, FairBudget::Share reservation) {
+bool DownloadSource::Submit(uint64_t offset, uint64_t length, FairBudget::Share reservation) {
   auto slice = std::make_shared<Slice>();
   slice->reservation = std::move(reservation);
-  uint64_t offset = range_.offset + asked_;
-  auto read = [slice, content = content_, shared = shared_, offset, length] {
-    bool in_memory = false;
-    for (uint64_t done = 0; done < length;) {
-      Result<ContentPiece> piece = content->PieceAt(offset + done, length - done);
-      if (!piece.has_value()) {
-        slice->result = piece.error();
-        break;
-      }
-      CHECK(piece->length > 0);
-      done += piece->length;
-      in_memory = in_memory || !piece->bytes.empty();
-      slice->pieces.push_back(std::move(*piece));
-    }
+  auto read = [slice, content = content_, shared = shared_, coding = what_.coding, offset, length] {
+    slice->result = ReadSlice(*content, coding, offset, length, &slice->pieces);
+    const bool in_memory = std::ranges::any_of(slice->pieces, [](const ContentPiece& piece) {
+      return !piece.bytes.empty() && piece.owner != nullptr;
+    });
     if (!in_memory) slice->reservation.reset();
     slice->done.store(true, std::memory_order_release);
     shared->changed.Notify();
   };
   if (!path_.data_pool().TrySubmit(std::move(read))) return false;
   slices_.push_back(std::move(slice));
-  asked_ += length;
   return true;
 }
 
@@ -157,15 +193,22 @@ Task<Result<void>> DownloadSource::AwaitFront() {
 }
 
 Task<Result<void>> DownloadSource::Prime() {
-  if (range_.length == 0) co_return Result<void>();
+  if (total_bytes_ == 0) co_return Result<void>();
   Result<void> ready = co_await AwaitFront();
   co_return ready;
 }
 
 Task<Result<Piece>> DownloadSource::Next() {
-  if (given_ == range_.length) co_return Piece();
+  if (range_ == what_.ranges.size() && slices_.empty()) co_return Piece();
   Result<void> ready = co_await AwaitFront();
   if (!ready.has_value()) co_return ready.error();
+  // Of frames a slice may have none: then they belong to the one before.
+  while (slices_.front()->pieces.empty()) {
+    slices_.pop_front();
+    if (range_ == what_.ranges.size() && slices_.empty()) co_return Piece();
+    ready = co_await AwaitFront();
+    if (!ready.has_value()) co_return ready.error();
+  }
   Slice& slice = *slices_.front();
   ContentPiece from = std::move(slice.pieces.front());
   slice.pieces.pop_front();
@@ -175,21 +218,18 @@ Task<Result<Piece>> DownloadSource::Next() {
     uint64_t part = std::min<uint64_t>(from.length, sizeof(zeros));
     piece.bytes = {zeros, part};
     from.length -= part;
-    given_ += part;
     if (from.length > 0) slice.pieces.push_front(std::move(from));
   } else if (from.descriptor >= 0) {
     piece.descriptor = from.descriptor;
     piece.offset = from.file_offset;
     piece.length = from.length;
     piece.owner = std::move(from.owner);
-    given_ += piece.length;
   } else {
     piece.bytes = from.bytes;
     auto owner = std::make_shared<PieceOwner>();
     owner->bytes = std::move(from.owner);
     owner->reservation = slice.reservation;
     piece.owner = std::move(owner);
-    given_ += from.bytes.size();
   }
   if (slice.pieces.empty()) slices_.pop_front();
   // The next ones are read while this one is sent.

@@ -17,6 +17,10 @@ constexpr std::string_view kHolderPrefix = "image/";
 // new id>". It can be made again at any time.
 constexpr std::string_view kRawHolderPrefix = "image-raw/";
 
+// What a negotiated upload had brought when it broke off (kept_parts.h): "image-part/<id of the
+// project that sent it>/<a new id>".
+constexpr std::string_view kPartHolderPrefix = "image-part/";
+
 // What the holders of one image begin with.
 inline std::string HolderPrefix(std::string_view image_id) {
   return std::string(kHolderPrefix).append(image_id).append("/");
@@ -31,8 +35,12 @@ inline std::string NewRawHolder(std::string_view image_id) {
   return std::string(kRawHolderPrefix).append(image_id).append("/") + base::NewUuidHex();
 }
 
+inline std::string NewPartHolder(std::string_view project_id) {
+  return std::string(kPartHolderPrefix).append(project_id).append("/") + base::NewUuidHex();
+}
+
 namespace internal {
-inline std::string_view ImageBehind(std::string_view prefix, std::string_view holder) {
+inline std::string_view IdBehind(std::string_view prefix, std::string_view holder) {
   if (!holder.starts_with(prefix)) return {};
   holder.remove_prefix(prefix.size());
   const size_t slash = holder.find('/');
@@ -42,11 +50,15 @@ inline std::string_view ImageBehind(std::string_view prefix, std::string_view ho
 
 // The id of the image; empty for what does not hold an image's own bytes.
 inline std::string_view ImageOfHolder(std::string_view holder) {
-  return internal::ImageBehind(kHolderPrefix, holder);
+  return internal::IdBehind(kHolderPrefix, holder);
 }
 // The id of the image; empty for what holds no image's raw form.
 inline std::string_view ImageOfRawHolder(std::string_view holder) {
-  return internal::ImageBehind(kRawHolderPrefix, holder);
+  return internal::IdBehind(kRawHolderPrefix, holder);
+}
+// The id of the project that sent it; empty for what holds no part of a broken-off upload.
+inline std::string_view ProjectOfPartHolder(std::string_view holder) {
+  return internal::IdBehind(kPartHolderPrefix, holder);
 }
 
 }  // namespace imaged

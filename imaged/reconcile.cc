@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "imaged/data_path.h"
 #include "imaged/import.h"
+#include "imaged/kept_parts.h"
 
 namespace imaged {
 
@@ -116,7 +117,8 @@ Result<void> Reconcile(DataPath& path, Recovery recovery) {
 
 Result<void> ReleaseOrphans(DataPath& path, Recovery recovery) {
   RETURN_IF_ERROR(ReleaseOrphansBelow(path, recovery, kHolderPrefix));
-  return ReleaseOrphansBelow(path, recovery, kRawHolderPrefix);
+  RETURN_IF_ERROR(ReleaseOrphansBelow(path, recovery, kRawHolderPrefix));
+  return ReleaseOldParts(path);
 }
 
 Result<size_t> ReleaseNoLongerNeeded(chunkstore::ChunkStore& store, Catalog& catalog,

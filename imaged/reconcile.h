@@ -26,7 +26,8 @@ enum class Recovery {
 // Uploads and tasks. With kAfterCrash, orphans too.
 base::Result<void> Reconcile(DataPath& path, Recovery recovery);
 
-// Holders of image bytes that no record names. A walk over all holders.
+// Holders of image bytes that no record names, and parts that were kept long enough
+// (kept_parts.h). A walk over all holders.
 base::Result<void> ReleaseOrphans(DataPath& path, Recovery recovery);
 
 // Lets go, in the chunk store, of what the catalog does not need any more (deleted images), but for

@@ -169,6 +169,7 @@ Task<Result<Response>> PutData(DataPath& path, UploadKind kind,
   options.sharer = SharerOf(*request->caller);
   options.expected_bytes = expected;
   options.reserved_bytes = expected.value_or(0);
+  if (as_chunks) options.keep_for = request->caller->project_id;
   if (kind == UploadKind::kData) {
     options.disk_format = begun->image.disk_format.value_or("");
     options.container_format = begun->image.container_format.value_or("");

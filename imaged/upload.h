@@ -31,6 +31,7 @@ struct ReceiveOptions {
   std::string sharer;       // whose share of the memory for uploads it takes
   std::string disk_format;  // empty: nothing is inspected
   std::string container_format;
+  std::string keep_for;  // the project that a part is kept for if it breaks off; empty: none is
   std::optional<uint64_t> expected_bytes;  // what the client said beside Content-Length
   uint64_t reserved_bytes = 0;             // of the quota, so far
 };
@@ -47,8 +48,9 @@ struct ReceiveFailure {
   bool bad_format = false;
 };
 
-// The outcome is in `received` or else in `failure`: the ingest is finished, or was aborted. Never
-// throws bytes away that are in use: when it answers, no job of this upload runs any more.
+// The outcome is in `received` or else in `failure`: the ingest is finished, or was aborted, or
+// what came of it is kept as a part besides (kept_parts.h). Never throws bytes away that are in
+// use: when it answers, no job of this upload runs any more.
 struct ReceiveOutcome {
   std::optional<Received> received;
   std::optional<ReceiveFailure> failure;

@@ -74,6 +74,8 @@ const Rows& AllRows() {
        {Rule::kWrite, 202, R"({"method": {"name": "glance-direct"}})"}},
       {"POST /v2/quarry/images/{image_id}/wanted",
        {Rule::kWrite, 200, EncodeChunkList({.size_bytes = 0})}},
+      {"GET /v2/quarry/images/{image_id}/chunks", {Rule::kRead, 204, ""}},
+      {"POST /v2/quarry/images/{image_id}/chunks", {Rule::kRead, 204, R"({"wanted": []})"}},
       {"GET /v2/images/{image_id}/tasks", {Rule::kRead, 200, ""}},
       {"GET /v2/tasks", {Rule::kAnybody, 200, ""}},
       {"GET /v2/tasks/{task_id}", {Rule::kRead, 200, ""}},
@@ -181,6 +183,7 @@ class World {
                             : has("/import")                ? staged_
                             : has("/file") || has("/stage") ? queued_
                             : has("/wanted")                ? queued_
+                            : has("/chunks")                ? queued_
                                                             : image_;
     std::string path = route.pattern;
     const bool schema = path.find("/schemas/") != std::string::npos;

@@ -7,7 +7,7 @@
 #include "chunkstore/map.h"
 #include "imaged/chunk_wire.h"
 
-// The bodies of a negotiated upload: what is taken says the same when it is written again.
+// The bodies of negotiated transfers: what is taken says the same when it is written again.
 
 namespace {
 
@@ -45,13 +45,33 @@ void CheckWanted(std::string_view body) {
   if (flags.has_value()) CHECK(flags->size() == asked.ids.size());
 }
 
+void CheckFetch(std::string_view body) {
+  const uint64_t size = uint64_t{100} << 30;
+  const auto runs = imaged::DecodeFetch(body, size);
+  if (!runs.has_value()) {
+    CHECK(runs.error().code() == base::Code::kInvalidArgument);
+    return;
+  }
+  uint64_t end = 0;
+  uint64_t total = 0;
+  for (const imaged::ChunkRun& run : *runs) {
+    CHECK(run.count > 0 && run.first >= end);
+    end = run.first + run.count;
+    total += run.count;
+  }
+  CHECK(end <= chunkstore::ChunkCount(size) && total <= imaged::kMaxListedChunks);
+  const auto again = imaged::DecodeFetch(imaged::EncodeWanted(*runs), size);
+  CHECK(again.has_value() && *again == *runs);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
-  if (data[0] % 3 == 0) CheckList(body);
-  if (data[0] % 3 == 1) CheckStream(body);
-  if (data[0] % 3 == 2) CheckWanted(body);
+  if (data[0] % 4 == 0) CheckList(body);
+  if (data[0] % 4 == 1) CheckStream(body);
+  if (data[0] % 4 == 2) CheckWanted(body);
+  if (data[0] % 4 == 3) CheckFetch(body);
   return 0;
 }

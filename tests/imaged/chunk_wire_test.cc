@@ -86,6 +86,27 @@ TEST(ChunkWireTest, WantedRuns) {
   }
 }
 
+TEST(ChunkWireTest, WhatToFetch) {
+  const uint64_t size = 9 * kChunk + 1;
+  ASSERT_OK_AND_ASSIGN(const auto runs, DecodeFetch(EncodeWanted({{0, 2}, {2, 1}, {9, 1}}), size));
+  EXPECT_EQ(runs, (std::vector<ChunkRun>{{0, 2}, {2, 1}, {9, 1}}));
+  for (const char* bad :
+       {"", "[]", "{}", R"({"wanted":3})", R"({"wanted":[3]})", R"({"wanted":[[0,0]]})",
+        R"({"wanted":[[0,11]]})", R"({"wanted":[[10,1]]})", R"({"wanted":[[1,2],[2,1]]})",
+        R"({"wanted":[[2,1],[1,1]]})", R"({"wanted":[[0,1,2]]})", R"({"wanted":[[0.5,1]]})",
+        R"({"wanted":[[18446744073709551615,1]]})", R"({"wanted":[[1,18446744073709551615]]})"}) {
+    EXPECT_ERROR(DecodeFetch(bad, size), Code::kInvalidArgument) << bad;
+  }
+  const uint64_t large = (kMaxListedChunks + 1) * kChunk;
+  ASSERT_OK(DecodeFetch(EncodeWanted({{1, kMaxListedChunks}}), large));
+  EXPECT_ERROR(DecodeFetch(EncodeWanted({{0, kMaxListedChunks}, {kMaxListedChunks, 1}}), large),
+               Code::kInvalidArgument);
+  // As many runs as can be asked for fit into the body.
+  std::vector<ChunkRun> single;
+  for (uint64_t i = 0; i < kMaxListedChunks; ++i) single.push_back({4'000'000 + 2 * i, 1});
+  EXPECT_LT(EncodeWanted(single).size(), kMaxFetchBytes);
+}
+
 TEST(ChunkWireTest, AStreamsHeaderAndEntries) {
   const std::string header = EncodeChunkStreamHeader(12345);
   EXPECT_EQ(base::ToHex(header),

@@ -1,6 +1,7 @@
 #include "imaged/chunk_upload.h"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "base/hash.h"
 #include "chunkstore/map.h"
 #include "imaged/chunk_wire.h"
+#include "imaged/holder.h"
+#include "imaged/kept_parts.h"
 #include "tests/imaged/data/fixture.h"
 #include "tests/support/results.h"
 
@@ -91,6 +94,14 @@ class ChunkUpload : public testing::Test {
         fmt::format(R"([{{"op": "replace", "path": "{}", "value": "{}"}}])", path, value),
         "application/openstack-images-v2.1-json-patch");
     EXPECT_EQ(patched.status, 200) << patched.body;
+  }
+  uint64_t BlobBytes() {
+    uint64_t total = 0;
+    EXPECT_OK(service_.blobs().List([&](std::string_view, uint64_t size) {
+      total += size;
+      return true;
+    }));
+    return total;
   }
   // The image is as if nothing had been tried, and takes plain bytes.
   void ExpectQueued(const std::string& id) {
@@ -332,6 +343,76 @@ TEST_F(ChunkUpload, TheOwnerMayGoInTheMiddle) {
   ExpectQueued(id);
 }
 
+// What had come when a stream broke off is not wanted again by who sent it, and by nobody else.
+TEST_F(ChunkUpload, ABrokenOffStreamIsGoneOnWith) {
+  const std::string stream = base_.Stream(Flags(6, true));
+  const size_t entries = kChunkStreamHeaderBytes + 6 * kChunkEntryBytes;
+  const auto break_off = [&](const std::string& who, size_t bytes) {
+    const std::string id = service_.CreateImage(who);
+    RawClient client(service_.address());
+    client.Send(Service::Head(who, "PUT", "/v2/images/" + id + "/file",
+                              fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n",
+                                          kChunkStreamType, stream.size())));
+    client.Send(stream.substr(0, bytes));
+    EXPECT_TRUE(
+        service_.Eventually([&] { return service_.ImageOf(id).status == Status::kSaving; }));
+    // Two chunks are stored, and the third is not there.
+    EXPECT_TRUE(service_.Eventually([&] { return BlobBytes() > 2 * kChunk; }));
+    client.Reset();
+    EXPECT_TRUE(
+        service_.Eventually([&] { return service_.ImageOf(id).status == Status::kQueued; }));
+    return id;
+  };
+  const std::string broken = break_off("p1", entries + 2 * kChunk + 1000);
+  const Flags rest({false, false, true, false, true, true});
+  EXPECT_EQ(Wanted(broken, base_.list), rest);
+  EXPECT_EQ(WantedBy("p1", base_.list), rest) << "for another image as well";
+  const Flags all({true, true, true, false, true, true});
+  EXPECT_EQ(WantedBy("p2", base_.list), all);
+  EXPECT_EQ(WantedBy("admin", base_.list), all);
+  EXPECT_EQ(Put(service_.CreateImage("p2"), base_.Stream(rest), "p2").status, 409);
+
+  // A collection leaves it alone, and so does a restart.
+  service_.BytesAfterCollect();
+  service_.Restart();
+  service_.BytesAfterCollect();
+  EXPECT_EQ(Wanted(broken, base_.list), rest);
+  ASSERT_EQ(Put(broken, base_.Stream(rest)).status, 204);
+  EXPECT_TRUE(service_.Download(broken).body == base_.bytes);
+  // It shares with the image, and goes when it is old.
+  ASSERT_EQ(service_.Call("p1", "DELETE", "/v2/images/" + broken).status, 204);
+  EXPECT_GT(service_.BytesAfterCollect(), kChunk);
+  ASSERT_OK_AND_ASSIGN(const auto parts, service_.store().Holders(kPartHolderPrefix, "", 10));
+  ASSERT_EQ(parts.size(), 1u);
+  ASSERT_OK(service_.store().Release(parts[0].holder));
+  EXPECT_EQ(service_.BytesAfterCollect(), 0u);
+}
+
+TEST_F(ChunkUpload, KeepsTheLastFewThatBrokeOff) {
+  std::vector<std::unique_ptr<Content>> contents;
+  for (uint64_t i = 0; i < kKeptPartsOfProject + 2; ++i) {
+    contents.push_back(std::make_unique<Content>(RandomBytes(2 * kChunk, 100 + i)));
+    std::string stream = contents.back()->Stream({true, true});
+    stream.back() ^= 1;  // the second chunk is not that of its id
+    EXPECT_EQ(Put(service_.CreateImage(), stream).status, 400);
+  }
+  // Nothing of it can be in memory that fast: what was refused came after what was stored.
+  ASSERT_OK_AND_ASSIGN(const auto parts, service_.store().Holders(kPartHolderPrefix, "", 100));
+  EXPECT_LE(parts.size(), kKeptPartsOfProject);
+}
+
+// A store that fails, bytes of another format: then nothing is kept.
+TEST_F(ChunkUpload, KeepsNothingThatIsOfNoUse) {
+  const std::string qcow = service_.CreateImage("p1", "qcow2");
+  EXPECT_EQ(Put(qcow, base_.Stream(Flags(6, true))).status, 415);
+  service_.blobs().FailPutsFrom(1);
+  EXPECT_EQ(Put(service_.CreateImage(), base_.Stream(Flags(6, true))).status, 507);
+  service_.blobs().FailPutsFrom(-1);
+  ASSERT_OK_AND_ASSIGN(const auto parts, service_.store().Holders(kPartHolderPrefix, "", 10));
+  EXPECT_EQ(parts.size(), 0u);
+  EXPECT_EQ(service_.BytesAfterCollect(), 0u);
+}
+
 // A chunk that comes slowly keeps a batch open, and not the right to what is named behind it.
 TEST_F(ChunkUpload, ARightThatEndsWithinABatchIsNoRight) {
   const std::string owner = Active(base_.bytes);
@@ -348,15 +429,7 @@ TEST_F(ChunkUpload, ARightThatEndsWithinABatchIsNoRight) {
       fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n", kChunkStreamType, stream.size())));
   client.Send(stream.substr(0, stream.size() - 1));
   // The first chunk is stored: the batch has been looked at.
-  const auto stored_bytes = [&] {
-    uint64_t total = 0;
-    EXPECT_OK(service_.blobs().List([&](std::string_view, uint64_t size) {
-      total += size;
-      return true;
-    }));
-    return total;
-  };
-  ASSERT_TRUE(service_.Eventually([&] { return stored_bytes() > before + kChunk / 2; }));
+  ASSERT_TRUE(service_.Eventually([&] { return BlobBytes() > before + kChunk / 2; }));
   Patch(owner, "/visibility", "private");
   const base::Clock& clock = base::SystemClock();
   const int64_t ended_ns = clock.MonotonicNs();
