@@ -127,6 +127,7 @@ Code CodeOfStatus(int status) {
   switch (status) {
     case 400:
     case 405:
+    case 406:
     case 415:
     case 501:
       return Code::kInvalidArgument;

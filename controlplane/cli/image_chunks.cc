@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "chunkstore/blob_format.h"
 #include "chunkstore/map.h"
+#include "controlplane/cli/image_requests.h"
 #include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
 #include "imaged/chunk_wire.h"
@@ -46,8 +47,7 @@ Result<Response> AskWhich(ApiClient& client, const std::string& url, const Chunk
 Result<bool> IsSpoken(ApiClient& client, const std::string& url) {
   const Result<Response> answer = AskWhich(client, url, {});
   if (answer.has_value()) return true;
-  const Code code = answer.error().code();
-  if (code == Code::kNotFound || code == Code::kInvalidArgument) return false;
+  if (IsNotSpoken(answer.error())) return false;
   return answer.error();
 }
 
@@ -107,36 +107,41 @@ Result<void> Send(ApiClient& client, const std::string& url, const ImageSource& 
 
 }  // namespace
 
-Result<FileChunks> HashChunks(const ImageSource& source,
-                              const std::function<void(uint64_t done)>& progress) {
-  FileChunks chunks;
-  chunks.size_bytes = source.size_bytes();
-  chunks.ids.resize(chunkstore::ChunkCount(chunks.size_bytes));
+Result<void> VisitChunks(const ImageSource& source, const FileChunkVisitor& visit) {
+  const uint64_t size_bytes = source.size_bytes();
   base::Buffer buffer(kChunkBytes);
   uint64_t data_at = 0;  // nothing but holes before
-  for (size_t i = 0; i < chunks.ids.size(); ++i) {
+  for (uint64_t i = 0; i < chunkstore::ChunkCount(size_bytes); ++i) {
     RETURN_IF_ERROR(CheckInterrupt());
     const uint64_t offset = i * kChunkBytes;
-    const uint32_t length = chunkstore::ChunkLength(i, chunks.size_bytes);
+    const uint32_t length = chunkstore::ChunkLength(i, size_bytes);
     const MutableByteView bytes = buffer.view().first(length);
     if (data_at < offset + length) data_at = source.NextData(std::max(offset, data_at));
     bool zero = data_at >= offset + length;
     if (!zero) {
-      const Result<void> read = source.file()->ReadAt(offset, bytes);
-      if (!read.has_value()) {
-        if (read.error().code() == Code::kCorruption) return ChangedMeanwhile("it is shorter now");
-        return read.error();
-      }
+      RETURN_IF_ERROR(source.file()->ReadAt(offset, bytes));
       zero = base::IsZero(bytes);
     }
-    if (zero) {
-      chunks.zero_bytes += length;
-    } else {
-      chunks.ids[i] = base::Sha256(bytes);
-    }
-    progress(offset + length);
+    RETURN_IF_ERROR(zero ? visit(i, {}, {}) : visit(i, base::Sha256(bytes), bytes));
   }
-  return chunks;
+  return {};
+}
+
+Result<FileChunks> HashChunks(const ImageSource& source,
+                              const std::function<void(uint64_t done)>& progress) {
+  FileChunks chunks;
+  chunks.size_bytes = source.size_bytes();
+  const auto note = [&](uint64_t number, const Digest256& id, base::ByteView) -> Result<void> {
+    const uint32_t length = chunkstore::ChunkLength(number, chunks.size_bytes);
+    if (imaged::IsHole(id)) chunks.zero_bytes += length;
+    chunks.ids.push_back(id);
+    progress(number * kChunkBytes + length);
+    return {};
+  };
+  const Result<void> visited = VisitChunks(source, note);
+  if (visited.has_value()) return chunks;
+  if (visited.error().code() == Code::kCorruption) return ChangedMeanwhile("it is shorter now");
+  return visited.error();
 }
 
 ChunkStreamBody::ChunkStreamBody(const ImageSource& source, const FileChunks& chunks,
@@ -207,8 +212,7 @@ Result<void> ChunkStreamBody::LoadChunk() {
 Result<bool> PushByChunks(ApiClient& client, const std::string& images_url,
                           const std::string& image_id, const ImageSource& source,
                           const std::string& name, bool quiet, PushTotals* totals) {
-  const std::string service_url = images_url.substr(0, images_url.rfind('/'));
-  const std::string wanted_url = fmt::format("{}/quarry/images/{}/wanted", service_url, image_id);
+  const std::string wanted_url = QuarryUrl(images_url, image_id) + "/wanted";
   ASSIGN_OR_RETURN(const bool spoken, IsSpoken(client, wanted_url));
   if (!spoken) return false;
 

@@ -33,6 +33,12 @@ struct FileChunks {
 base::Result<FileChunks> HashChunks(const ImageSource& source,
                                     const std::function<void(uint64_t done)>& progress);
 
+// Calls `visit` with one chunk after the other: its id and bytes, or a hole's id and none. An error
+// of it ends the walk. kCorruption if the file ends before it should.
+using FileChunkVisitor = std::function<base::Result<void>(
+    uint64_t number, const base::Digest256& id, base::ByteView bytes)>;
+base::Result<void> VisitChunks(const ImageSource& source, const FileChunkVisitor& visit);
+
 // The body of PUT .../file that names all chunks but those in `sent`. Checks that what it sends is
 // what was hashed, and at its end that the file is as it was: kCancelled. One thread; borrows file
 // and chunks.

@@ -5,6 +5,7 @@
 #include "controlplane/cli/cloud.h"
 #include "controlplane/cli/cloud_options.h"
 #include "controlplane/cli/command.h"
+#include "controlplane/cli/image_pull.h"
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/interrupt.h"
 
@@ -55,11 +56,17 @@ int RunImagePush(const Command& command, const std::vector<std::string>& args) {
 int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
   const CloudOptions common(options);
-  auto& force = options.Bool("force", false, "take the place of a FILE that is there already");
+  auto& from = options.List("from", {},
+                            "files here that may have some of the image's bytes (an older image): "
+                            "what they have is not fetched");
+  auto& force = options.Bool("force", false,
+                             "take the place of a FILE that is there already; what it has of the "
+                             "image is not fetched");
   int exit_code = kOk;
   const auto client = common.LogIn(command, options, args, 2, 2, &exit_code);
   if (client == nullptr) return exit_code;
   PullOptions pull;
+  pull.from = *from;
   pull.force = *force;
   pull.quiet = *common.json;
   const InterruptScope interrupts;
@@ -72,9 +79,10 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   }
   const bool verified = base::Find(*pulled, "verified")->as_bool();
   const uint64_t resumed = Number(*pulled, "resumed_bytes");
-  fmt::print("{}  {}  {}{}\n", Text(*pulled, "path"), base::FormatBytes(Number(*pulled, "size")),
-             verified ? "verified" : "not verified: the image shows no digest",
-             resumed == 0 ? "" : fmt::format("  ({} had come before)", base::FormatBytes(resumed)));
+  fmt::print(
+      "{}  {}  {}  {}{}\n", Text(*pulled, "path"), base::FormatBytes(Number(*pulled, "size")),
+      verified ? "verified" : "not verified: the image shows no digest", PullSummary(*pulled),
+      resumed == 0 ? "" : fmt::format(" ({} had come before)", base::FormatBytes(resumed)));
   return kOk;
 }
 

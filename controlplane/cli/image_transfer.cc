@@ -14,6 +14,7 @@
 #include "base/http/target.h"
 #include "base/uuid.h"
 #include "controlplane/cli/image_chunks.h"
+#include "controlplane/cli/image_requests.h"
 #include "controlplane/cli/image_source.h"
 #include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
@@ -30,21 +31,7 @@ using base::JsonObject;
 using base::Result;
 using base::http::ClientRequest;
 
-constexpr size_t kCopyBytes = 1 * base::kMiB;
-constexpr size_t kHoleBytes = 64 * base::kKiB;  // zeros of this length, aligned, become a hole
 constexpr const char* kPageLimit = "1000";
-
-ClientRequest Ask(std::string method, std::string url) {
-  ClientRequest request;
-  request.method = std::move(method);
-  request.url = std::move(url);
-  return request;
-}
-
-Result<std::string> ImagesUrl(const ApiClient& client) {
-  ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("image"));
-  return endpoint.ends_with("/v2") ? endpoint + "/images" : endpoint + "/v2/images";
-}
 
 // The images of one page and of those that follow.
 Result<JsonArray> Pages(ApiClient& client, const std::string& query) {
@@ -71,32 +58,6 @@ std::string NameFilter(std::string_view name) {
   return "&name=eq:" + base::http::EncodePercent(name);
 }
 
-// Calls `take` with the file's bytes in order.
-template <typename Take>
-Result<void> ReadThrough(const base::File& file, uint64_t from, uint64_t to, const Take& take) {
-  base::Buffer buffer(kCopyBytes);
-  for (uint64_t offset = from; offset < to;) {
-    RETURN_IF_ERROR(CheckInterrupt());
-    const uint64_t length = std::min<uint64_t>(buffer.size(), to - offset);
-    RETURN_IF_ERROR(file.ReadAt(offset, buffer.view().first(length)));
-    take(buffer.view().first(length), offset);
-    offset += length;
-  }
-  return {};
-}
-
-Result<std::string> DigestOfFile(const base::File& file, uint64_t size,
-                                 const std::string& algorithm, const std::string& title,
-                                 bool quiet) {
-  ASSIGN_OR_RETURN(const auto digester, base::Digester::Create(algorithm));
-  ProgressBar bar(title, ProgressBar::Unit::kBytes, quiet);
-  RETURN_IF_ERROR(ReadThrough(file, 0, size, [&](base::ByteView bytes, uint64_t offset) {
-    digester->Update(bytes);
-    bar.Update(offset + bytes.size(), size);
-  }));
-  return digester->FinishHex();
-}
-
 // An active image that has this name and, by its own digest, this content.
 Result<std::optional<Json>> FindSameContent(ApiClient& client, const std::string& name,
                                             const base::File& file, uint64_t size, bool quiet) {
@@ -118,8 +79,6 @@ Result<std::optional<Json>> FindSameContent(ApiClient& client, const std::string
   }
   return std::optional<Json>();
 }
-
-std::string FileName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 // Everything, through the plain Image API.
 Result<void> UploadPlainly(ApiClient& client, const std::string& url, ImageSource& source,
@@ -165,82 +124,6 @@ Json WithTotals(Json image, const PushTotals& totals) {
   fields["bytes_already_there"] = totals.bytes_already_there;
   fields["bytes_sent"] = totals.bytes_sent;
   return image;
-}
-
-// Writes a download in order, leaving holes where there are zeros. One thread.
-class SparseWriter {
- public:
-  SparseWriter(base::File& file, uint64_t offset) : file_(file), offset_(offset) {}
-
-  Result<void> Write(base::ByteView bytes) {
-    while (!bytes.empty()) {
-      const size_t to_boundary = kHoleBytes - offset_ % kHoleBytes;
-      const base::ByteView run = bytes.first(std::min(bytes.size(), to_boundary));
-      if (!base::IsZero(run)) {
-        const base::ByteView pieces[] = {run};
-        RETURN_IF_ERROR(file_.WriteAt(offset_, pieces));
-      }
-      offset_ += run.size();
-      bytes = bytes.subspan(run.size());
-    }
-    return {};
-  }
-  uint64_t offset() const { return offset_; }
-
- private:
-  base::File& file_;
-  uint64_t offset_;
-};
-
-// Downloads [writer.offset(), size) of an image.
-Result<void> Download(ApiClient& client, const std::string& url, uint64_t size,
-                      SparseWriter& writer, const std::string& title, bool quiet) {
-  ProgressBar bar(title, ProgressBar::Unit::kBytes, quiet);
-  const uint64_t resumed = writer.offset();
-  const std::string note =
-      resumed == 0 ? "" : fmt::format("already there: {} %", resumed * 100 / size);
-  bar.Update(resumed, size, note);
-  ClientRequest request = Ask("GET", url);
-  request.headers.Set("Accept", "application/octet-stream");
-  if (resumed > 0) request.headers.Set("Range", fmt::format("bytes={}-", resumed));
-  request.body_sink = [&](base::ByteView bytes) -> Result<void> {
-    RETURN_IF_ERROR(CheckInterrupt());
-    if (writer.offset() + bytes.size() > size) {
-      return Error(Code::kCorruption, "the service sent more than the image's size");
-    }
-    RETURN_IF_ERROR(writer.Write(bytes));
-    bar.Update(writer.offset(), size, note);
-    return {};
-  };
-  ASSIGN_OR_RETURN(const base::http::Response response, client.Call(std::move(request)));
-  if (resumed > 0 && response.status != 206) {
-    return Error(Code::kIo,
-                 fmt::format("asked for a part, the service answered {}", response.status));
-  }
-  if (writer.offset() != size) {
-    return Error(Code::kIo, fmt::format("the service sent {} of {} bytes", writer.offset(), size));
-  }
-  return {};
-}
-
-// How far the file is sure to be whole: a broken-off pull may have left a hole at its end that is
-// data.
-uint64_t ResumePoint(uint64_t part_bytes, uint64_t size) {
-  return std::min(part_bytes, size) / kCopyBytes * kCopyBytes;
-}
-
-// Whether the file has the digest that the image shows; nothing if it shows none.
-Result<std::optional<bool>> Verify(const Json& image, const base::File& file, uint64_t size,
-                                   const std::string& title, bool quiet) {
-  auto algorithm = base::FindString(image, "os_hash_algo");
-  auto value = base::FindString(image, "os_hash_value");
-  if (!algorithm || !value) {
-    algorithm = "md5";
-    value = base::FindString(image, "checksum");
-    if (!value) return std::optional<bool>();
-  }
-  ASSIGN_OR_RETURN(const std::string digest, DigestOfFile(file, size, *algorithm, title, quiet));
-  return std::optional<bool>(digest == *value);
 }
 
 }  // namespace
@@ -332,62 +215,6 @@ std::string PushSummary(const Json& pushed) {
   if (data == 0) return "nothing but zeros";
   return fmt::format("already there: {} %, {} sent", there * 100 / data,
                      sent == 0 ? "nothing" : base::FormatBytes(sent));
-}
-
-Result<Json> PullImage(ApiClient& client, const std::string& image_name, const std::string& path,
-                       const PullOptions& options) {
-  if (!options.force && base::SystemFiles().Stat(path).has_value()) {
-    return Error(Code::kConflict,
-                 fmt::format("{} is there already; --force puts the image in its place", path));
-  }
-  ASSIGN_OR_RETURN(const Json image, FindImage(client, image_name));
-  const std::string id = base::FindString(image, "id").value_or("");
-  const Json* size_member = base::Find(image, "size");
-  if (base::FindString(image, "status") != "active" || size_member == nullptr ||
-      !size_member->is_number()) {
-    return Error(Code::kConflict,
-                 fmt::format("image {} has no data to pull: its status is '{}'", id,
-                             base::FindString(image, "status").value_or("unknown")));
-  }
-  const auto size = size_member->to_number<uint64_t>();
-
-  // The part is the image's own: another image's leftovers are never gone on with.
-  const std::string part_path = fmt::format("{}.{}.part", path, id);
-  base::Files& files = base::SystemFiles();
-  ASSIGN_OR_RETURN(const auto file, files.Open(part_path, base::Files::Mode::kCreateOrOpen));
-  ASSIGN_OR_RETURN(const uint64_t part_bytes, file->Size());
-  const uint64_t resumed = ResumePoint(part_bytes, size);
-  RETURN_IF_ERROR(file->Truncate(resumed));
-  SparseWriter writer(*file, resumed);
-  const std::string title = "pull " + base::FindString(image, "name").value_or(id);
-  if (resumed < size) {
-    ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
-    const Result<void> downloaded =
-        Download(client, images_url + "/" + id + "/file", size, writer, title, options.quiet);
-    if (!downloaded.has_value()) {
-      return downloaded.error().Annotate(fmt::format(
-          "pull of image {} broke off; what came lies in {}: the same command goes on there", id,
-          part_path));
-    }
-  }
-  RETURN_IF_ERROR(file->Truncate(size));
-  ASSIGN_OR_RETURN(const std::optional<bool> verified,
-                   Verify(image, *file, size, "verify " + FileName(path), options.quiet));
-  if (verified == false) {
-    RETURN_IF_ERROR(files.Remove(part_path));
-    return Error(
-        Code::kCorruption,
-        fmt::format("what came is not image {} ({}): its digest differs; nothing was kept. Pull "
-                    "again; if it stays so, have its store scrubbed (quarry scrub)",
-                    base::FindString(image, "name").value_or(""), id));
-  }
-  RETURN_IF_ERROR(file->Sync());
-  RETURN_IF_ERROR(files.Rename(part_path, path));
-  return JsonObject{{"id", id},
-                    {"path", path},
-                    {"size", size},
-                    {"resumed_bytes", resumed},
-                    {"verified", verified.has_value()}};
 }
 
 }  // namespace controlplane::cli

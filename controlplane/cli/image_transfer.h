@@ -8,8 +8,9 @@
 #include "base/result.h"
 #include "controlplane/cli/cloud.h"
 
-// Images between a local file and a cloud: what `quarry image push` and `pull` do. A push sends
-// only what a Quarry lacks (image_chunks.h); everything else goes through the plain Image API.
+// Images of a cloud, and the way of a local file there: what `quarry image push`, `ls` and `rm` do
+// (image_pull.h has the way back). A push sends only what a Quarry lacks (image_chunks.h);
+// everything else goes through the plain Image API.
 
 namespace controlplane::cli {
 
@@ -31,18 +32,6 @@ base::Result<base::Json> PushImage(ApiClient& client, const std::string& path,
 
 // What a push moved, for a person: "already there: 83 %, 170.2 MiB sent".
 std::string PushSummary(const base::Json& pushed);
-
-struct PullOptions {
-  bool force = false;  // take the place of a file that is there
-  bool quiet = false;
-};
-
-// Downloads an image (by id, or by a name that only one has) into `path`: first into
-// PATH.<image id>.part, where a pull that was broken off goes on, then verified against
-// os_hash_value and renamed. Runs of zeros become holes. The answer is
-// {"id", "path", "size", "resumed_bytes", "verified"}.
-base::Result<base::Json> PullImage(ApiClient& client, const std::string& image,
-                                   const std::string& path, const PullOptions& options);
 
 // The image with this id, or the only one with this name, hidden ones included. kNotFound;
 // kConflict when several have the name.

@@ -149,6 +149,9 @@ std::string LayerForPeople(std::string_view holder, const Json& users) {
 std::string HolderForPeople(std::string_view holder, const NameOf& name_of, const Json* layers) {
   const Json* users = layers == nullptr ? nullptr : base::Find(*layers, holder);
   if (users != nullptr && users->is_array()) return LayerForPeople(holder, *users);
+  if (!imaged::ProjectOfPartHolder(holder).empty()) {
+    return fmt::format("{}  (of a push that broke off; kept for an hour)", holder);
+  }
   const bool is_raw = !imaged::ImageOfRawHolder(holder).empty();
   const std::string id(is_raw ? imaged::ImageOfRawHolder(holder) : imaged::ImageOfHolder(holder));
   if (id.empty()) return std::string(holder);

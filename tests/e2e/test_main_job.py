@@ -177,6 +177,18 @@ def test_own_command_line_pushes_and_pulls(service, disk_images, tmp_path):
     assert json.loads(resumed.stdout)["resumed_bytes"] > 0
     assert sha256(tmp_path / "more.raw") == sha256(disk_images["added"])
 
+    # What another image on this machine has in common with it is not fetched, in the way of `push`.
+    sibling = service.quarry("image", "push", disk_images["base"], "--name", "sibling", "--json")
+    assert sibling.returncode == 0, sibling.stderr
+    of_sibling = service.quarry("image", "pull", "sibling", str(tmp_path / "sibling.raw"),
+                                "--from", str(copy), "--json")
+    assert of_sibling.returncode == 0, of_sibling.stderr
+    moved = json.loads(of_sibling.stdout)
+    assert moved["bytes_already_here"] > 0
+    data = moved["bytes_total"] - moved["bytes_zero"]
+    assert moved["bytes_fetched"] < data - moved["bytes_already_here"], "frames are smaller"
+    assert sha256(tmp_path / "sibling.raw") == sha256(disk_images["base"])
+
     listed = service.quarry("image", "ls")
     assert image["id"] in listed.stdout
     assert service.quarry("image", "rm", image["id"]).returncode == 0

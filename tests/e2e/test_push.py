@@ -1,11 +1,11 @@
-"""`quarry image push` and `pull`: move what is lacking, say so, and leave nothing half done."""
+"""`quarry image push`: moves what is lacking, says so, and leaves nothing half done."""
 
-import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -13,61 +13,9 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import service as quarry  # noqa: E402
+from between import Between  # noqa: E402
 
 CHUNK = 4 << 20
-
-
-class Between:
-    """A proxy that a test can make answer, or do, something else. `on` is called with each request
-    (method, path, body) and returns None to forward it, or (status, body)."""
-
-    def __init__(self):
-        between = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def forward(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(length)
-                if len(body) < length:  # the client broke off: nothing to forward
-                    self.close_connection = True
-                    return
-                answer = between.on(self.command, self.path, body)
-                if answer is None:
-                    reply = quarry.call(self.command, between.target + self.path, body or None,
-                                        dict(self.headers))
-                    # The catalog leads here as well.
-                    answer = (reply.status, reply.body.replace(between.target.encode(),
-                                                               between.url.encode()))
-                    headers = {k: v for k, v in reply.headers.items() if k.lower() in
-                               ("content-type", "x-subject-token", "location")}
-                else:
-                    headers = {"Content-Type": "text/plain"}
-                self.send_response(answer[0])
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer[1])))
-                self.end_headers()
-                self.wfile.write(answer[1])
-
-            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = forward
-
-            def log_message(self, *_):
-                pass
-
-        self.on = lambda method, path, body: None
-        self.target = None
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -336,24 +284,43 @@ def test_an_interrupted_push_leaves_nothing(number):
         assert images.list() == []
 
 
-def test_a_pull_that_broke_off_goes_on(world, tmp_path):
-    data = disk()
-    image = quarry.Images(world).make(data, "wanted")
-    target = tmp_path / "wanted.raw"
+def test_a_killed_push_goes_on():
+    """Less than a batch of 64 chunks is sent twice: what was on its way when the client died."""
+    with quarry.Service() as service:
+        data = os.urandom(40 * CHUNK)
+        with tempfile.TemporaryDirectory() as folder:
+            path = write(os.path.join(folder, "large.raw"), data)
+            images = quarry.Images(service)
+            before = received(service)
+            process = subprocess.Popen([quarry.QUARRY, "image", "push", path, "--name", "killed"],
+                                       env=as_user(service), stderr=subprocess.DEVNULL)
 
-    def pull(*options):
-        return subprocess.run([quarry.QUARRY, "image", "pull", image, target, *options],
-                              capture_output=True, env=as_user(world), timeout=60)
+            def bytes_read():
+                with open(f"/proc/{process.pid}/io", encoding="ascii") as io:
+                    return int(io.read().split()[1])
 
-    world.between.on = lambda method, path, body: (
-        (200, data[:len(data) // 2]) if path.endswith("/file") else None)
-    done = pull()
-    assert done.returncode == 1 and b"the same command goes on" in done.stderr, done.stderr
-    assert not target.exists() and (tmp_path / f"wanted.raw.{image}.part").exists()
-    world.between.on = lambda method, path, body: None
-    done = pull()
-    assert done.returncode == 0 and b"had come before" in done.stdout, (done.stdout, done.stderr)
-    assert target.read_bytes() == data
-    done = pull()
-    assert done.returncode == 1 and b"--force" in done.stderr, done.stderr
-    assert pull("--force").returncode == 0
+            # Once to be hashed; then twelve chunks to be sent.
+            while bytes_read() < len(data) + 12 * CHUNK:
+                pass
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            deadline = time.monotonic() + 60
+            while any(image["status"] == "saving" for image in images.list()):
+                assert time.monotonic() < deadline, images.list()
+                time.sleep(0.02)
+            again = push(service, path, "--name", "again")
+            wire = received(service) - before
+        assert again["bytes_already_there"] > 0
+        assert wire < len(data) + 16 * CHUNK, "sent twice"
+        assert body(service, again["id"]) == data
+
+
+def test_what_is_known_costs_next_to_nothing(world, tmp_path):
+    """Less than 0.5 % of the image on the wire."""
+    data = disk(48)
+    path = write(tmp_path / "image.raw", data)
+    push(world, path)
+    before = received(world)
+    again = push(world, path, "--again")
+    assert again["bytes_already_there"] == len(data) - 3 * CHUNK
+    assert received(world) - before < len(data) / 200
