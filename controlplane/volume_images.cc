@@ -148,7 +148,7 @@ Result<std::string> VolumeImages::RawHolder(std::string_view image_id) {
   return errands_.Ask("the conversion of image " + image->id, image->owner,
                       [this, id = image->id](const Cancelled& cancelled) {
                         const Result<void> done = Convert(id, cancelled);
-                        (done.has_value() ? converted_ : failed_).Add();
+                        if (!done.has_value()) failed_.Add();
                         return done;
                       });
 }
@@ -176,6 +176,7 @@ Result<void> VolumeImages::Convert(const std::string& image_id, const Cancelled&
   if (!kept.has_value() || !*kept) RETURN_IF_ERROR(store.Release(raw.holder));
   if (!kept.has_value()) return kept.error();
   if (!*kept) return {};
+  converted_.Add();
   LOG(kInfo, "images", "image {} was converted from {} to a disk of {} bytes in {} ms", image_id,
       *image.disk_format, disk_bytes, (base::SystemClock().MonotonicNs() - started_ns) / 1'000'000);
   return {};
