@@ -283,13 +283,16 @@ class ChunkStore {
   // kNotFound if no chunk of this id and length is stored (any more); kCorruption, kIo.
   virtual base::Result<void> ReadChunk(const base::Digest256& id, base::MutableByteView into) = 0;
 
-  // What differs between two contents, chunk by chunk, ascending; walks only where their maps
-  // differ. An id is missing where that side has a hole.
+  // What differs between two contents, chunk by chunk from number `from` on, ascending; walks only
+  // where their maps differ. What lies before `from` (where a visitor stopped the last time) is
+  // passed over unread. An id is missing where that side has a hole.
   using DiffVisitor = std::function<bool(uint64_t index, const std::optional<base::Digest256>& a,
                                          const std::optional<base::Digest256>& b)>;
-  virtual base::Result<void> Diff(const Root& a, const Root& b, const DiffVisitor& visit) = 0;
+  virtual base::Result<void> Diff(const Root& a, const Root& b, uint64_t from,
+                                  const DiffVisitor& visit) = 0;
 
-  // The same where `b` is a content of another store: equal bytes have equal maps everywhere.
+  // The same, from the first chunk on, where `b` is a content of another store: equal bytes have
+  // equal maps everywhere.
   virtual base::Result<void> DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,
                                         const DiffVisitor& visit) = 0;
 

@@ -2,7 +2,6 @@
 #include <cstring>
 
 #include "chunkstore/chunk_store_impl.h"
-#include "chunkstore/diff.h"
 #include "chunkstore/zstd_frames.h"
 
 // Contents: reading through their maps, and the difference of two of them.
@@ -223,18 +222,14 @@ Result<std::shared_ptr<Content>> ChunkStoreImpl::Open(const Root& root) {
   return content;
 }
 
-Result<void> ChunkStoreImpl::Diff(const Root& a, const Root& b, const DiffVisitor& visit) {
-  return DiffMaps(*this, a, *this, b, 0, visit);
+Result<void> ChunkStoreImpl::Diff(const Root& a, const Root& b, uint64_t from,
+                                  const DiffVisitor& visit) {
+  return DiffMaps(*this, a, *this, b, from, visit);
 }
 
 Result<void> ChunkStoreImpl::DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,
                                         const DiffVisitor& visit) {
   return DiffMaps(*this, a, Impl(store_of_b), b, 0, visit);
-}
-
-Result<void> DiffFrom(ChunkStore& store, const Root& a, const Root& b, uint64_t from,
-                      const ChunkStore::DiffVisitor& visit) {
-  return DiffMaps(Impl(store), a, Impl(store), b, from, visit);
 }
 
 // --- maps

@@ -14,7 +14,6 @@
 #include "blockd/api/errors.h"
 #include "blockd/catalog_keys.h"
 #include "blockd/policy.h"
-#include "chunkstore/diff.h"
 #include "chunkstore/map.h"
 #include "imaged/policy.h"
 
@@ -82,8 +81,8 @@ class PageMaker {
 Result<Page> Compare(chunkstore::ChunkStore& store, const Root& now,
                      const std::optional<Root>& then, uint64_t from, PageMaker maker) {
   if (then.has_value()) {
-    RETURN_IF_ERROR(chunkstore::DiffFrom(
-        store, now, *then, from,
+    RETURN_IF_ERROR(store.Diff(
+        now, *then, from,
         [&](uint64_t index, const std::optional<Digest256>& id, const std::optional<Digest256>&) {
           return maker.Add(index, !id.has_value());
         }));

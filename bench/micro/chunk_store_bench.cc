@@ -212,7 +212,7 @@ void BM_MapDiff(benchmark::State& state) {
   const auto b = make("b", 100);
   for (auto _ : state) {
     int found = 0;
-    const auto done = world.store().Diff(a, b, [&](uint64_t, const auto&, const auto&) {
+    const auto done = world.store().Diff(a, b, 0, [&](uint64_t, const auto&, const auto&) {
       ++found;
       return true;
     });

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "chunkstore/chunk_store.h"
-#include "chunkstore/diff.h"
 #include "chunkstore/local/local_meta_store.h"
 #include "chunkstore/memory/memory_blob_store.h"
 #include "tests/support/temp_dir.h"
@@ -152,16 +151,15 @@ void BM_ChangedPages(benchmark::State& state) {
       uint64_t runs = 0;
       uint64_t end = UINT64_MAX;
       const uint64_t begin = *std::exchange(from, std::nullopt);
-      const auto done =
-          chunkstore::DiffFrom(store, *now, *then->root, begin, [&](uint64_t i, auto&, auto&) {
-            if (i != end && ++runs > kRuns) {
-              from = i;
-              return false;
-            }
-            end = i + 1;
-            ++changed;
-            return true;
-          });
+      const auto done = store.Diff(*now, *then->root, begin, [&](uint64_t i, auto&, auto&) {
+        if (i != end && ++runs > kRuns) {
+          from = i;
+          return false;
+        }
+        end = i + 1;
+        ++changed;
+        return true;
+      });
       if (!done.has_value()) return false;
       ++pages;
     }

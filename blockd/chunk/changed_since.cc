@@ -26,7 +26,7 @@ Result<void> MarkDifferent(chunkstore::ChunkStore& chunks, const std::shared_ptr
     return true;
   };
   if (a && b) {
-    return chunks.Diff(a->root(), b->root(),
+    return chunks.Diff(a->root(), b->root(), 0,
                        [&](uint64_t index, const std::optional<Digest256>&,
                            const std::optional<Digest256>&) { return mark(index); });
   }

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include "chunkstore/diff.h"
 #include "chunkstore/references.h"
 #include "tests/chunkstore/chunk_store_world.h"
 
@@ -120,7 +119,8 @@ base::Result<Difference> DiffOf(ChunkStore& store, const Root& a, ChunkStore& of
     found[index] = {in_a.has_value(), in_b.has_value()};
     return true;
   };
-  RETURN_IF_ERROR(&store == &of_b ? store.Diff(a, b, visit) : store.DiffAcross(a, of_b, b, visit));
+  RETURN_IF_ERROR(&store == &of_b ? store.Diff(a, b, 0, visit)
+                                  : store.DiffAcross(a, of_b, b, visit));
   return found;
 }
 base::Result<Difference> DiffOf(ChunkStore& store, const Root& a, const Root& b) {
@@ -238,12 +238,12 @@ TEST(ChunkStoreDiff, GoesOnFromAnyChunk) {
             }
           }
           Difference found;
-          ASSERT_OK(DiffFrom(world.store(), roots[i], roots[k], from,
-                             [&](uint64_t index, const auto& a, const auto& b) {
-                               EXPECT_TRUE(found.empty() || index > found.rbegin()->first);
-                               found[index] = {a.has_value(), b.has_value()};
-                               return true;
-                             }));
+          ASSERT_OK(world.store().Diff(
+              roots[i], roots[k], from, [&](uint64_t index, const auto& a, const auto& b) {
+                EXPECT_TRUE(found.empty() || index > found.rbegin()->first);
+                found[index] = {a.has_value(), b.has_value()};
+                return true;
+              }));
           ASSERT_EQ(found, expected) << i << " against " << k << " from " << from;
         }
       }
@@ -262,7 +262,7 @@ TEST(ChunkStoreDiff, ReadsNothingOfWhatItPassesOver) {
   auto& misses = world.metrics().GetCounter("quarry_chunkstore_cache_misses_total", "");
   const double before = misses.value();
   std::vector<uint64_t> found;
-  ASSERT_OK(DiffFrom(world.store(), a, b, 49 * 1024, [&](uint64_t index, auto&, auto&) {
+  ASSERT_OK(world.store().Diff(a, b, 49 * 1024, [&](uint64_t index, auto&, auto&) {
     found.push_back(index);
     return true;
   }));
