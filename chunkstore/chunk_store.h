@@ -113,6 +113,23 @@ struct ContentPiece {
   std::shared_ptr<const void> owner;  // keeps bytes or file alive
 };
 
+// A block of a chunk as it is stored: bytes of its own, or of another chunk's.
+struct StoredBlock {
+  uint32_t plain_offset = 0;  // in the chunk
+  uint32_t plain_length = 0;  // 1 .. kMaxBlockBytes
+  uint32_t stored_length = 0;
+  bool compressed = false;    // one zstd frame; else the plain bytes
+  base::Hash128 hash;         // XXH3-128 of the plain bytes
+  base::Digest256 owner;      // the chunk in whose blob it lies ...
+  uint32_t owner_offset = 0;  // ... and where it is in that chunk's plain bytes
+};
+
+// Blocks with their stored bytes: those of one after the other, in pieces that may be cut anywhere.
+struct BlockBytes {
+  std::vector<StoredBlock> blocks;
+  std::vector<ContentPiece> pieces;
+};
+
 // A content to read. Thread-safe; holds nothing in place: whoever reads keeps a holder meanwhile.
 class Content {
  public:
@@ -138,6 +155,15 @@ class Content {
   // get the little that makes frames of them. `length` of a piece counts bytes of the stream; none
   // where no block begins. For downloads in order, by clients that take zstd.
   virtual base::Result<std::vector<ContentPiece>> FramesAt(uint64_t offset, uint64_t length) = 0;
+
+  // The blocks of chunk number `index`, in order, without gaps; none: a hole. Reads the table of
+  // its blob. kInvalidArgument beyond the end; else as ReadAt.
+  virtual base::Result<std::vector<StoredBlock>> BlocksOf(uint64_t index) = 0;
+
+  // Some of these blocks, by their places in that order, ascending, each verified as it is stored
+  // and not opened. What lies raw in a file is a run of it. kInvalidArgument for a number that it
+  // has not.
+  virtual base::Result<BlockBytes> ReadBlocks(uint64_t index, std::span<const size_t> numbers) = 0;
 
   // Chunk numbers and ids in [from, to), holes left out; `visit` returns false to stop.
   using ChunkVisitor = std::function<bool(uint64_t index, const base::Digest256& id)>;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -129,6 +130,11 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<std::vector<ContentPiece>> FramesOfChunk(const base::Digest256& id,
                                                         uint32_t expected_length, uint32_t offset,
                                                         uint32_t length);
+  // The blocks of a chunk, and the stored bytes of some of them (content_blocks.cc).
+  base::Result<std::vector<StoredBlock>> BlocksOfChunk(const base::Digest256& id,
+                                                       uint32_t expected_length);
+  base::Result<BlockBytes> ReadBlocksOfChunk(const base::Digest256& id, uint32_t expected_length,
+                                             std::span<const size_t> numbers);
   // Reads a blob wholly and verifies it against its table, its id and what the record says.
   // kCorruption.
   base::Result<std::shared_ptr<const Bytes>> LoadBlob(const BlobRef& ref, uint64_t stored_length,
@@ -196,6 +202,9 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<ContentPiece> StoredFrames(const OpenBlob& blob, size_t first, size_t last);
   base::Result<std::vector<ContentPiece>> FileFrames(const OpenBlob& blob, size_t first,
                                                      size_t last);
+
+  // The stored bytes of some blocks, runs of neighbours read in one go.
+  base::Result<ContentPiece> StoredRuns(const OpenBlob& blob, std::span<const size_t> numbers);
 
   // One step of the collector over the partitions in `todo`, which it sets to where the next has to
   // look; how many doomed blobs it removed.

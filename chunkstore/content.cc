@@ -102,6 +102,20 @@ class ContentImpl : public Content {
     return std::vector<ContentPiece>{std::move(piece)};
   }
 
+  Result<std::vector<StoredBlock>> BlocksOf(uint64_t index) override {
+    ASSIGN_OR_RETURN(const std::optional<Digest256> id, ChunkAt(index));
+    if (!id) return std::vector<StoredBlock>();
+    return store_.BlocksOfChunk(*id, ChunkLength(index, root_.size_bytes));
+  }
+
+  Result<BlockBytes> ReadBlocks(uint64_t index, std::span<const size_t> numbers) override {
+    ASSIGN_OR_RETURN(const std::optional<Digest256> id, ChunkAt(index));
+    if (id) return store_.ReadBlocksOfChunk(*id, ChunkLength(index, root_.size_bytes), numbers);
+    if (numbers.empty()) return BlockBytes();
+    return Error(Code::kInvalidArgument,
+                 "chunk " + std::to_string(index) + " is a hole: it has no blocks");
+  }
+
   Result<void> VisitChunks(uint64_t from, uint64_t to, const ChunkVisitor& visit) override {
     ASSIGN_OR_RETURN(const bool all, store_.VisitMap(*page_, 0, from, to, visit));
     (void)all;
@@ -115,6 +129,14 @@ class ContentImpl : public Content {
                    std::to_string(count) + " bytes at " + std::to_string(offset) +
                        " reach beyond the content's " + std::to_string(root_.size_bytes));
     return {};
+  }
+
+  // Nothing: a hole.
+  Result<std::optional<Digest256>> ChunkAt(uint64_t index) {
+    const uint64_t chunks = ChunkCount(root_.size_bytes);
+    if (index < chunks) return store_.LookUp(*page_, index);
+    return Error(Code::kInvalidArgument, "chunk " + std::to_string(index) + " of a content of " +
+                                             std::to_string(chunks) + " chunks");
   }
 
   ChunkStoreImpl& store_;

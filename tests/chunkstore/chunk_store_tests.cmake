@@ -3,6 +3,7 @@ set(dir ${CMAKE_CURRENT_LIST_DIR})
 quarry_test(chunk_store_test
   LABEL unit
   SOURCES
+    ${dir}/chunk_store_blocks_test.cc
     ${dir}/chunk_store_faults_test.cc
     ${dir}/chunk_store_frames_test.cc
     ${dir}/chunk_store_ingest_test.cc
