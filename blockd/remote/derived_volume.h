@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "blockd/remote/changed_map.h"
 #include "blockd/remote/remote_volume.h"
 #include "blockd/volume.h"
 
@@ -63,10 +64,23 @@ class DerivedVolume : public Volume {
   uint64_t changed_bytes() const;  // of the origin's range, as far as is known
 
  private:
+  using Part = RemoteVolume::Part;
+  // Who reads what of a range.
+  struct Plan {
+    std::vector<Part> origin;
+    std::vector<Part> remote;
+  };
   DerivedVolume(std::shared_ptr<Volume> origin, std::shared_ptr<RemoteVolume> remote);
+  base::Result<void> CheckRange(uint64_t offset, uint64_t length) const;
+  Plan PlanRead(uint64_t offset, base::MutableByteView into) const;
 
   const std::shared_ptr<Volume> origin_;
   const std::shared_ptr<RemoteVolume> remote_;
+  ChangedMap changed_;
+  std::atomic<uint64_t> origin_bytes_ = 0;
+  std::atomic<uint64_t> remote_bytes_ = 0;
+  std::atomic<uint64_t> failed_over_ = 0;
+  std::atomic<bool> failing_ = false;  // the origin, the last time
 };
 
 }  // namespace blockd::remote

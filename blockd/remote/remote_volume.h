@@ -85,6 +85,8 @@ class RemoteVolume : public Volume {
  private:
   struct Impl;
   explicit RemoteVolume(std::unique_ptr<Impl> impl);
+  base::Result<void> VisitStatus(const std::string& context, uint64_t offset, uint64_t length,
+                                 const StatusVisitor& visit);
   const std::unique_ptr<Impl> impl_;
 };
 

@@ -60,6 +60,7 @@ HOMES = [
     (r"rocksdb/", r"chunkstore/local/[a-z_]+\.cc"),
     (r"rados", r"chunkstore/ceph/[a-z_]+\.cc"),
     (r"rbd/", r"blockd/rbd/[a-z_]+\.cc"),
+    (r"libnbd", r"blockd/remote/connection\.cc"),
     (r"yaml-cpp/", r"controlplane/[a-z/_]+\.cc"),
     (r"(gtest|gmock)/", r"tests/.*"),
     (r"benchmark/", r"bench/.*"),
