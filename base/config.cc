@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/files.h"
+#include "base/text.h"
 
 namespace base {
 namespace {
@@ -26,6 +27,7 @@ constexpr uint64_t kMaxConfigFileBytes = kMiB;
 constexpr std::string_view kEnvironmentPrefix = "QUARRY_";
 constexpr size_t kHelpColumns = 80;
 constexpr char kCommandLine[] = "command line";
+constexpr std::string_view kBlanks = " \t\r";
 
 // A value as it stood somewhere, not yet parsed.
 struct RawValue {
@@ -68,13 +70,6 @@ std::string Wrapped(std::string_view text) {
   return lines + '\n';
 }
 
-std::string_view Trim(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r";
-  size_t begin = text.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
-}
-
 std::string_view SectionOf(std::string_view name) {
   return name.substr(0, name.find('.') == std::string_view::npos ? 0 : name.find('.'));
 }
@@ -86,12 +81,12 @@ Result<std::vector<RawValue>> ReadConfigText(std::string_view text, const std::s
   std::string section;
   for (int line_number = 1; !text.empty(); ++line_number) {
     size_t end = text.find('\n');
-    std::string_view line = Trim(text.substr(0, end));
+    std::string_view line = Trim(text.substr(0, end), kBlanks);
     text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
     std::string source = fmt::format("{}:{}", path, line_number);
     if (line.empty() || line.front() == '#') continue;
     if (line.front() == '[' && line.back() == ']') {
-      section = std::string(Trim(line.substr(1, line.size() - 2)));
+      section = std::string(Trim(line.substr(1, line.size() - 2), kBlanks));
       continue;
     }
     size_t equals = line.find('=');
@@ -100,9 +95,10 @@ Result<std::vector<RawValue>> ReadConfigText(std::string_view text, const std::s
           Code::kInvalidArgument,
           source + ": expected '[section]', 'name = value' or a line that begins with '#'");
     }
-    std::string name(Trim(line.substr(0, equals)));
+    std::string name(Trim(line.substr(0, equals), kBlanks));
     if (!section.empty()) name = section + "." + name;
-    values.push_back({Canonical(name), std::string(Trim(line.substr(equals + 1))), source});
+    values.push_back(
+        {Canonical(name), std::string(Trim(line.substr(equals + 1), kBlanks)), source});
   }
   return values;
 }
@@ -190,7 +186,7 @@ std::vector<std::string> SplitList(std::string_view text) {
   std::vector<std::string> parts;
   while (!text.empty()) {
     size_t comma = text.find(',');
-    std::string_view part = Trim(text.substr(0, comma));
+    std::string_view part = Trim(text.substr(0, comma), kBlanks);
     if (!part.empty()) parts.emplace_back(part);
     text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
   }
@@ -208,7 +204,7 @@ std::optional<uint64_t> ParseWithUnit(std::string_view text, std::span<const Uni
   uint64_t count = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   if (error != std::errc()) return std::nullopt;
-  std::string_view suffix = Trim(text.substr(static_cast<size_t>(end - text.data())));
+  std::string_view suffix = Trim(text.substr(static_cast<size_t>(end - text.data())), kBlanks);
   for (const Unit& unit : units) {
     if (suffix != unit.suffix) continue;
     uint64_t value = 0;

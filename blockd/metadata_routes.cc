@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/hash.h"
+#include "base/text.h"
 #include "blockd/api/body.h"
 #include "blockd/handler_tools.h"
 #include "blockd/views.h"
@@ -58,11 +59,9 @@ std::string EtagOf(const Metadata& metadata) {
 // Whether If-Match, a list of tags with quotes or without, lets a change through.
 bool Matches(std::string_view wanted, const std::string& etag) {
   while (!wanted.empty()) {
-    std::string_view tag = wanted.substr(0, wanted.find(','));
-    wanted.remove_prefix(std::min(tag.size() + 1, wanted.size()));
-    constexpr std::string_view kAround = " \t\"";
-    tag.remove_prefix(std::min(tag.find_first_not_of(kAround), tag.size()));
-    tag = tag.substr(0, tag.find_last_not_of(kAround) + 1);
+    const std::string_view part = wanted.substr(0, wanted.find(','));
+    wanted.remove_prefix(std::min(part.size() + 1, wanted.size()));
+    const std::string_view tag = base::Trim(part, " \t\"");
     if (tag == "*" || tag == etag) return true;
   }
   return false;

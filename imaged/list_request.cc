@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "imaged/policy.h"
 
 namespace imaged {
@@ -21,11 +22,7 @@ Error Bad(std::string message) { return Error(Code::kInvalidArgument, std::move(
 
 std::string Text(std::string_view view) { return std::string(view.substr(0, 200)); }
 
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(' ');
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(' ') - first + 1);
-}
+constexpr std::string_view kBlanks = " ";
 
 constexpr std::array<std::pair<std::string_view, SortKey>, 8> kSortKeys = {{
     {"name", SortKey::kName},
@@ -40,7 +37,7 @@ constexpr std::array<std::pair<std::string_view, SortKey>, 8> kSortKeys = {{
 
 Result<SortKey> ParseSortKey(std::string_view text) {
   for (const auto& [name, key] : kSortKeys)
-    if (name == Trim(text)) return key;
+    if (name == base::Trim(text, kBlanks)) return key;
   std::string names;
   for (const auto& [name, key] : kSortKeys) {
     if (!names.empty()) names += ", ";
@@ -51,7 +48,7 @@ Result<SortKey> ParseSortKey(std::string_view text) {
 }
 
 Result<bool> ParseDescending(std::string_view text) {
-  const std::string_view direction = Trim(text);
+  const std::string_view direction = base::Trim(text, kBlanks);
   if (direction == "desc") return true;
   if (direction == "asc") return false;
   return Bad("Invalid sort direction: " + Text(direction) +
@@ -228,7 +225,7 @@ Result<void> AddFilter(std::string_view key, std::string_view value, ListQuery* 
   if (key == "changes-since")
     return Bad("The \"changes-since\" filter is no longer available on v2.");
   if (key == "tag") {
-    query->tags.emplace_back(Trim(value));
+    query->tags.emplace_back(base::Trim(value, kBlanks));
   } else if (key == "protected") {
     ASSIGN_OR_RETURN(query->is_protected, ParseFlag(key, value));
   } else if (key == "os_hidden") {

@@ -3,22 +3,19 @@
 #include <algorithm>
 
 #include "base/http/target.h"
+#include "base/text.h"
 
 namespace base::http {
 namespace {
 
-std::string_view Trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
+constexpr std::string_view kBlanks = " \t";
 
 // Cuts off what stands before the next separator.
 std::string_view TakeUntil(std::string_view* rest, char separator) {
   const size_t end = std::min(rest->find(separator), rest->size());
   const std::string_view part = rest->substr(0, end);
   rest->remove_prefix(std::min(end + 1, rest->size()));
-  return Trimmed(part);
+  return Trim(part, kBlanks);
 }
 
 // "0", "0.5", "1.000"; what is none of these has no weight.
@@ -36,7 +33,7 @@ bool IsWanted(std::string_view parameters) {
   while (!parameters.empty()) {
     std::string_view value = TakeUntil(&parameters, ';');
     const std::string_view name = TakeUntil(&value, '=');
-    if (EqualsNoCase(name, "q")) return HasWeight(Trimmed(value));
+    if (EqualsNoCase(name, "q")) return HasWeight(Trim(value, kBlanks));
   }
   return true;
 }
@@ -64,7 +61,7 @@ bool AcceptsCoding(const Headers& headers, std::string_view coding) {
 }
 
 bool AcceptsType(const Headers& headers, std::string_view type) {
-  if (Trimmed(headers.Get("Accept")).empty()) return true;
+  if (Trim(headers.Get("Accept"), kBlanks).empty()) return true;
   const std::string_view half = type.substr(0, type.find('/') + 1);
   return AnyWanted(headers, "Accept", [&](std::string_view what) {
     return what == "*/*" || EqualsNoCase(what, type) ||

@@ -5,9 +5,12 @@
 #include <string>
 
 #include "base/http/target.h"
+#include "base/text.h"
 
 namespace base::http {
 namespace {
+
+constexpr std::string_view kBlanks = " \t";
 
 // Digits only: from_chars alone would take "-5" apart differently than a person reads it.
 std::optional<uint64_t> ParseNumber(std::string_view text) {
@@ -32,13 +35,13 @@ Result<std::optional<ByteRange>> ParseRange(std::string_view header, uint64_t si
   const std::optional<ByteRange> whole;
   if (header.size() < kUnit.size() || !EqualsNoCase(header.substr(0, kUnit.size()), kUnit))
     return whole;
-  std::string_view spec = TrimBlanks(header.substr(kUnit.size()));
+  std::string_view spec = Trim(header.substr(kUnit.size()), kBlanks);
   if (spec.find(',') != std::string_view::npos) return whole;
 
   const size_t dash = spec.find('-');
   if (dash == std::string_view::npos) return Unsatisfiable(header, size_bytes);
-  const std::string_view first_text = TrimBlanks(spec.substr(0, dash));
-  const std::string_view last_text = TrimBlanks(spec.substr(dash + 1));
+  const std::string_view first_text = Trim(spec.substr(0, dash), kBlanks);
+  const std::string_view last_text = Trim(spec.substr(dash + 1), kBlanks);
   const std::optional<uint64_t> first = ParseNumber(first_text);
   const std::optional<uint64_t> last = ParseNumber(last_text);
   if ((!first && !first_text.empty()) || (!last && !last_text.empty()) || (!first && !last))

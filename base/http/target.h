@@ -51,7 +51,5 @@ bool IsHostAndPort(std::string_view text);
 
 // ASCII only, as HTTP's names compare.
 bool EqualsNoCase(std::string_view a, std::string_view b);
-// Without spaces and tabs at both ends.
-std::string_view TrimBlanks(std::string_view text);
 
 }  // namespace base::http

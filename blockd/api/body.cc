@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/coding.h"
+#include "base/text.h"
 #include "blockd/api/errors.h"
 
 namespace blockd::api {
@@ -13,12 +14,7 @@ using base::Json;
 using base::JsonObject;
 using base::Result;
 
-std::string_view Trim(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
+constexpr std::string_view kBlanks = " \t\r\n";
 
 std::string Quoted(std::string_view text) { return "'" + Echo(text) + "'"; }
 
@@ -30,7 +26,7 @@ std::string Lower(std::string_view text) {
 }
 
 std::optional<bool> BoolOf(std::string_view text) {
-  const std::string lower = Lower(Trim(text));
+  const std::string lower = Lower(base::Trim(text, kBlanks));
   for (const char* word : {"1", "t", "true", "on", "y", "yes"})
     if (lower == word) return true;
   for (const char* word : {"0", "f", "false", "off", "n", "no"})
@@ -39,7 +35,7 @@ std::optional<bool> BoolOf(std::string_view text) {
 }
 
 bool IsKey(std::string_view key) {
-  return !Trim(key).empty() && std::all_of(key.begin(), key.end(), [](char c) {
+  return !base::Trim(key, kBlanks).empty() && std::all_of(key.begin(), key.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
            std::string_view("_-:./ ").find(c) != std::string_view::npos;
   });
@@ -114,7 +110,7 @@ Result<std::string> RequiredName(const JsonObject& object, std::string_view name
   ASSIGN_OR_RETURN(const std::optional<std::string> text,
                    OptionalText(object, name, max_characters));
   if (!text.has_value()) return BadField(name, nullptr, "None is not of type 'string'");
-  const std::string_view trimmed = Trim(*text);
+  const std::string_view trimmed = base::Trim(*text, kBlanks);
   if (trimmed.empty()) return BadField(name, Json(*text), Quoted(*text) + " is too short");
   return std::string(trimmed);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/text.h"
 #include "blockd/api/body.h"
 #include "blockd/api/errors.h"
 
@@ -13,12 +14,7 @@ using base::Result;
 using SortKeys = std::span<const std::string_view>;
 
 constexpr size_t kMaxSortTerms = 8;
-
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(' ');
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(' ') - first + 1);
-}
+constexpr std::string_view kBlanks = " ";
 
 Result<size_t> ParseCount(std::string_view text, std::string_view name) {
   size_t value = 0;
@@ -31,10 +27,10 @@ Result<size_t> ParseCount(std::string_view text, std::string_view name) {
 
 Result<SortTerm> ParseTerm(std::string_view key, std::string_view direction, SortKeys keys) {
   SortTerm term;
-  term.key = std::string(Trim(key));
+  term.key = std::string(base::Trim(key, kBlanks));
   if (std::find(keys.begin(), keys.end(), term.key) == keys.end())
     return Bad("Invalid input received: Invalid sort key: " + Echo(term.key) + ".");
-  direction = Trim(direction);
+  direction = base::Trim(direction, kBlanks);
   if (direction != "asc" && direction != "desc" && !direction.empty())
     return Bad("Invalid input received: Unknown sort direction, must be 'desc' or 'asc'.");
   term.descending = direction != "asc";

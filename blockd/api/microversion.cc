@@ -3,6 +3,8 @@
 #include <charconv>
 #include <optional>
 
+#include "base/text.h"
+
 namespace blockd::api {
 namespace {
 
@@ -11,12 +13,7 @@ using Outcome = Negotiation::Outcome;
 constexpr std::string_view kServiceName = "volume";
 constexpr int kMajor = 3;
 constexpr size_t kMaxEchoBytes = 32;
-
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
+constexpr std::string_view kBlanks = " \t";
 
 // "0", or digits without a zero in front.
 std::optional<int> ParseNumber(std::string_view text) {
@@ -57,11 +54,11 @@ Negotiation Negotiate(const base::http::Request& request) {
   std::string_view rest = request.headers.Get(kVersionHeader);
   while (!rest.empty()) {
     const size_t comma = rest.find(',');
-    const std::string_view part = Trim(rest.substr(0, comma));
+    const std::string_view part = base::Trim(rest.substr(0, comma), kBlanks);
     if (part.starts_with(kServiceName)) {
       const std::string_view version = part.substr(kServiceName.size());
       if (version.empty() || version.front() == ' ' || version.front() == '\t')
-        return Judge(Trim(version));
+        return Judge(base::Trim(version, kBlanks));
     }
     if (comma == std::string_view::npos) break;
     rest.remove_prefix(comma + 1);
