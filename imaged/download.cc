@@ -199,15 +199,13 @@ Task<Result<void>> DownloadSource::Prime() {
 }
 
 Task<Result<Piece>> DownloadSource::Next() {
-  if (range_ == what_.ranges.size() && slices_.empty()) co_return Piece();
-  Result<void> ready = co_await AwaitFront();
-  if (!ready.has_value()) co_return ready.error();
-  // Of frames a slice may have none: then they belong to the one before.
-  while (slices_.front()->pieces.empty()) {
-    slices_.pop_front();
+  while (true) {
     if (range_ == what_.ranges.size() && slices_.empty()) co_return Piece();
-    ready = co_await AwaitFront();
+    const Result<void> ready = co_await AwaitFront();
     if (!ready.has_value()) co_return ready.error();
+    if (!slices_.front()->pieces.empty()) break;
+    // Of frames a slice may have none: then they belong to the one before.
+    slices_.pop_front();
   }
   Slice& slice = *slices_.front();
   ContentPiece from = std::move(slice.pieces.front());
