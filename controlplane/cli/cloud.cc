@@ -220,6 +220,17 @@ Result<Cloud> FindCloud(const CloudChoice& choice) {
                            kDefaultDataDir));
 }
 
+base::http::ClientRequest Ask(std::string method, std::string url, const base::Json& body) {
+  base::http::ClientRequest request;
+  request.method = std::move(method);
+  request.url = std::move(url);
+  if (!body.is_null()) {
+    request.headers.Set("Content-Type", "application/json");
+    request.body = base::ToText(body);
+  }
+  return request;
+}
+
 ApiClient::ApiClient(Cloud cloud) : cloud_(std::move(cloud)) {}
 
 Result<std::unique_ptr<ApiClient>> ApiClient::Login(const Cloud& cloud) {
@@ -229,12 +240,8 @@ Result<std::unique_ptr<ApiClient>> ApiClient::Login(const Cloud& cloud) {
 }
 
 Result<void> ApiClient::LogIn() {
-  base::http::ClientRequest request;
-  request.method = "POST";
-  request.url = WithoutSlash(cloud_.auth_url) + "/auth/tokens";
-  request.headers.Set("Content-Type", "application/json");
-  request.body = base::ToText(LoginBody(cloud_));
-  const Result<base::http::Response> answer = client_.Do(request);
+  const Result<base::http::Response> answer =
+      client_.Do(Ask("POST", WithoutSlash(cloud_.auth_url) + "/auth/tokens", LoginBody(cloud_)));
   if (!answer.has_value()) return Unreachable(cloud_, answer.error());
   const base::http::Response& response = *answer;
   if (response.status != 201) return LoginRefused(cloud_, response);

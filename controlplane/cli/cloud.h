@@ -48,6 +48,10 @@ base::Result<Cloud> FindCloud(const CloudChoice& choice);
 // The cloud that `quarry serve --data-dir` wrote down.
 base::Result<Cloud> CloudOfDataDir(const std::string& data_dir);
 
+// A request with no body, or with one of JSON.
+base::http::ClientRequest Ask(std::string method, std::string url,
+                              const base::Json& body = nullptr);
+
 // A session with a cloud: a token and its catalog. One thread.
 class ApiClient {
  public:

@@ -26,7 +26,6 @@ using base::Json;
 using base::JsonArray;
 using base::JsonObject;
 using base::Result;
-using base::http::ClientRequest;
 
 constexpr uint64_t kShownRuns = 20;  // more are for --json
 // A snapshot that is new is still being put into the chunk store: it is asked for again.
@@ -46,13 +45,6 @@ struct Thing {
   std::string url;
 };
 
-Result<Json> Ask(ApiClient& client, const std::string& url) {
-  ClientRequest request;
-  request.method = "GET";
-  request.url = url;
-  return client.CallJson(std::move(request));
-}
-
 Result<Thing> AsImage(ApiClient& client, const std::string& name) {
   ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("image"));
   ASSIGN_OR_RETURN(const Json image, FindImage(client, name));
@@ -65,12 +57,13 @@ Result<Thing> AsSnapshot(ApiClient& client, const std::string& name) {
   ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("block-storage"));
   const std::string snapshots = endpoint + "/snapshots";
   if (base::IsUuid(name)) {
-    const Result<Json> by_id = Ask(client, snapshots + "/" + name);
+    const Result<Json> by_id = client.CallJson(Ask("GET", snapshots + "/" + name));
     if (by_id.has_value()) return Thing{name, snapshots + "/" + name};
     if (by_id.error().code() != Code::kNotFound) return by_id.error();
   }
-  ASSIGN_OR_RETURN(const Json answer,
-                   Ask(client, snapshots + "?limit=2&name=" + base::http::EncodePercent(name)));
+  ASSIGN_OR_RETURN(
+      const Json answer,
+      client.CallJson(Ask("GET", snapshots + "?limit=2&name=" + base::http::EncodePercent(name))));
   const Json* found = base::Find(answer, "snapshots");
   if (found == nullptr || !found->is_array())
     return Error(Code::kIo, "the volume service answered something that is no list");
@@ -101,7 +94,7 @@ Result<Thing> FindThing(ApiClient& client, const std::string& name) {
 
 Result<Json> AskPatiently(ApiClient& client, const std::string& url) {
   for (int asked = 1;; ++asked) {
-    Result<Json> answer = Ask(client, url);
+    Result<Json> answer = client.CallJson(Ask("GET", url));
     const bool later = !answer.has_value() && answer.error().code() == Code::kUnavailable;
     if (!later || asked == kAskAgainTimes) return answer;
     if (asked == 1) fmt::print(stderr, "quarry: {}\n", answer.error().message());

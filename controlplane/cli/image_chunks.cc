@@ -35,9 +35,7 @@ constexpr int64_t kAnswerMs = 60'000;
 constexpr uint64_t kAnswerBytesPerMs = 20'000;
 
 Result<Response> AskWhich(ApiClient& client, const std::string& url, const ChunkList& list) {
-  ClientRequest request;
-  request.method = "POST";
-  request.url = url;
+  ClientRequest request = Ask("POST", url);
   request.headers.Set("Content-Type", imaged::kChunkListType);
   request.body = imaged::EncodeChunkList(list);
   return client.Call(std::move(request));
@@ -87,9 +85,7 @@ Result<void> Send(ApiClient& client, const std::string& url, const ImageSource& 
       data == 0 ? "" : fmt::format("already there: {} %", totals->bytes_already_there * 100 / data);
   ProgressBar bar("push " + name, ProgressBar::Unit::kBytes, quiet);
   bar.Update(skipped, chunks.size_bytes, note);
-  ClientRequest request;
-  request.method = "PUT";
-  request.url = url;
+  ClientRequest request = Ask("PUT", url);
   request.headers.Set("Content-Type", imaged::kChunkStreamType);
   request.body_size = body.size_bytes();
   request.answer_timeout_ms =

@@ -14,20 +14,12 @@ namespace controlplane::cli {
 
 using base::Code;
 using base::Result;
-using base::http::ClientRequest;
 
 namespace {
 
 constexpr size_t kReadBytes = 1 * base::kMiB;
 
 }  // namespace
-
-ClientRequest Ask(std::string method, std::string url) {
-  ClientRequest request;
-  request.method = std::move(method);
-  request.url = std::move(url);
-  return request;
-}
 
 Result<std::string> ImagesUrl(const ApiClient& client) {
   ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("image"));

@@ -3,15 +3,12 @@
 #include <string>
 
 #include "base/files.h"
-#include "base/http/client.h"
 #include "base/result.h"
 #include "controlplane/cli/cloud.h"
 
 // What pushing and pulling images have in common.
 
 namespace controlplane::cli {
-
-base::http::ClientRequest Ask(std::string method, std::string url);
 
 // .../v2/images of the cloud's image service. kNotFound.
 base::Result<std::string> ImagesUrl(const ApiClient& client);

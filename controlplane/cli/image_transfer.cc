@@ -183,12 +183,9 @@ Result<Json> PushImage(ApiClient& client, const std::string& path, const PushOpt
       options.disk_format.empty() ? GuessDiskFormat(source->head()) : options.disk_format;
 
   ASSIGN_OR_RETURN(const std::string images_url, ImagesUrl(client));
-  ClientRequest create = Ask("POST", images_url);
-  create.headers.Set("Content-Type", "application/json");
-  create.body = base::ToText(JsonObject{{"name", name},
-                                        {"disk_format", disk_format},
-                                        {"container_format", options.container_format}});
-  ASSIGN_OR_RETURN(const Json created, client.CallJson(std::move(create)));
+  const JsonObject create = {
+      {"name", name}, {"disk_format", disk_format}, {"container_format", options.container_format}};
+  ASSIGN_OR_RETURN(const Json created, client.CallJson(Ask("POST", images_url, create)));
   const std::string id = base::FindString(created, "id").value_or("");
   if (!base::IsUuid(id)) return Error(Code::kIo, "the image service made an image without an id");
 

@@ -42,17 +42,6 @@ using chunkstore::ProgressFn;
 constexpr int64_t kFirstPollMs = 50;
 constexpr int64_t kLongestPollMs = 1000;
 
-base::http::ClientRequest Ask(std::string method, std::string url, const Json& body = nullptr) {
-  base::http::ClientRequest request;
-  request.method = std::move(method);
-  request.url = std::move(url);
-  if (!body.is_null()) {
-    request.headers.Set("Content-Type", "application/json");
-    request.body = base::ToText(body);
-  }
-  return request;
-}
-
 uint64_t Number(const Json& value, std::string_view key) {
   return base::FindUint(value, key).value_or(0);
 }

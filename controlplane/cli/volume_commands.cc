@@ -30,23 +30,18 @@ std::string Text(const Json& object, std::string_view key) {
 Result<ClientRequest> Request(const ApiClient& client, const std::string& method,
                               const std::string& path, const Json& body = nullptr) {
   ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("block-storage"));
-  ClientRequest request;
-  request.method = method;
-  request.url = endpoint + path;
+  ClientRequest request = Ask(method, endpoint + path, body);
   request.headers.Set("OpenStack-API-Version", kMicroversion);
-  if (body.is_null()) return request;
-  request.headers.Set("Content-Type", "application/json");
-  request.body = base::ToText(body);
   return request;
 }
 
-Result<Json> Ask(ApiClient& client, const std::string& path) {
+Result<Json> Get(ApiClient& client, const std::string& path) {
   ASSIGN_OR_RETURN(ClientRequest request, Request(client, "GET", path));
   return client.CallJson(std::move(request));
 }
 
 Result<JsonArray> ListOf(ApiClient& client, const std::string& path, std::string_view name) {
-  ASSIGN_OR_RETURN(const Json answer, Ask(client, path));
+  ASSIGN_OR_RETURN(const Json answer, Get(client, path));
   const Json* list = base::Find(answer, name);
   if (list == nullptr || !list->is_array())
     return Error(Code::kIo, "the volume service answered something that is no list");
@@ -60,7 +55,7 @@ Result<JsonArray> Volumes(ApiClient& client) {
 // By id or by name.
 Result<Json> FindVolume(ApiClient& client, const std::string& volume) {
   if (base::IsUuid(volume)) {
-    Result<Json> by_id = Ask(client, "/volumes/" + volume);
+    Result<Json> by_id = Get(client, "/volumes/" + volume);
     if (by_id.has_value()) return *base::Find(*by_id, "volume");
     if (by_id.error().code() != Code::kNotFound) return by_id;
   }
