@@ -173,13 +173,12 @@ Result<bool> ParseBool(std::string_view text) {
 }
 
 Result<int64_t> ParseInt(std::string_view text, int64_t min, int64_t max) {
-  int64_t value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) {
+  const std::optional<int64_t> value = ParseNumber<int64_t>(text);
+  if (!value.has_value() || *value < min || *value > max) {
     return Error(Code::kInvalidArgument,
                  fmt::format("'{}' is no whole number from {} to {}", text, min, max));
   }
-  return value;
+  return *value;
 }
 
 std::vector<std::string> SplitList(std::string_view text) {

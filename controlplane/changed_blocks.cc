@@ -1,8 +1,6 @@
 #include "controlplane/changed_blocks.h"
 
 #include <algorithm>
-#include <charconv>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -11,6 +9,7 @@
 #include "base/coding.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "blockd/api/errors.h"
 #include "blockd/catalog_keys.h"
 #include "blockd/policy.h"
@@ -98,10 +97,8 @@ Result<Page> Compare(chunkstore::ChunkStore& store, const Root& now,
 // Nothing: the default.
 Result<uint64_t> MaxRuns(std::optional<std::string_view> limit) {
   if (!limit.has_value()) return kChangedRuns;
-  uint64_t runs = 0;
-  const char* const end = limit->data() + limit->size();
-  const auto [stopped, error] = std::from_chars(limit->data(), end, runs);
-  if (error == std::errc() && stopped == end && runs >= 1 && runs <= kMaxChangedRuns) return runs;
+  const uint64_t runs = base::ParseNumber<uint64_t>(*limit).value_or(0);
+  if (runs >= 1 && runs <= kMaxChangedRuns) return runs;
   return Error(Code::kInvalidArgument,
                fmt::format("limit must be a number from 1 to {}", kMaxChangedRuns));
 }

@@ -1,9 +1,7 @@
 #include "controlplane/compose.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/text.h"
 #include "controlplane/admin/admin_service.h"
 #include "controlplane/admin/operations.h"
 #include "controlplane/admin/schedule.h"
@@ -65,9 +64,8 @@ Result<imaged::WebFetchOptions> WebFetchOf(const Settings& settings) {
   web.deadline_ms = *settings.import_deadline;
   web.allowed_ports.clear();
   for (const std::string& text : *settings.import_allowed_ports) {
-    uint16_t port = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-    if (error != std::errc() || end != text.data() + text.size() || port == 0) {
+    const uint16_t port = base::ParseNumber<uint16_t>(text).value_or(0);
+    if (port == 0) {
       return Error(Code::kInvalidArgument,
                    "import.allowed-ports: '" + text + "' is no port (1 to 65535)");
     }

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/thread_annotations.h"
 #include "base/uuid.h"
 #include "blockd/backup/chunk_backups.h"
@@ -52,12 +53,13 @@ struct HostPort {
 // "127.0.0.1:10809", "[::1]:10809".
 Result<HostPort> ParseListen(const std::string& text) {
   const size_t colon = text.rfind(':');
-  HostPort result;
-  const char* const end = text.data() + text.size();
-  const char* const digits = colon == std::string::npos ? end : text.data() + colon + 1;
-  const auto [stopped, error] = std::from_chars(digits, end, result.port);
-  if (digits == end || error != std::errc() || stopped != end)
+  std::optional<uint16_t> port;
+  if (colon != std::string::npos)
+    port = base::ParseNumber<uint16_t>(std::string_view(text).substr(colon + 1));
+  if (!port.has_value())
     return Error(Code::kInvalidArgument, "block.nbd-listen: '" + text + "' is not HOST:PORT");
+  HostPort result;
+  result.port = *port;
   result.host = text.substr(0, colon);
   if (result.host.starts_with('[') && result.host.ends_with(']'))
     result.host = result.host.substr(1, result.host.size() - 2);

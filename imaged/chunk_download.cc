@@ -1,8 +1,8 @@
 #include "imaged/chunk_download.h"
 
 #include <algorithm>
-#include <charconv>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +11,7 @@
 
 #include "base/async/offload.h"
 #include "base/http/accept.h"
+#include "base/text.h"
 #include "chunkstore/map.h"
 #include "imaged/chunk_wire.h"
 #include "imaged/download.h"
@@ -44,9 +45,8 @@ Response NotAcceptable(const Request& request, std::string_view type) {
 
 Result<uint64_t> FromOf(const Request& request, uint64_t chunks) {
   const std::string_view text = request.Query("from").value_or("0");
-  uint64_t from = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), from);
-  if (error == std::errc() && end == text.data() + text.size() && from <= chunks) return from;
+  const std::optional<uint64_t> from = base::ParseNumber<uint64_t>(text);
+  if (from.has_value() && *from <= chunks) return *from;
   return Error(
       Code::kInvalidArgument,
       fmt::format("from=\"{}\": a number of a chunk was expected, at most {}", text, chunks));

@@ -1,7 +1,7 @@
 #include "imaged/data_routes.h"
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -10,6 +10,7 @@
 #include "base/async/offload.h"
 #include "base/http/accept.h"
 #include "base/http/range.h"
+#include "base/text.h"
 #include "imaged/chunk_download.h"
 #include "imaged/chunk_upload.h"
 #include "imaged/download.h"
@@ -132,13 +133,10 @@ struct TaskQuery {
 };
 
 Result<int64_t> ParseLimit(std::string_view text) {
-  int64_t limit = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), limit);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    return Error(Code::kInvalidArgument, "limit param must be an integer");
-  }
-  if (limit < 0) return Error(Code::kInvalidArgument, "limit param must be positive");
-  return std::min(limit, kMaxTasks);
+  const std::optional<int64_t> limit = base::ParseNumber<int64_t>(text);
+  if (!limit.has_value()) return Error(Code::kInvalidArgument, "limit param must be an integer");
+  if (*limit < 0) return Error(Code::kInvalidArgument, "limit param must be positive");
+  return std::min(*limit, kMaxTasks);
 }
 
 Result<TaskQuery> ParseTaskQuery(const Request& request) {

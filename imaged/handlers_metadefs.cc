@@ -1,7 +1,8 @@
 #include <algorithm>
-#include <charconv>
+#include <optional>
 #include <span>
 
+#include "base/text.h"
 #include "imaged/attributes.h"
 #include "imaged/handlers.h"
 #include "imaged/list_request.h"
@@ -261,11 +262,9 @@ Result<Response> CreateNamespace(const Context& context, const Request& request)
 
 Result<size_t> LimitOf(const Request& request) {
   const std::string_view text = request.Query("limit").value_or("25");
-  size_t limit = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), limit);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
-    return Bad("limit param must be an integer");
-  return std::min(limit, kMaxListLimit);
+  const std::optional<size_t> limit = base::ParseNumber<size_t>(text);
+  if (!limit.has_value()) return Bad("limit param must be an integer");
+  return std::min(*limit, kMaxListLimit);
 }
 
 Result<Response> ListNamespaces(const Context& context, const Request& request) {

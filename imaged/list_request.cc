@@ -1,7 +1,6 @@
 #include "imaged/list_request.h"
 
 #include <array>
-#include <charconv>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -169,12 +168,9 @@ Result<void> AddTime(std::string_view key, std::string_view value,
 }
 
 Result<void> AddBound(std::string_view value, std::optional<int64_t>* bound) {
-  int64_t number = 0;
-  const auto parsed = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (parsed.ec != std::errc() || parsed.ptr != value.data() + value.size())
-    return Bad("Unable to filter on a range with a non-numeric value.");
-  *bound = number;
-  return {};
+  *bound = base::ParseNumber<int64_t>(value);
+  if (bound->has_value()) return {};
+  return Bad("Unable to filter on a range with a non-numeric value.");
 }
 
 Result<bool> ParseFlag(std::string_view key, std::string_view value) {
@@ -185,12 +181,10 @@ Result<bool> ParseFlag(std::string_view key, std::string_view value) {
 }
 
 Result<size_t> ParseLimit(std::string_view value) {
-  int64_t limit = 0;
-  const auto parsed = std::from_chars(value.data(), value.data() + value.size(), limit);
-  if (parsed.ec != std::errc() || parsed.ptr != value.data() + value.size())
-    return Bad("limit param must be an integer");
-  if (limit < 0) return Bad("limit param must be positive");
-  return std::min(static_cast<size_t>(limit), kMaxListLimit);
+  const std::optional<int64_t> limit = base::ParseNumber<int64_t>(value);
+  if (!limit.has_value()) return Bad("limit param must be an integer");
+  if (*limit < 0) return Bad("limit param must be positive");
+  return std::min(static_cast<size_t>(*limit), kMaxListLimit);
 }
 
 Result<void> SetVisibilityFilter(std::string_view value, ListQuery* query) {

@@ -1,6 +1,6 @@
 #include "imaged/stage.h"
 
-#include <charconv>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -8,6 +8,7 @@
 
 #include "base/async/offload.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "imaged/chunk_upload.h"
 #include "imaged/errors.h"
 #include "imaged/policy.h"
@@ -45,18 +46,17 @@ Result<std::optional<uint64_t>> ExpectedBytes(const Request& request, const Body
   std::optional<uint64_t> announced = body.content_length();
   std::string_view text = request.headers.Get("x-openstack-image-size");
   if (text.empty()) return announced;
-  uint64_t size = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
-  if (error != std::errc() || end != text.data() + text.size()) {
+  const std::optional<uint64_t> size = base::ParseNumber<uint64_t>(text);
+  if (!size.has_value()) {
     return Error(Code::kInvalidArgument,
                  fmt::format("x-openstack-image-size must be a number of bytes, not \"{}\"", text));
   }
-  if (announced.has_value() && *announced != size) {
+  if (announced.has_value() && *announced != *size) {
     return Error(
         Code::kInvalidArgument,
-        fmt::format("x-openstack-image-size says {} bytes, Content-Length {}", size, *announced));
+        fmt::format("x-openstack-image-size says {} bytes, Content-Length {}", *size, *announced));
   }
-  return std::optional<uint64_t>(size);
+  return size;
 }
 
 Result<void> CheckFormatsSet(const Image& image) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -11,6 +10,7 @@
 
 #include "base/http/client.h"
 #include "base/log.h"
+#include "base/text.h"
 
 namespace imaged {
 
@@ -52,11 +52,10 @@ std::optional<Network> ParseNetwork(std::string_view text) {
   Network network{*base, static_cast<int>(base->size * 8)};
   if (slash == std::string_view::npos) return network;
   std::string_view bits = text.substr(slash + 1);
-  auto [end, error] = std::from_chars(bits.data(), bits.data() + bits.size(), network.prefix_bits);
-  bool whole = error == std::errc() && end == bits.data() + bits.size();
-  if (!whole || network.prefix_bits < 0 || network.prefix_bits > static_cast<int>(base->size * 8)) {
+  const std::optional<int> prefix_bits = base::ParseNumber<int>(bits);
+  if (!prefix_bits.has_value() || *prefix_bits < 0 || *prefix_bits > network.prefix_bits)
     return std::nullopt;
-  }
+  network.prefix_bits = *prefix_bits;
   return network;
 }
 
@@ -154,11 +153,9 @@ std::optional<Uri> SplitUri(std::string_view text) {
   uri.port = uri.scheme == "https" ? 443 : 80;
   if (port_colon != std::string_view::npos) {
     std::string_view digits = authority.substr(port_colon + 1);
-    auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), uri.port);
-    if (authority[port_colon] != ':' || error != std::errc() ||
-        end != digits.data() + digits.size()) {
-      return std::nullopt;
-    }
+    const std::optional<uint16_t> port = base::ParseNumber<uint16_t>(digits);
+    if (authority[port_colon] != ':' || !port.has_value()) return std::nullopt;
+    uri.port = *port;
   }
   std::optional<std::string> host = CanonicalHost(uri.host);
   if (!host.has_value()) return std::nullopt;

@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view kBlanks = " \t";
 
 // Digits only: from_chars alone would take "-5" apart differently than a person reads it.
-std::optional<uint64_t> ParseNumber(std::string_view text) {
+std::optional<uint64_t> ParsePosition(std::string_view text) {
   if (text.empty() || text.find_first_not_of("0123456789") != std::string_view::npos)
     return std::nullopt;
   uint64_t value = 0;
@@ -42,8 +42,8 @@ Result<std::optional<ByteRange>> ParseRange(std::string_view header, uint64_t si
   if (dash == std::string_view::npos) return Unsatisfiable(header, size_bytes);
   const std::string_view first_text = Trim(spec.substr(0, dash), kBlanks);
   const std::string_view last_text = Trim(spec.substr(dash + 1), kBlanks);
-  const std::optional<uint64_t> first = ParseNumber(first_text);
-  const std::optional<uint64_t> last = ParseNumber(last_text);
+  const std::optional<uint64_t> first = ParsePosition(first_text);
+  const std::optional<uint64_t> last = ParsePosition(last_text);
   if ((!first && !first_text.empty()) || (!last && !last_text.empty()) || (!first && !last))
     return Unsatisfiable(header, size_bytes);
 

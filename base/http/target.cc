@@ -1,11 +1,11 @@
 #include "base/http/target.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
-#include <system_error>
 
 #include <arpa/inet.h>
+
+#include "base/text.h"
 
 namespace base::http {
 namespace {
@@ -43,12 +43,7 @@ Utf8Form FormOf(uint8_t lead) {
   return {0};
 }
 
-bool IsPort(std::string_view text) {
-  uint16_t port = 0;
-  const char* const end = text.data() + text.size();
-  return std::from_chars(text.data(), end, port) == std::from_chars_result{end, std::errc()} &&
-         port > 0;
-}
+bool IsPort(std::string_view text) { return ParseNumber<uint16_t>(text).value_or(0) > 0; }
 
 // "a.example", "10.0.0.1": no part of it is empty, but there may be a dot at its end.
 bool IsHostName(std::string_view text) {

@@ -1,7 +1,7 @@
 #include "blockd/api/body.h"
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 
 #include "base/coding.h"
 #include "base/text.h"
@@ -124,9 +124,10 @@ Result<std::optional<int64_t>> OptionalInt(const JsonObject& object, std::string
     number = value->get_int64();
   } else if (value->is_string()) {
     const std::string_view text = base::View(value->get_string());
-    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (failure != std::errc() || end != text.data() + text.size())
+    const std::optional<int64_t> parsed = base::ParseNumber<int64_t>(text);
+    if (!parsed.has_value())
       return BadField(name, *value, Quoted(text) + " does not match '^[0-9]+$'");
+    number = *parsed;
   } else if (value->is_uint64()) {
     number = INT64_MAX;
   } else {

@@ -1,7 +1,7 @@
 #include "blockd/api/list_request.h"
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 
 #include "base/text.h"
 #include "blockd/api/body.h"
@@ -17,12 +17,9 @@ constexpr size_t kMaxSortTerms = 8;
 constexpr std::string_view kBlanks = " ";
 
 Result<size_t> ParseCount(std::string_view text, std::string_view name) {
-  size_t value = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc() || end != text.data() + text.size())
-    return Bad(std::string(name) + " param must be an integer from 0 on, not '" + Echo(text) +
-               "'.");
-  return value;
+  const std::optional<size_t> value = base::ParseNumber<size_t>(text);
+  if (value.has_value()) return *value;
+  return Bad(std::string(name) + " param must be an integer from 0 on, not '" + Echo(text) + "'.");
 }
 
 Result<SortTerm> ParseTerm(std::string_view key, std::string_view direction, SortKeys keys) {

@@ -1,6 +1,5 @@
 #include "blockd/api/microversion.h"
 
-#include <charconv>
 #include <optional>
 
 #include "base/text.h"
@@ -16,12 +15,9 @@ constexpr size_t kMaxEchoBytes = 32;
 constexpr std::string_view kBlanks = " \t";
 
 // "0", or digits without a zero in front.
-std::optional<int> ParseNumber(std::string_view text) {
-  if (text.empty() || (text.size() > 1 && text.front() == '0')) return std::nullopt;
-  int value = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
-  return value;
+std::optional<int> ParsePart(std::string_view text) {
+  if (text.starts_with('-') || (text.size() > 1 && text.front() == '0')) return std::nullopt;
+  return base::ParseNumber<int>(text);
 }
 
 Negotiation Judge(std::string_view asked) {
@@ -35,8 +31,8 @@ Negotiation Judge(std::string_view asked) {
   std::optional<int> major;
   std::optional<int> minor;
   if (dot != std::string_view::npos) {
-    major = ParseNumber(asked.substr(0, dot));
-    minor = ParseNumber(asked.substr(dot + 1));
+    major = ParsePart(asked.substr(0, dot));
+    minor = ParsePart(asked.substr(dot + 1));
   }
   if (!major.has_value() || !minor.has_value() || *major == 0) {
     negotiation.outcome = Outcome::kMalformed;

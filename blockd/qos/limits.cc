@@ -1,8 +1,9 @@
 #include "blockd/qos/limits.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
+
+#include "base/text.h"
 
 namespace blockd::qos {
 namespace {
@@ -21,12 +22,10 @@ base::Result<std::optional<uint64_t>> Number(const Spec& spec, const std::string
   const auto found = spec.find(key);
   if (found == spec.end()) return std::optional<uint64_t>();
   const std::string& text = found->second;
-  uint64_t value = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc() || end != text.data() + text.size() || value > limit) {
+  const std::optional<uint64_t> value = base::ParseNumber<uint64_t>(text);
+  if (!value.has_value() || *value > limit)
     return Bad(key, "\"" + text + "\" is no number from 0 to " + std::to_string(limit));
-  }
-  return std::optional<uint64_t>(value);
+  return value;
 }
 
 base::Result<Rate> ParseRate(const Spec& spec, const std::string& key, uint64_t size_gb) {

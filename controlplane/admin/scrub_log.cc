@@ -1,8 +1,10 @@
 #include "controlplane/admin/scrub_log.h"
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 #include <string>
+
+#include "base/text.h"
 
 namespace controlplane::admin {
 namespace {
@@ -20,13 +22,11 @@ base::Result<int64_t> ScrubLog::DueInMs(int64_t interval_ms) {
     RETURN_IF_ERROR(Ended());
     return interval_ms;
   }
-  int64_t scrubbed_at_us = 0;
-  const auto [end, error] =
-      std::from_chars(text->data(), text->data() + text->size(), scrubbed_at_us);
-  if (error != std::errc() || end != text->data() + text->size())
+  const std::optional<int64_t> scrubbed_at_us = base::ParseNumber<int64_t>(*text);
+  if (!scrubbed_at_us.has_value())
     return base::Error(base::Code::kCorruption, "the time of the last scrub can't be read");
   // A clock that was wrong and set back must not put it off for years.
-  const int64_t age_ms = std::max<int64_t>(0, (clock_.NowUs() - scrubbed_at_us) / kUsPerMs);
+  const int64_t age_ms = std::max<int64_t>(0, (clock_.NowUs() - *scrubbed_at_us) / kUsPerMs);
   return std::max<int64_t>(0, interval_ms - age_ms);
 }
 

@@ -1,11 +1,12 @@
 #include "controlplane/identity/store.h"
 
-#include <charconv>
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "base/coding.h"
 #include "base/log.h"
+#include "base/text.h"
 
 namespace controlplane::identity {
 
@@ -174,11 +175,9 @@ Result<uint64_t> Store::StoredVersion() {
     if (text.error().code() == Code::kNotFound) return uint64_t{0};
     return std::move(text).error();
   }
-  uint64_t version = 0;
-  auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), version);
-  if (error != std::errc() || end != text->data() + text->size())
-    return Error(Code::kCorruption, "identity's version is no number");
-  return version;
+  const std::optional<uint64_t> version = base::ParseNumber<uint64_t>(*text);
+  if (!version.has_value()) return Error(Code::kCorruption, "identity's version is no number");
+  return *version;
 }
 
 Result<void> Store::Refresh() {
