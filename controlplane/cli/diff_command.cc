@@ -7,13 +7,12 @@
 
 #include <fmt/format.h>
 
-#include "base/http/target.h"
-#include "base/uuid.h"
 #include "controlplane/changed_blocks.h"
 #include "controlplane/cli/cloud.h"
 #include "controlplane/cli/cloud_options.h"
 #include "controlplane/cli/command.h"
 #include "controlplane/cli/image_transfer.h"
+#include "controlplane/cli/volume_requests.h"
 
 // `quarry diff OLD NEW`: what the services' .../changed?since=... answer, page by page.
 
@@ -55,24 +54,14 @@ Result<Thing> AsImage(ApiClient& client, const std::string& name) {
 // By id or by name.
 Result<Thing> AsSnapshot(ApiClient& client, const std::string& name) {
   ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("block-storage"));
-  const std::string snapshots = endpoint + "/snapshots";
-  if (base::IsUuid(name)) {
-    const Result<Json> by_id = client.CallJson(Ask("GET", snapshots + "/" + name));
-    if (by_id.has_value()) return Thing{name, snapshots + "/" + name};
-    if (by_id.error().code() != Code::kNotFound) return by_id.error();
-  }
-  ASSIGN_OR_RETURN(
-      const Json answer,
-      client.CallJson(Ask("GET", snapshots + "?limit=2&name=" + base::http::EncodePercent(name))));
-  const Json* found = base::Find(answer, "snapshots");
-  if (found == nullptr || !found->is_array())
-    return Error(Code::kIo, "the volume service answered something that is no list");
-  if (found->as_array().empty()) return Error(Code::kNotFound, "no snapshot");
-  if (found->as_array().size() > 1)
+  ASSIGN_OR_RETURN(const JsonArray all, FindByIdOrName(client, "snapshot", name));
+  if (all.empty()) return Error(Code::kNotFound, "no snapshot");
+  if (all.size() > 1) {
     return Error(Code::kConflict,
                  fmt::format("several snapshots are named '{}': name one by its id", name));
-  const std::string id = base::FindString(found->as_array()[0], "id").value_or("");
-  return Thing{id, snapshots + "/" + id};
+  }
+  const std::string id = base::FindString(all[0], "id").value_or("");
+  return Thing{id, endpoint + "/snapshots/" + id};
 }
 
 Result<Thing> FindThing(ApiClient& client, const std::string& name) {

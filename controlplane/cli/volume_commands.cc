@@ -1,10 +1,9 @@
 #include <fmt/format.h>
 
-#include "base/http/target.h"
-#include "base/uuid.h"
 #include "controlplane/cli/cloud.h"
 #include "controlplane/cli/cloud_options.h"
 #include "controlplane/cli/command.h"
+#include "controlplane/cli/volume_requests.h"
 
 // What the stock client does only together with a compute service: an attachment of its own, for
 // whoever runs QEMU or an NBD client by hand.
@@ -20,32 +19,8 @@ using base::JsonObject;
 using base::Result;
 using base::http::ClientRequest;
 
-// The first with the mode of an attachment.
-constexpr char kMicroversion[] = "volume 3.54";
-
 std::string Text(const Json& object, std::string_view key) {
   return Printable(base::FindString(object, key).value_or("-"));
-}
-
-Result<ClientRequest> Request(const ApiClient& client, const std::string& method,
-                              const std::string& path, const Json& body = nullptr) {
-  ASSIGN_OR_RETURN(const std::string endpoint, client.Endpoint("block-storage"));
-  ClientRequest request = Ask(method, endpoint + path, body);
-  request.headers.Set("OpenStack-API-Version", kMicroversion);
-  return request;
-}
-
-Result<Json> Get(ApiClient& client, const std::string& path) {
-  ASSIGN_OR_RETURN(ClientRequest request, Request(client, "GET", path));
-  return client.CallJson(std::move(request));
-}
-
-Result<JsonArray> ListOf(ApiClient& client, const std::string& path, std::string_view name) {
-  ASSIGN_OR_RETURN(const Json answer, Get(client, path));
-  const Json* list = base::Find(answer, name);
-  if (list == nullptr || !list->is_array())
-    return Error(Code::kIo, "the volume service answered something that is no list");
-  return list->as_array();
 }
 
 Result<JsonArray> Volumes(ApiClient& client) {
@@ -54,15 +29,7 @@ Result<JsonArray> Volumes(ApiClient& client) {
 
 // By id or by name.
 Result<Json> FindVolume(ApiClient& client, const std::string& volume) {
-  if (base::IsUuid(volume)) {
-    Result<Json> by_id = Get(client, "/volumes/" + volume);
-    if (by_id.has_value()) return *base::Find(*by_id, "volume");
-    if (by_id.error().code() != Code::kNotFound) return by_id;
-  }
-  ASSIGN_OR_RETURN(
-      const JsonArray all,
-      ListOf(client, "/volumes/detail?limit=1000&name=" + base::http::EncodePercent(volume),
-             "volumes"));
+  ASSIGN_OR_RETURN(const JsonArray all, FindByIdOrName(client, "volume", volume));
   if (all.size() == 1) return all[0];
   if (all.empty()) {
     return Error(Code::kNotFound,
@@ -105,8 +72,8 @@ Result<Json> Attach(ApiClient& client, const std::string& volume_name, bool read
                                  {"instance_uuid", nullptr},
                                  {"mode", mode},
                                  {"connector", {{"host", "quarry-volume-attach"}, {"mode", mode}}}};
-  ASSIGN_OR_RETURN(ClientRequest create,
-                   Request(client, "POST", "/attachments", JsonObject{{"attachment", attachment}}));
+  ASSIGN_OR_RETURN(ClientRequest create, VolumeRequest(client, "POST", "/attachments",
+                                                       JsonObject{{"attachment", attachment}}));
   const Result<Json> made = client.CallJson(std::move(create));
   if (!made.has_value()) return ExplainRefusal(client, volume, made.error());
   const Json* view = base::Find(*made, "attachment");
@@ -114,8 +81,9 @@ Result<Json> Attach(ApiClient& client, const std::string& volume_name, bool read
   if (info == nullptr || !base::FindString(*info, "uri").has_value())
     return Error(Code::kIo, "the volume service did not say how to connect");
   const std::string id = base::FindString(*view, "id").value_or("");
-  ASSIGN_OR_RETURN(ClientRequest complete, Request(client, "POST", "/attachments/" + id + "/action",
-                                                   JsonObject{{"os-complete", JsonObject()}}));
+  ASSIGN_OR_RETURN(ClientRequest complete,
+                   VolumeRequest(client, "POST", "/attachments/" + id + "/action",
+                                 JsonObject{{"os-complete", JsonObject()}}));
   RETURN_IF_ERROR(client.Call(std::move(complete)));
   JsonObject result = {{"attachment_id", id}, {"volume_id", Text(volume, "id")}};
   for (const std::string_view key : {"uri", "host", "port", "export", "socket", "tls"}) {
@@ -132,7 +100,7 @@ Result<JsonArray> Detach(ApiClient& client, const std::string& volume_name) {
   JsonArray removed;
   for (const Json& attachment : attachments) {
     const std::string id = base::FindString(attachment, "id").value_or("");
-    ASSIGN_OR_RETURN(ClientRequest remove, Request(client, "DELETE", "/attachments/" + id));
+    ASSIGN_OR_RETURN(ClientRequest remove, VolumeRequest(client, "DELETE", "/attachments/" + id));
     RETURN_IF_ERROR(client.Call(std::move(remove)));
     removed.emplace_back(id);
   }
