@@ -65,3 +65,23 @@ class Between:
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
+
+
+class Behind(quarry.Service):
+    """A service, and before it a proxy (`between`) through which its clients go."""
+
+    def start(self):
+        super().start()
+        self.between.target = self.base
+        return self
+
+    def entrance(self):
+        return self.between.url
+
+    def __enter__(self):
+        self.between = Between()
+        return super().__enter__()
+
+    def __exit__(self, *what):
+        super().__exit__(*what)
+        self.between.stop()

@@ -141,6 +141,16 @@ class Service:
         assert reply.status == 201, reply.body
         return reply.headers["X-Subject-Token"]
 
+    def entrance(self):
+        """Where clients find it."""
+        return self.base
+
+    def as_user(self, user="admin", password=None, project="admin"):
+        """The environment of one who uses it, as an openrc file makes it."""
+        return {**self.environment, "OS_USERNAME": user, "OS_PROJECT_NAME": project,
+                "OS_AUTH_URL": self.entrance() + "/identity/v3",
+                "OS_PASSWORD": password or self.password()}
+
     def quarry(self, *args, **kwargs):
         """Runs the command line against this data directory."""
         return subprocess.run([QUARRY, *args, "--data-dir", self.data_dir], capture_output=True,

@@ -49,11 +49,6 @@ def make_service():
         yield running
 
 
-@pytest.fixture(name="volumes", scope="module")
-def make_client(service):
-    return Volumes(service)
-
-
 @pytest.fixture(name="ids", scope="module")
 def make_ids(volumes):
     return make_volumes(volumes, MANY)

@@ -19,16 +19,6 @@ def running():
         assert service.stop() == 0
 
 
-@pytest.fixture(name="images", scope="module")
-def images_of(service):
-    return Images(service)
-
-
-@pytest.fixture(name="volumes", scope="module")
-def volumes_of(service):
-    return Volumes(service)
-
-
 def diff(service, old, new):
     done = service.quarry("diff", old, new, "--json")
     assert done.returncode == 0, done.stderr

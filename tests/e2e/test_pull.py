@@ -13,39 +13,17 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import service as quarry  # noqa: E402
-from between import Between  # noqa: E402
+from between import Behind  # noqa: E402
 
 CHUNK = 4 << 20
 LIST_TYPE = "application/vnd.quarry.chunk-list.v1"
 BYTES_TYPE = "application/vnd.quarry.chunk-bytes.v1"
-
-
-@pytest.fixture(scope="module")
-def world():
-    """A service, and a proxy through which a pull goes."""
-    between = Between()
-    with quarry.Service(options=["--store.gc-interval=0s"]) as service:
-        between.target = service.base
-        service.between = between
-        yield service
-    between.stop()
-
-
-@pytest.fixture(autouse=True)
-def forward_all(world):
-    yield
-    world.between.on = lambda method, path, body: None
-
-
-def environment(service):
-    return {**service.environment, "OS_USERNAME": "admin", "OS_PROJECT_NAME": "admin",
-            "OS_AUTH_URL": service.between.url + "/identity/v3",
-            "OS_PASSWORD": service.password()}
+pytestmark = pytest.mark.usefixtures("forward_all")
 
 
 def run(service, image, target, *options):
     return subprocess.run([quarry.QUARRY, "image", "pull", image, str(target), *options],
-                          capture_output=True, env=environment(service), timeout=120)
+                          capture_output=True, env=service.as_user(), timeout=120)
 
 
 def pull(service, image, target, *options):
@@ -154,7 +132,7 @@ def test_a_killed_pull_goes_on(world, image, tmp_path):
 
     world.between.on = on
     process = subprocess.Popen([quarry.QUARRY, "image", "pull", image, str(target)],
-                               env=environment(world), stderr=subprocess.DEVNULL)
+                               env=world.as_user(), stderr=subprocess.DEVNULL)
     assert told.wait(60)
     part = part_of(target, image)
 
@@ -190,10 +168,7 @@ def test_a_part_that_rotted_is_mended(world, image, tmp_path):
 
 
 def test_the_service_is_killed_in_the_middle(tmp_path):
-    between = Between()
-    with quarry.Service() as service:
-        service.between = between
-        between.target = service.base
+    with Behind() as service:
         image = quarry.Images(service).make(DATA, "wanted")
 
         def on(method, path, body):
@@ -203,18 +178,16 @@ def test_the_service_is_killed_in_the_middle(tmp_path):
             service.kill()
             return lambda handler: handler.wfile.write(sent)
 
-        between.on = on
+        service.between.on = on
         target = tmp_path / "copy.raw"
         done = run(service, image, target)
         assert done.returncode == 1 and b"the same command goes on" in done.stderr, done.stderr
         assert not target.exists()
-        between.on = lambda method, path, body: None
+        service.between.on = lambda method, path, body: None
         service.start()
-        between.target = service.base
         again = pull(service, image, target)
         assert again["resumed_bytes"] == 5 * CHUNK
         assert target.read_bytes() == DATA
-    between.stop()
 
 
 @pytest.mark.parametrize("status", [404, 405, 406, 415])

@@ -13,33 +13,9 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import service as quarry  # noqa: E402
-from between import Between  # noqa: E402
 
 CHUNK = 4 << 20
-
-
-@pytest.fixture(scope="module")
-def world():
-    """A service, and a proxy through which a push goes."""
-    between = Between()
-    with quarry.Service(options=["--store.gc-interval=0s"]) as service:
-        between.target = service.base
-        service.between = between
-        yield service
-    between.stop()
-
-
-def as_user(service, user="admin", password=None, project="admin"):
-    between = getattr(service, "between", None)
-    return {**service.environment, "OS_USERNAME": user, "OS_PROJECT_NAME": project,
-            "OS_AUTH_URL": (between.url if between else service.base) + "/identity/v3",
-            "OS_PASSWORD": password or service.password()}
-
-
-@pytest.fixture(autouse=True)
-def forward_all(world):
-    yield
-    world.between.on = lambda method, path, body: None
+pytestmark = pytest.mark.usefixtures("forward_all")
 
 
 def push(service, path, *options, environment=None, **kwargs):
@@ -50,7 +26,7 @@ def push(service, path, *options, environment=None, **kwargs):
 
 def run(service, path, *options, environment=None, **kwargs):
     return subprocess.run([quarry.QUARRY, "image", "push", str(path), *options],
-                          capture_output=True, env=environment or as_user(service), timeout=60,
+                          capture_output=True, env=environment or service.as_user(), timeout=60,
                           **kwargs)
 
 
@@ -138,7 +114,7 @@ def test_another_project_is_told_nothing(world, tmp_path):
 
     data = disk()
     mine = push(world, write(tmp_path / "mine.raw", data))
-    alice = as_user(world, "alice", "s3cret", "red")
+    alice = world.as_user("alice", "s3cret", "red")
     hers = push(world, tmp_path / "mine.raw", environment=alice)
     assert hers["bytes_already_there"] == 0 and hers["bytes_sent"] > len(data) - 3 * CHUNK
     reply = quarry.Images(world).call(
@@ -270,7 +246,7 @@ def test_an_interrupted_push_leaves_nothing(number):
         images = quarry.Images(service)
         push_process = subprocess.Popen(
             [quarry.QUARRY, "image", "push", "-", "--name", "broken-off"], stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=as_user(service))
+            stderr=subprocess.PIPE, env=service.as_user())
         push_process.stdin.write(os.urandom(CHUNK))  # the rest never comes
         push_process.stdin.flush()
         deadline = time.monotonic() + 30
@@ -293,7 +269,7 @@ def test_a_killed_push_goes_on():
             images = quarry.Images(service)
             before = received(service)
             process = subprocess.Popen([quarry.QUARRY, "image", "push", path, "--name", "killed"],
-                                       env=as_user(service), stderr=subprocess.DEVNULL)
+                                       env=service.as_user(), stderr=subprocess.DEVNULL)
 
             def bytes_read():
                 with open(f"/proc/{process.pid}/io", encoding="ascii") as io:

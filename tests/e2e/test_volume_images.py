@@ -45,16 +45,6 @@ def as_admin(service):
     return Cli(service)
 
 
-@pytest.fixture(name="volumes", scope="module")
-def volumes_of(service):
-    return Volumes(service)
-
-
-@pytest.fixture(name="images", scope="module")
-def images_of(service):
-    return Images(service)
-
-
 @pytest.fixture(name="disk", scope="module")
 def a_disk(tmp_path_factory):
     """100 MiB with data in places, as a raw file."""
