@@ -49,6 +49,7 @@ TEST(MicroversionTest, AgreesOnWhatTheHeaderSays) {
       {"volume 3", Outcome::kMalformed, 0},
       {"volume 3.07", Outcome::kMalformed, 0},
       {"volume 3.-1", Outcome::kMalformed, 0},
+      {"volume 3.-0", Outcome::kMalformed, 0},
       {"volume 0.1", Outcome::kMalformed, 0},
       {"volume 3.1 3.2", Outcome::kMalformed, 0},
   };
