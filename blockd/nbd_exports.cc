@@ -81,6 +81,14 @@ Result<std::shared_ptr<ChangedBlocks>> NbdExports::ChangedSince(const std::strin
   return store_.ChangedSince(volume_id, std::string(snapshot_id));
 }
 
+Result<std::shared_ptr<ChangedBlocks>> NbdExports::ChangedSinceImage(const std::string& project_id,
+                                                                     const std::string& volume_id,
+                                                                     std::string_view image_id) {
+  if (image_holder_ == nullptr) return Error(Code::kNotFound, "no such image");
+  ASSIGN_OR_RETURN(const std::string holder, image_holder_(project_id, image_id));
+  return store_.ChangedSinceContent(volume_id, holder);
+}
+
 Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
   ASSIGN_OR_RETURN(const qos::Limits limits, qos::ParseSpec(spec.qos, spec.size_gb));
   base::MutexLock lock(mutex_);
@@ -103,6 +111,9 @@ Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
     exported.claim = std::make_shared<int>();
     exported.changed_since = [this, volume_id, project_id](std::string_view snapshot_id) {
       return ChangedSince(project_id, volume_id, snapshot_id);
+    };
+    exported.changed_since_image = [this, volume_id, project_id](std::string_view image_id) {
+      return ChangedSinceImage(project_id, volume_id, image_id);
     };
     base::MutexLock watch_lock(mutex_);
     *watch = exported.claim;

@@ -42,15 +42,21 @@ class NbdExports : public Exports {
   // (A volume that went to another project may have left its snapshots behind.)
   using SnapshotRight =
       std::function<base::Result<bool>(std::string_view project_id, std::string_view snapshot_id)>;
+  // The holder in the chunk store of an image's bytes, as its file has them, for who may read it in
+  // this project; kNotFound otherwise, and for one whose file is not a disk's bytes. Null: none is.
+  using ImageHolder = std::function<base::Result<std::string>(std::string_view project_id,
+                                                              std::string_view image_id)>;
   // Borrowed, all of it: outlives the exports. `attachments` is what the server serves.
   NbdExports(NbdAddress address, VolumeStore& store, nbd::Attachments& attachments,
-             nbd::Server& server, Pace pace, SnapshotRight snapshot_right = nullptr)
+             nbd::Server& server, Pace pace, SnapshotRight snapshot_right = nullptr,
+             ImageHolder image_holder = nullptr)
       : address_(std::move(address)),
         store_(store),
         attachments_(attachments),
         server_(server),
         pace_(pace),
-        snapshot_right_(std::move(snapshot_right)) {}
+        snapshot_right_(std::move(snapshot_right)),
+        image_holder_(std::move(image_holder)) {}
 
   // The port is known: that of clients which ask from now on. Where `address` has one it may be
   // left out.
@@ -95,6 +101,9 @@ class NbdExports : public Exports {
   base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(const std::string& project_id,
                                                             const std::string& volume_id,
                                                             std::string_view snapshot_id);
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSinceImage(const std::string& project_id,
+                                                                 const std::string& volume_id,
+                                                                 std::string_view image_id);
   base::JsonObject DataOf(const ExportSpec& spec, const std::string& name) const REQUIRES(mutex_);
 
   NbdAddress address_ GUARDED_BY(mutex_);
@@ -103,6 +112,7 @@ class NbdExports : public Exports {
   nbd::Server& server_;
   const Pace pace_;
   const SnapshotRight snapshot_right_;
+  const ImageHolder image_holder_;
 
   base::Mutex mutex_;
   std::map<std::string, Published, std::less<>> published_ GUARDED_BY(mutex_);

@@ -66,10 +66,10 @@ class Volume {
                                           const ExtentVisitor& visit) = 0;
 };
 
-// Which parts of a volume are not as one of its snapshots has them. Tells too much where it is
-// easier (what was written with the bytes it had), never too little: a write that was acknowledged
-// before a Visit began is in it. What the snapshot is too small for it has as zeros. Thread-safe;
-// blocking. Errors as of Volume, and kNotFound once the snapshot is gone.
+// Which parts of a volume are not as one of its snapshots, or an image, has them. Tells too much
+// where it is easier (what was written with the bytes it had), never too little: a write that was
+// acknowledged before a Visit began is in it. What the snapshot is too small for it has as zeros.
+// Thread-safe; blocking. Errors as of Volume, and kNotFound once the other one is gone.
 class ChangedBlocks {
  public:
   virtual ~ChangedBlocks() = default;

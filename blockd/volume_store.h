@@ -97,6 +97,11 @@ class VolumeStore {
   virtual base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
       const std::string& volume_id, const std::string& snapshot_id) = 0;
 
+  // The same for what a holder of the chunk store holds, an image: whatever the volume was made of.
+  // kNotFound for a holder that is not there; once it is gone, of every visit.
+  virtual base::Result<std::shared_ptr<ChangedBlocks>> ChangedSinceContent(
+      const std::string& volume_id, const std::string& holder) = 0;
+
   virtual base::Result<VolumeInfo> FindVolume(const std::string& id) = 0;
   virtual base::Result<SnapshotInfo> FindSnapshot(const std::string& id) = 0;
   // By id.

@@ -28,7 +28,9 @@
 #include "blockd/service.h"
 #include "blockd/tenancy/tenancy.h"
 #include "blockd/types/handlers.h"
+#include "controlplane/convert/to_raw.h"
 #include "controlplane/public_url.h"
+#include "imaged/policy.h"
 
 namespace controlplane {
 namespace {
@@ -140,6 +142,7 @@ class VolumesImpl : public Volumes {
                                              : *settings_.block_nbd_host;
   }
   void MakeService();
+  Result<std::string> HolderOfImage(std::string_view project_id, std::string_view image_id);
   Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
   Result<blockd::discovery::Capacity> Space();
   blockd::Jobs::World world() {
@@ -245,6 +248,9 @@ Result<void> VolumesImpl::StartNbd() {
       blockd::NbdExports::Pace{base::SystemClock(), timer_.get(), &parts_.metrics},
       [this](std::string_view project_id, std::string_view snapshot_id) {
         return HasSnapshot(project_id, snapshot_id);
+      },
+      [this](std::string_view project_id, std::string_view image_id) {
+        return HolderOfImage(project_id, image_id);
       });
   return {};
 }
@@ -254,6 +260,18 @@ Result<bool> VolumesImpl::HasSnapshot(std::string_view project_id, std::string_v
   if (snapshot.has_value()) return snapshot->project_id == project_id;
   if (snapshot.error().code() == Code::kNotFound) return false;
   return snapshot.error();
+}
+
+// Whoever is attached acts for the volume's project, without a role.
+Result<std::string> VolumesImpl::HolderOfImage(std::string_view project_id,
+                                               std::string_view image_id) {
+  ASSIGN_OR_RETURN(const imaged::Image image, parts_.image_catalog.Get(image_id));
+  base::auth::Caller project;
+  project.project_id = project_id;
+  const bool readable = imaged::CheckDownload(project, image).has_value();
+  const bool is_disk = !convert::IsConvertible(image.disk_format.value_or(""));
+  if (readable && is_disk && image.data.has_value()) return image.data->holder;
+  return Error(Code::kNotFound, "no such image, or none whose file is a disk's bytes");
 }
 
 // Only now, when every attached volume is there to be found: who comes back after a restart must

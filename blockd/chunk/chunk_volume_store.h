@@ -68,6 +68,8 @@ class ChunkVolumeStore : public VolumeStore {
   base::Result<std::string> SnapshotHolder(const std::string& id) override;
   base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
       const std::string& volume_id, const std::string& snapshot_id) override;
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSinceContent(
+      const std::string& volume_id, const std::string& holder) override;
   base::Result<VolumeInfo> FindVolume(const std::string& id) override;
   base::Result<SnapshotInfo> FindSnapshot(const std::string& id) override;
   base::Result<std::vector<VolumeInfo>> Volumes() override;
@@ -137,6 +139,10 @@ class ChunkVolumeStore : public VolumeStore {
   // The volume and its snapshot as they are now.
   base::Result<chunk::ChangedSince::Stacks> StacksOf(const std::string& volume_id,
                                                      const std::string& snapshot_id)
+      EXCLUDES(mutex_);
+  // The volume as it is now, and what the holder holds.
+  base::Result<chunk::ChangedSince::Stacks> StackAndContent(const std::string& volume_id,
+                                                            const std::string& holder)
       EXCLUDES(mutex_);
   base::Result<void> SwitchToContent(const std::string& volume_id, const Parts& parts,
                                      uint64_t expected_bytes) EXCLUDES(mutex_);

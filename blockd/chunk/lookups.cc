@@ -1,3 +1,7 @@
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "blockd/chunk/chunk_volume_store.h"
 #include "blockd/chunk/not_found.h"
 
@@ -61,6 +65,28 @@ Result<std::shared_ptr<ChangedBlocks>> ChunkVolumeStore::ChangedSince(
     const std::string& volume_id, const std::string& snapshot_id) {
   RETURN_IF_ERROR(StacksOf(volume_id, snapshot_id));
   const auto source = [this, volume_id, snapshot_id] { return StacksOf(volume_id, snapshot_id); };
+  return std::shared_ptr<ChangedBlocks>(std::make_shared<chunk::ChangedSince>(source, chunks_));
+}
+
+Result<chunk::ChangedSince::Stacks> ChunkVolumeStore::StackAndContent(const std::string& volume_id,
+                                                                      const std::string& holder) {
+  ASSIGN_OR_RETURN(const chunkstore::ChunkStore::Held held, chunks_.FindHolder(holder));
+  if (!held.root.has_value()) return base::Error(base::Code::kNotFound, holder + " holds nothing");
+  ASSIGN_OR_RETURN(auto content, chunks_.Open(*held.root));
+  chunk::ChangedSince::Stacks stacks;
+  stacks.then =
+      std::make_shared<const Stack>(std::vector<std::shared_ptr<Layer>>(), std::move(content));
+  base::MutexLock lock(mutex_);
+  const VolumeRecord* volume = records_.FindVolume(volume_id);
+  if (!volume) return NoVolume(volume_id);
+  ASSIGN_OR_RETURN(stacks.now, StackFrom(volume->head));
+  return stacks;
+}
+
+Result<std::shared_ptr<ChangedBlocks>> ChunkVolumeStore::ChangedSinceContent(
+    const std::string& volume_id, const std::string& holder) {
+  RETURN_IF_ERROR(StackAndContent(volume_id, holder));
+  const auto source = [this, volume_id, holder] { return StackAndContent(volume_id, holder); };
   return std::shared_ptr<ChangedBlocks>(std::make_shared<chunk::ChangedSince>(source, chunks_));
 }
 

@@ -29,6 +29,9 @@ struct Export {
   // there is no such snapshot of this volume, or none for whoever is served.
   std::function<base::Result<std::shared_ptr<ChangedBlocks>>(std::string_view snapshot)>
       changed_since;
+  // The same for quarry:changed-since-image/<image>.
+  std::function<base::Result<std::shared_ptr<ChangedBlocks>>(std::string_view image)>
+      changed_since_image;
   // Whatever must live as long: a claim to be the one writer, say.
   std::shared_ptr<void> claim;
 };

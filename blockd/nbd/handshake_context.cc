@@ -13,10 +13,13 @@ base::Result<std::vector<Context>> Handshake::Match(std::string_view query, bool
   std::vector<Context> found;
   if (query == kAllocationContext || (list && query == "base:")) {
     found.push_back({std::string(kAllocationContext), nullptr});
-  } else if (query.starts_with(kChangedSincePrefix) && session_.exported->changed_since) {
-    const std::string_view snapshot = query.substr(kChangedSincePrefix.size());
-    base::Result<std::shared_ptr<ChangedBlocks>> changed =
-        session_.exported->changed_since(snapshot);
+    return found;
+  }
+  const Export& exported = *session_.exported;
+  for (const auto& [prefix, since] : {std::pair(kChangedSincePrefix, exported.changed_since),
+                                      {kChangedSinceImagePrefix, exported.changed_since_image}}) {
+    if (!query.starts_with(prefix) || !since) continue;
+    base::Result<std::shared_ptr<ChangedBlocks>> changed = since(query.substr(prefix.size()));
     if (changed.has_value()) {
       found.push_back({std::string(query), std::move(changed).value()});
     } else if (changed.error().code() != base::Code::kNotFound) {

@@ -126,11 +126,12 @@ WireError ToWire(base::Code code);
 // bits of base:allocation
 constexpr uint32_t kStateHole = 1 << 0;
 constexpr uint32_t kStateZero = 1 << 1;
-// the bit of quarry:changed-since/..., the one that QEMU gives dirty bitmaps
+// the bit of quarry:changed-since..., the one that QEMU gives dirty bitmaps
 constexpr uint32_t kStateDirty = 1 << 0;
 
 constexpr std::string_view kAllocationContext = "base:allocation";
 constexpr std::string_view kChangedSincePrefix = "quarry:changed-since/";
+constexpr std::string_view kChangedSinceImagePrefix = "quarry:changed-since-image/";
 
 // "READ" and the like, for logs and labels; "OTHER" for a number that is none.
 std::string_view CommandName(Command command);

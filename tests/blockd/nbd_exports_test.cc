@@ -25,6 +25,10 @@ class OneVolumeStore : public FakeVolumeStore {
       const std::string& volume_id, const std::string& snapshot_id) override {
     return base::Error(Code::kUnavailable, volume_id + " since " + snapshot_id);
   }
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSinceContent(
+      const std::string& volume_id, const std::string& holder) override {
+    return base::Error(Code::kUnavailable, volume_id + " since " + holder);
+  }
   std::shared_ptr<Volume> volume = std::make_shared<memory::MemoryVolume>(base::kGiB);
 };
 
@@ -105,6 +109,23 @@ TEST_F(NbdExportsTest, WhatChangedIsToldSinceSnapshotsOfTheProject) {
   ASSERT_OK_AND_ASSIGN(const auto exported, attachments_->Open("a.secret-of-a"));
   EXPECT_EQ(exported->changed_since("of-p").error().message(), "v since of-p");
   EXPECT_ERROR(exported->changed_since("of-q"), Code::kNotFound);
+}
+
+TEST_F(NbdExportsTest, WhatChangedIsToldSinceImagesThatTheProjectReads) {
+  const auto holder = [](std::string_view project_id,
+                         std::string_view image_id) -> base::Result<std::string> {
+    if (image_id != "of-" + std::string(project_id)) return base::Error(Code::kNotFound, "no");
+    return "holder of " + std::string(image_id);
+  };
+  NbdExports exports(NbdAddress{"127.0.0.1", 10809, false}, store_, *attachments_, *server_,
+                     NbdExports::Pace{base::SystemClock()}, nullptr, holder);
+  ASSERT_OK(exports.Publish(Spec("a")));
+  ASSERT_OK_AND_ASSIGN(const auto exported, attachments_->Open("a.secret-of-a"));
+  EXPECT_EQ(exported->changed_since_image("of-p").error().message(), "v since holder of of-p");
+  EXPECT_ERROR(exported->changed_since_image("of-q"), Code::kNotFound);
+  ASSERT_OK(exports_->Publish(Spec("b", "w")));
+  ASSERT_OK_AND_ASSIGN(const auto without, attachments_->Open("b.secret-of-b"));
+  EXPECT_ERROR(without->changed_since_image("of-p"), Code::kNotFound);
 }
 
 // The clock stands still: what waits for a limit goes when the limit does.

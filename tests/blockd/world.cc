@@ -85,6 +85,10 @@ Result<std::shared_ptr<ChangedBlocks>> FakeVolumeStore::ChangedSince(
     const std::string& volume_id, const std::string& snapshot_id) {
   return Error(Code::kNotFound, "no snapshot " + snapshot_id + " of volume " + volume_id);
 }
+Result<std::shared_ptr<ChangedBlocks>> FakeVolumeStore::ChangedSinceContent(
+    const std::string& volume_id, const std::string& holder) {
+  return Error(Code::kNotFound, "no holder " + holder + " for volume " + volume_id);
+}
 Result<VolumeInfo> FakeVolumeStore::FindVolume(const std::string& id) {
   return RunFaulty(plan_.Next(), [&]() -> Result<VolumeInfo> {
     const std::lock_guard<std::mutex> lock(mutex_);

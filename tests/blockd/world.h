@@ -41,6 +41,8 @@ class FakeVolumeStore : public VolumeStore {
   base::Result<std::string> SnapshotHolder(const std::string& id) override;
   base::Result<std::shared_ptr<ChangedBlocks>> ChangedSince(
       const std::string& volume_id, const std::string& snapshot_id) override;
+  base::Result<std::shared_ptr<ChangedBlocks>> ChangedSinceContent(
+      const std::string& volume_id, const std::string& holder) override;
   base::Result<VolumeInfo> FindVolume(const std::string& id) override;
   base::Result<SnapshotInfo> FindSnapshot(const std::string& id) override;
   base::Result<std::vector<VolumeInfo>> Volumes() override;

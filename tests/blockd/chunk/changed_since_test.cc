@@ -125,10 +125,76 @@ TEST_F(ChangedSinceTest, WhoeverStopsIsNotToldMore) {
   EXPECT_EQ(calls, 1);
 }
 
-// A volume and its snapshots as strings.
+// The bytes of a volume as an image: held in the chunk store under `holder`.
+void MakeImage(StoreWorld& world, const std::string& holder, const std::string& bytes) {
+  ASSERT_OK(world.Make("image", {}, bytes.size()));
+  {
+    ASSERT_OK_AND_ASSIGN(const auto volume, world.store().Open("image"));
+    ASSERT_OK(testing::Write(*volume, 0, bytes));
+  }
+  ASSERT_OK(world.store().Snapshot("image", "of-image"));
+  world.Settle();
+  ASSERT_OK_AND_ASSIGN(const std::string sealed, world.store().SnapshotHolder("of-image"));
+  ASSERT_OK(world.chunks().HoldAgain(sealed, holder, ""));
+  ASSERT_OK(world.store().Remove("image"));
+  ASSERT_OK(world.store().RemoveSnapshot("of-image"));
+  world.Settle();
+}
+
+TEST_F(ChangedSinceTest, SinceAnImageWhateverTheVolumeWasMadeOf) {
+  MakeImage(world_, "image/i", MakeBytes(3, kChunkBytes + 16 * kBlockBytes));
+  ASSERT_OK(world_.Make("w", {Kind::kContent, "image/i"}));
+  const auto since = [&](const std::string& volume) {
+    auto changed = store().ChangedSinceContent(volume, "image/i");
+    EXPECT_OK(changed);
+    return changed ? Changed(**changed, 0, kVolumeBytes) : "";
+  };
+  const auto blocks = [](const std::string& sectors) {
+    return static_cast<size_t>(std::count(sectors.begin(), sectors.end(), '#')) /
+           (kBlockBytes / kSectorBytes);
+  };
+  EXPECT_EQ(blocks(since("w")), 0u) << "fresh";
+  {
+    ASSERT_OK_AND_ASSIGN(const auto volume, store().Open("w"));
+    ASSERT_OK(testing::Write(*volume, 5 * kBlockBytes, SectorOf(7)));
+    ASSERT_OK(volume->Zero(kChunkBytes, 2 * kBlockBytes, true));
+    // Beyond the image, which has zeros there.
+    ASSERT_OK(testing::Write(*volume, kVolumeBytes - kSectorBytes, SectorOf(8)));
+  }
+  const std::string written = since("w");
+  EXPECT_EQ(blocks(written), 4u);
+  EXPECT_EQ(written.substr(5 * 8, 8), "########");
+  EXPECT_EQ(written.substr(kChunkBytes / kSectorBytes, 17), "################.");
+  EXPECT_EQ(written.back(), '#');
+  // Sealed: by the chunk. Then written again, and back.
+  ASSERT_OK(store().Snapshot("w", "t"));
+  world_.Settle();
+  EXPECT_EQ(blocks(since("w")), kBlocks);
+  ASSERT_OK(store().Resize("w", 2 * kVolumeBytes));
+  EXPECT_EQ(blocks(since("w")), kBlocks);
+  ASSERT_OK(store().Refill("w", "image/i"));
+  EXPECT_EQ(blocks(since("w")), 0u);
+  ASSERT_OK(store().Revert("w", "t"));
+  EXPECT_EQ(blocks(since("w")), kBlocks);
+  // One that has nothing of it.
+  EXPECT_EQ(blocks(since("v")), kBlocks);
+  EXPECT_ERROR(store().ChangedSinceContent("x", "image/i"), Code::kNotFound);
+  EXPECT_ERROR(store().ChangedSinceContent("w", "image/j"), Code::kNotFound);
+  ASSERT_OK_AND_ASSIGN(const auto changed, store().ChangedSinceContent("w", "image/i"));
+  ASSERT_OK(world_.chunks().Release("image/i"));
+  const auto ignore = [](uint64_t, bool) { return true; };
+  EXPECT_ERROR(changed->Visit(0, kVolumeBytes, ignore), Code::kNotFound);
+}
+
+// A volume, its snapshots and the image it was made of as strings.
 class Model {
  public:
-  Model(StoreWorld& world, uint64_t seed) : world_(world), random_(seed) {}
+  Model(StoreWorld& world, uint64_t seed) : world_(world), random_(seed) {
+    image_ = MakeBytes(static_cast<int>(seed), kChunkBytes + (1 + seed) * 3 * kBlockBytes);
+    MakeImage(world, "image/i", image_);
+    EXPECT_OK(world.Make("v", {Kind::kContent, "image/i"}));
+    now_.replace(0, image_.size(), image_);
+  }
 
   void Step() {
     switch (random_() % 16) {
@@ -156,18 +222,23 @@ class Model {
   // What differs is told to have changed, for each snapshot, in a range.
   void Check() {
     for (const auto& [id, then] : snapshots_) {
-      const uint64_t first = random_() % (now_.size() / kSectorBytes);
-      const uint64_t offset = random_() % 2 == 0 ? 0 : first * kSectorBytes;
       ASSERT_OK_AND_ASSIGN(const auto changed, world_.store().ChangedSince("v", id));
-      uint64_t at = offset;
-      ASSERT_OK(changed->Visit(offset, now_.size() - offset, [&](uint64_t length, bool is) {
-        if (!is) EXPECT_TRUE(Same(then, at, length)) << id << " at " << at;
-        told_ += is ? length : 0;
-        at += length;
-        return true;
-      }));
-      ASSERT_EQ(at, now_.size());
+      CheckOne(*changed, then, id);
     }
+    ASSERT_OK_AND_ASSIGN(const auto changed, world_.store().ChangedSinceContent("v", "image/i"));
+    CheckOne(*changed, image_, "the image");
+  }
+  void CheckOne(ChangedBlocks& changed, const std::string& then, const std::string& id) {
+    const uint64_t first = random_() % (now_.size() / kSectorBytes);
+    const uint64_t offset = random_() % 2 == 0 ? 0 : first * kSectorBytes;
+    uint64_t at = offset;
+    ASSERT_OK(changed.Visit(offset, now_.size() - offset, [&](uint64_t length, bool is) {
+      if (!is) EXPECT_TRUE(Same(then, at, length)) << id << " at " << at;
+      told_ += is ? length : 0;
+      at += length;
+      return true;
+    }));
+    ASSERT_EQ(at, now_.size());
   }
   uint64_t told_bytes() const { return told_; }
 
@@ -234,6 +305,7 @@ class Model {
 
   StoreWorld& world_;
   std::mt19937_64 random_;
+  std::string image_;
   std::string now_ = std::string(kVolumeBytes, '\0');
   std::map<std::string, std::string> snapshots_;
   uint64_t stamps_ = 0;
@@ -245,7 +317,6 @@ TEST(ChangedSinceModel, NeverToldTooLittle) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     StoreWorld world;
     world.Open();
-    ASSERT_OK(world.Make("v"));
     Model model(world, seed);
     for (int step = 0; step < 120 && !::testing::Test::HasFailure(); ++step) {
       model.Step();
