@@ -152,8 +152,8 @@ Result<Pins::Stored> Pins::Exchange(const std::string& name, Stored stored) {
   Result<void> fits;
   if (bytes_ > limits_.pinned_bytes) {
     fits = Error(Code::kTooLarge,
-                 fmt::format("that would pin {} bytes, and the cache may pin {}, a part of its "
-                             "limit: unpin something, or raise the limit",
+                 fmt::format("{} bytes would be pinned, and half the limit of the cache, {}, is "
+                             "what may be: unpin something, or raise the limit",
                              bytes_, limits_.pinned_bytes));
   } else if (file_bytes_ + file_bytes > limits_.file_bytes) {
     fits = Error(Code::kTooLarge,
