@@ -56,11 +56,29 @@ struct Workers::State {
     return lane;
   }
 
-  void Run() {
+  // Sees to it that somebody takes what is ready. A thread that took one job may hang with it, so
+  // it calls this before: of several jobs for one idle thread the next would wait for the first.
+  void Summon(const std::shared_ptr<State>& self) REQUIRES(mutex) {
+    if (ready.empty()) return;
+    if (idle >= ready.size() || threads >= max_threads) {
+      work.NotifyOne();
+      return;
+    }
+    ++threads;
+    try {
+      std::thread([self] { self->Run(self); }).detach();
+    } catch (const std::system_error&) {  // no more threads: those that are there take it in turn
+      --threads;
+      work.NotifyOne();
+    }
+  }
+
+  void Run(const std::shared_ptr<State>& self) {
     pthread_setname_np(pthread_self(), "nbd-worker");
     std::function<void()> job;
     mutex.Lock();
     while (std::shared_ptr<Lane> lane = TakeJob(&job)) {
+      Summon(self);
       mutex.Unlock();
       job();
       job = nullptr;
@@ -87,17 +105,7 @@ void Workers::Submit(const std::shared_ptr<Lane>& lane, std::function<void()> jo
   if (state.stopping) return;
   lane->jobs.push_back(std::move(job));
   state.MakeReady(lane);
-  if (state.idle >= state.ready.size() || state.threads >= state.max_threads) {
-    state.work.NotifyOne();
-    return;
-  }
-  ++state.threads;
-  try {
-    std::thread([shared = state_] { shared->Run(); }).detach();
-  } catch (const std::system_error&) {  // no more threads: those that are there take it in turn
-    --state.threads;
-    state.work.NotifyOne();
-  }
+  state.Summon(state_);
 }
 
 bool Workers::Stop(int64_t timeout_ms) {
