@@ -175,8 +175,10 @@ bool Connection::WaitFor(nbd_handle* handle, unsigned direction, int64_t timeout
 
 Result<void> Connection::Handshake(nbd_handle* handle) {
   const int64_t deadline_ns = NowNs() + settings_.connect_timeout_ms * kMsNs;
-  if (nbd_aio_connect_uri(handle, settings_.uri.c_str()) < 0)
-    return LastError(handle, CodeOfConnect(nbd_get_errno()));
+  if (nbd_aio_connect_uri(handle, settings_.uri.c_str()) < 0) {
+    const int number = nbd_get_errno();  // ENOENT: of the socket, no word of the export yet
+    return LastError(handle, number == ENOENT ? Code::kUnavailable : CodeOfConnect(number));
+  }
   while (nbd_aio_is_ready(handle) != 1) {
     if (nbd_aio_is_dead(handle) == 1 || nbd_aio_is_closed(handle) == 1)
       return LastError(handle, CodeOfConnect(nbd_get_errno()));
