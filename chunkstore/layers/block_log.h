@@ -90,6 +90,8 @@ class BlockLog {
     std::optional<Place> from = {};
   };
   struct Contents;
+  // Ends of keys that left the small queue not long ago.
+  using GhostSet = std::array<uint16_t, 8>;
   enum class Keep { kUsedAndPinned, kPinned };
 
   BlockLog(const Options& options, const base::Clock& clock, PlaceIndex& index, const Pins& pins,
@@ -135,6 +137,7 @@ class BlockLog {
   void MoveToMain(std::span<const Survivor> survivors) REQUIRES(mutex_);
   void KeepWhole(uint32_t number, std::span<const Survivor> survivors) REQUIRES(mutex_);
   void Free(uint32_t number) REQUIRES(mutex_);
+  GhostSet& GhostsOf(BlockKey key) REQUIRES(mutex_);
   void NoteGhost(BlockKey key) REQUIRES(mutex_);
   bool TakeGhost(BlockKey key) REQUIRES(mutex_);
 
@@ -160,7 +163,7 @@ class BlockLog {
   std::array<std::optional<uint32_t>, 2> open_ GUARDED_BY(mutex_);
   std::array<std::deque<uint32_t>, 2> sealed_ GUARDED_BY(mutex_);  // oldest first
   uint64_t last_order_ GUARDED_BY(mutex_) = 0;
-  std::vector<uint32_t> ghosts_ GUARDED_BY(mutex_);  // of keys that left the small queue
+  std::vector<GhostSet> ghosts_ GUARDED_BY(mutex_);
   int64_t rest_until_ns_ GUARDED_BY(mutex_) = 0;
   int64_t grow_again_ns_ GUARDED_BY(mutex_) = 0;
   bool growth_refused_ GUARDED_BY(mutex_) = false;

@@ -145,18 +145,25 @@ void BlockLog::Free(uint32_t number) {
   free_.push_back(number);
 }
 
-// --- ghosts: each key has one place in a table that forgets whoever is pushed out of it
+// --- ghosts
+
+// Where a key has its place: the newest comes first and pushes the oldest out. Small enough to be
+// right nearly always, and to be wrong does not matter.
+BlockLog::GhostSet& BlockLog::GhostsOf(BlockKey key) {
+  return ghosts_[static_cast<size_t>((static_cast<unsigned __int128>(key) * ghosts_.size()) >> 64)];
+}
 
 void BlockLog::NoteGhost(BlockKey key) {
-  ghosts_[static_cast<size_t>((static_cast<unsigned __int128>(key) * ghosts_.size()) >> 64)] =
-      static_cast<uint32_t>(key);
+  GhostSet& ghosts = GhostsOf(key);
+  std::ranges::move_backward(ghosts.begin(), ghosts.end() - 1, ghosts.end());
+  ghosts.front() = static_cast<uint16_t>(key);
 }
 
 bool BlockLog::TakeGhost(BlockKey key) {
-  uint32_t& ghost =
-      ghosts_[static_cast<size_t>((static_cast<unsigned __int128>(key) * ghosts_.size()) >> 64)];
-  if (ghost != static_cast<uint32_t>(key)) return false;
-  ghost = 0;
+  GhostSet& ghosts = GhostsOf(key);
+  const auto it = std::ranges::find(ghosts, static_cast<uint16_t>(key));
+  if (it == ghosts.end()) return false;
+  *it = 0;
   return true;
 }
 

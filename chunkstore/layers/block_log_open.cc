@@ -21,7 +21,7 @@ constexpr uint64_t kSegmentsOfLimit = 64;  // in a new file, if the length of se
 constexpr uint64_t kMinKeptSegments = 8;
 constexpr uint64_t kMaxKeptSegments = 1 << 18;
 constexpr uint64_t kTableReadBytes = 64 * base::kKiB;
-constexpr uint64_t kBytesPerGhost = 16 * base::kKiB;
+constexpr uint64_t kBytesPerGhostSet = 64 * base::kKiB;  // 2 to 3 bytes a block
 constexpr uint64_t kGridBytes = 4 * base::kKiB;
 
 uint64_t SegmentBytesFor(uint64_t limit_bytes) {
@@ -49,7 +49,7 @@ Result<std::unique_ptr<BlockLog>> BlockLog::Open(const Options& options, base::F
 }
 
 Result<void> BlockLog::Load(base::Files& files) {
-  ghosts_.resize(options_.limit_bytes / kBytesPerGhost);
+  ghosts_.resize(options_.limit_bytes / kBytesPerGhostSet);
   ASSIGN_OR_RETURN(file_, files.Open(options_.path, base::Files::Mode::kCreateOrOpen));
   RETURN_IF_ERROR(LoadHead());
   max_segments_ = SegmentsIn(options_.max_file_bytes, segment_bytes_);
