@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/thread_annotations.h"
+#include "controlplane/host/remote_image.h"
+
+namespace controlplane::host {
+
+// Which blocks of an image are read first, in order: the trace of a boot. It begins with the first
+// read and lasts a time. Thread-safe.
+class TraceRecorder {
+ public:
+  // Beyond either it is a copy of the image, not a boot: it is given up.
+  static constexpr size_t kMaxBlocks = 32'768;
+  static constexpr uint64_t kMaxBytes = 512 * base::kMiB;
+
+  // `clock` is borrowed.
+  TraceRecorder(int64_t window_ms, const base::Clock& clock)
+      : window_ns_(window_ms * 1'000'000), clock_(clock) {}
+
+  // Blocks `first` to `last` of a chunk, `bytes` of the image together, are read.
+  void Note(uint64_t chunk, size_t first, size_t last, uint64_t bytes);
+  // Something was read.
+  bool begun() const;
+  // True once the window is over, or the recording given up.
+  bool ended() const;
+  // What was recorded; nothing unless the window is over and it is worth keeping. Once.
+  std::optional<BootTrace> Take();
+
+ private:
+  bool EndedLocked() const REQUIRES(mutex_);
+
+  const int64_t window_ns_;
+  const base::Clock& clock_;
+  mutable base::Mutex mutex_;
+  bool given_up_ GUARDED_BY(mutex_) = false;
+  bool begun_ GUARDED_BY(mutex_) = false;
+  int64_t until_ns_ GUARDED_BY(mutex_) = 0;
+  uint64_t bytes_ GUARDED_BY(mutex_) = 0;
+  std::set<std::pair<uint64_t, size_t>> seen_ GUARDED_BY(mutex_);
+  BootTrace trace_ GUARDED_BY(mutex_);
+};
+
+}  // namespace controlplane::host
