@@ -1,5 +1,6 @@
 #include "controlplane/convert/to_raw.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -8,6 +9,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/http/target.h"
 #include "base/metrics.h"
 #include "blockd/nbd/server.h"
 #include "controlplane/convert/disks.h"
@@ -91,6 +93,10 @@ Error Failed(const SandboxExit& exit) {
   std::string said = exit.output;
   for (char& c : said)
     if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  // It repeats what the image says, and is cut off anywhere; logs and records are UTF-8.
+  if (!base::http::IsUtf8(said)) {
+    std::ranges::replace_if(said, [](unsigned char c) { return c >= 0x80; }, '?');
+  }
   while (said.ends_with(' ')) said.pop_back();
   return Error(Code::kInvalidArgument,
                fmt::format("the image can't be converted: {}",

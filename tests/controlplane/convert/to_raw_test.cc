@@ -183,6 +183,38 @@ TEST_F(ToRawTest, KeepsItsLimits) {
   EXPECT_TRUE(ReadBack(*store_, "test/disk") == disk);
 }
 
+// A name that qemu-img repeats: of a feature that it does not know.
+TEST_F(ToRawTest, WhatTheToolSaysIsUtf8) {
+  std::string image("QFI\xfb", 4);
+  const auto append = [&](uint64_t value, size_t bytes) {
+    while (bytes-- > 0) image += static_cast<char>(value >> (8 * bytes));
+  };
+  append(3, 4);                  // version
+  append(0, 8 + 4);              // no backing file
+  append(16, 4);                 // bits of a cluster
+  append(base::kMiB, 8);         // disk
+  append(0, 4);                  // no encryption
+  append(1, 4);                  // L1 table
+  append(3 << 16, 8);            //   at
+  append(1 << 16, 8);            // refcounts at
+  append(1, 4);                  //   clusters
+  append(0, 4 + 8);              // no snapshots
+  append(uint64_t{1} << 60, 8);  // incompatible features
+  append(0, 8 + 8);              // other features
+  append(4, 4);                  // refcounts of 16 bits
+  append(104, 4);                // length of all this
+  append(0x6803f857, 4);         // names of features
+  append(48, 4);
+  append(0, 1);
+  append(60, 1);
+  image += "bad\xff\xc3name";
+  image.resize(size_t{4} << 16);
+  const auto converted = Convert("qcow2", image, base::kMiB);
+  ASSERT_ERROR(converted, Code::kInvalidArgument);
+  EXPECT_NE(converted.error().message().find("bad??name"), std::string::npos)
+      << converted.error().message();
+}
+
 TEST_F(ToRawTest, SaysWhatToInstall) {
   programs_.qemu_img = "/usr/bin/no-such-qemu-img";
   const auto without = Convert("qcow2", "x", 512);
