@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "base/http/json_body.h"
 #include "base/log.h"
 #include "imaged/fetch_pace.h"
 #include "imaged/formats/inspector.h"
@@ -60,6 +61,7 @@ Result<bool> BoolMember(const Json& body, std::string_view key, bool fallback) {
 Result<ImportRequest> ParseRequest(const DataPath& path, const Request& request) {
   ImportRequest parsed;
   ASSIGN_OR_RETURN(parsed.body, base::ParseJson(request.body));
+  RETURN_IF_ERROR(base::http::CheckNoNul(parsed.body));
   const Json* method = base::Find(parsed.body, "method");
   if (method == nullptr) return BadRequest("Import request requires a 'method' field.");
   std::optional<std::string> name = base::FindString(*method, "name");

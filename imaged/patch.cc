@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "base/http/json_body.h"
 #include "imaged/attributes.h"
 #include "imaged/errors.h"
 
@@ -131,6 +132,7 @@ Result<void> ApplyOperation(const base::auth::Caller& caller, const PatchOperati
 Result<std::vector<PatchOperation>> ParsePatch(PatchVersion version, std::string_view body) {
   const Result<Json> json = base::ParseJson(body);
   if (!json.has_value()) return Bad("Malformed JSON in request body.");
+  RETURN_IF_ERROR(base::http::CheckNoNul(*json));
   if (!json->is_array()) return Bad("Request body must be a JSON array of operation objects.");
   if (json->get_array().size() > kMaxPatchOperations)
     return Error(Code::kTooLarge, "A request may have at most " +

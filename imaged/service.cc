@@ -1,5 +1,6 @@
 #include "imaged/service.h"
 
+#include "base/http/json_body.h"
 #include "imaged/errors.h"
 #include "imaged/handlers.h"
 
@@ -21,6 +22,7 @@ base::Result<base::JsonObject> ParseObject(const Request& request) {
     return base::Error(base::Code::kInvalidArgument, "Malformed JSON in request body.");
   if (!json->is_object())
     return base::Error(base::Code::kInvalidArgument, "The request's body must be a JSON object.");
+  RETURN_IF_ERROR(base::http::CheckNoNul(*json));
   return std::move(json->get_object());
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/coding.h"
+#include "base/http/json_body.h"
 #include "base/text.h"
 #include "blockd/api/errors.h"
 
@@ -61,10 +62,22 @@ const Json* Member(const JsonObject& object, std::string_view name) {
 
 }  // namespace
 
-Result<JsonObject> ParseBody(const Call& call) {
+Result<Json> ParseAnyBody(const Call& call) {
+  if (!base::http::MayBeJson(call.request.headers)) {
+    return Bad("Content-Type " + Quoted(call.request.headers.Get("Content-Type")) +
+               " is not application/json. Verify the request body and Content-Type header and try "
+               "again.");
+  }
   Result<Json> json = base::ParseJson(call.request.body);
-  if (!json.has_value() || !json->is_object()) return ObjectOf(nullptr);
-  return std::move(json->get_object());
+  if (!json.has_value()) return Bad("Malformed request body");
+  RETURN_IF_ERROR(base::http::CheckNoNul(*json));
+  return json;
+}
+
+Result<JsonObject> ParseBody(const Call& call) {
+  ASSIGN_OR_RETURN(Json json, ParseAnyBody(call));
+  if (!json.is_object()) return ObjectOf(nullptr);
+  return std::move(json.get_object());
 }
 
 Result<JsonObject> ObjectOf(const Json& value) {

@@ -24,7 +24,10 @@ constexpr size_t kMaxPairs = 128;            // in one map of such
 
 using TextMap = std::map<std::string, std::string>;
 
-// The whole body, an object: "Malformed request body".
+// The whole body: JSON by its Content-Type (where there is one), without NUL in a text. "Malformed
+// request body", or what is wrong with it.
+base::Result<base::Json> ParseAnyBody(const Call& call);
+// The same, an object.
 base::Result<base::JsonObject> ParseBody(const Call& call);
 // The object that stands under `member` of the body: {"volume": {...}}.
 base::Result<base::JsonObject> ParseBody(const Call& call, std::string_view member);

@@ -57,15 +57,14 @@ Result<Response> Create(const Context& context, const Call& call) {
 }
 
 Result<Response> Update(const Context& context, const Call& call) {
-  const Result<Json> json = base::ParseJson(call.request.body);
-  if (!json.has_value()) return Bad("Malformed request body");
-  if (!json->is_object())
-    return Bad((json->is_null() ? "None" : api::Echo(base::ToText(*json))) +
+  ASSIGN_OR_RETURN(const Json json, api::ParseAnyBody(call));
+  if (!json.is_object())
+    return Bad((json.is_null() ? "None" : api::Echo(base::ToText(json))) +
                " is not of type 'object'");
-  if (json->get_object().size() > 1)
-    return Bad(api::Echo(base::ToText(*json)) + " has too many properties");
-  if (!json->get_object().contains(call.Param("key"))) return Bad("Request body and URI mismatch");
-  ASSIGN_OR_RETURN(const Specs specs, api::ParseTextMap(*json, "extra_specs"));
+  if (json.get_object().size() > 1)
+    return Bad(api::Echo(base::ToText(json)) + " has too many properties");
+  if (!json.get_object().contains(call.Param("key"))) return Bad("Request body and URI mismatch");
+  ASSIGN_OR_RETURN(const Specs specs, api::ParseTextMap(json, "extra_specs"));
   RETURN_IF_ERROR(Add(context, call, specs));
   return Response::OfJson(200, api::ToJson(specs));
 }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/http/errors.h"
+#include "base/http/json_body.h"
 #include "base/log.h"
 
 namespace controlplane::identity {
@@ -85,10 +86,15 @@ Error Unauthorized() {
 }
 
 base::Result<JsonObject> BodyObject(const Request& request) {
+  if (!base::http::MayBeJson(request.headers)) {
+    return Invalid("Expecting to find application/json in Content-Type header, not \"" +
+                   std::string(request.headers.Get("Content-Type")) + "\".");
+  }
   auto parsed = base::ParseJson(request.body);
   if (!parsed.has_value())
     return Invalid("Expecting to find valid JSON in request body: " + parsed.error().message());
   if (!parsed->is_object()) return Invalid("The request body is no JSON object.");
+  RETURN_IF_ERROR(base::http::CheckNoNul(*parsed));
   return std::move(parsed->get_object());
 }
 

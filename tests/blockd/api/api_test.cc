@@ -160,6 +160,18 @@ TEST_F(BodyTest, IsAnObjectUnderItsName) {
   EXPECT_EQ(ParseBody(Of("{"), "volume").error().message(), "Malformed request body");
 }
 
+TEST_F(BodyTest, HasNoNulAndIsSaidToBeJson) {
+  const auto nul = ParseBody(Of(R"({"volume": {"metadata": {"k": "a\u0000"}}})"), "volume");
+  ASSERT_ERROR(nul, Code::kInvalidArgument);
+  EXPECT_THAT(nul.error().message(), HasSubstr("NUL"));
+  request_.headers.Set("Content-Type", "application/json");
+  EXPECT_OK(ParseBody(Of(R"({"volume": {}})"), "volume"));
+  request_.headers.Set("Content-Type", "application/x-www-form-urlencoded");
+  const auto form = ParseBody(Of(R"({"volume": {}})"), "volume");
+  ASSERT_ERROR(form, Code::kInvalidArgument);
+  EXPECT_THAT(form.error().message(), HasSubstr("'application/x-www-form-urlencoded' is not"));
+}
+
 TEST_F(BodyTest, SaysWhatIsWrongWithAField) {
   EXPECT_EQ(OptionalInt(Object(R"({"size": 0})"), "size", 1, 10).error().message(),
             "Invalid input for field/attribute size. Value: 0. 0 is less than the minimum of 1");

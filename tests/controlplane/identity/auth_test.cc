@@ -128,6 +128,24 @@ TEST(Auth, MalformedRequestsAre400) {
       401);
 }
 
+TEST(Auth, BodiesHoldNoNulAndAreSaidToBeJson) {
+  World world;
+  const auto create = [&](std::string_view name, std::string_view type) {
+    return world.process.Do("POST", "/projects", world.admin,
+                            R"({"project":{"name":")" + std::string(name) + R"("}})",
+                            {{"Content-Type", std::string(type)}});
+  };
+  EXPECT_EQ(create("red", "application/json; charset=utf-8").status, 201);
+  const Reply nul = create(R"(red\u0000)", "application/json");
+  EXPECT_EQ(nul.status, 400);
+  EXPECT_NE(nul.Str("error", "message").find("NUL"), std::string::npos) << nul.body;
+  const Reply form = create("blue", "application/x-www-form-urlencoded");
+  EXPECT_EQ(form.status, 400);
+  EXPECT_NE(form.Str("error", "message").find("application/json in Content-Type"),
+            std::string::npos)
+      << form.body;
+}
+
 TEST(Auth, RescopedTokenEndsWithTheFirst) {
   World world;
   World::Member member = world.MakeMember("ann");
