@@ -11,8 +11,6 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "blockd/api/errors.h"
-#include "blockd/catalog_keys.h"
-#include "blockd/policy.h"
 #include "chunkstore/map.h"
 #include "imaged/policy.h"
 
@@ -25,7 +23,6 @@ using base::Result;
 using base::auth::Caller;
 using base::http::Request;
 using base::http::Response;
-using blockd::SnapshotRecord;
 using chunkstore::kChunkBytes;
 using chunkstore::Root;
 
@@ -148,28 +145,11 @@ Result<Root> FindImage(imaged::Catalog& images, const Caller& caller, std::strin
                                             imaged::StatusName(image.status)));
 }
 
-Result<Root> FindSnapshot(const ChangedBlocks::Parts& parts, const Caller& caller,
-                          std::string_view id) {
-  ASSIGN_OR_RETURN(const SnapshotRecord snapshot, parts.snapshots.GetSnapshot(id));
-  if (!blockd::MaySee(caller, snapshot.project_id)) return blockd::NotThere<SnapshotRecord>(id);
-  if (snapshot.status != blockd::SnapshotStatus::kAvailable)
-    return blockd::api::Bad(fmt::format(
-        "Invalid snapshot: Snapshot status must be available, but current status is {}.",
-        blockd::SnapshotStatusName(snapshot.status)));
-  ASSIGN_OR_RETURN(const std::string holder, parts.volumes.SnapshotHolder(snapshot.id));
-  const auto held = parts.store.FindHolder(holder);
-  if (held.has_value() && held->root.has_value()) return *held->root;
-  // Deleted between the two.
-  if (held.has_value() || held.error().code() == Code::kNotFound)
-    return blockd::NotThere<SnapshotRecord>(id);
-  return held.error();
-}
-
 }  // namespace
 
 Result<Root> ChangedBlocks::Find(const Caller& caller, Kind kind, std::string_view id) {
   return kind == Kind::kImage ? FindImage(parts_.images, caller, id)
-                              : FindSnapshot(parts_, caller, id);
+                              : FindSnapshot(parts_.snapshots, caller, id);
 }
 
 Result<Root> ChangedBlocks::FindEither(const Caller& caller, std::string_view id) {

@@ -11,9 +11,8 @@
 #include "base/http/router.h"
 #include "base/result.h"
 #include "blockd/api/route.h"
-#include "blockd/catalog.h"
-#include "blockd/volume_store.h"
 #include "chunkstore/chunk_store.h"
+#include "controlplane/snapshot_lookup.h"
 #include "imaged/catalog.h"
 
 namespace controlplane {
@@ -43,8 +42,7 @@ class ChangedBlocks {
   struct Parts {
     chunkstore::ChunkStore& store;
     imaged::Catalog& images;
-    blockd::Catalog& snapshots;
-    blockd::VolumeStore& volumes;
+    SnapshotLookup snapshots;
     const base::Clock& clock;
     uint64_t page_chunks = kMaxChangedChunks;
   };

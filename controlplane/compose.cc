@@ -231,7 +231,7 @@ Result<void> QuarryImpl::StartVolumes() {
   images.convert.memory_bytes = *settings_.block_convert_memory;
   volume_images_ = std::make_unique<VolumeImages>(images, *catalog_, *data_path_, metrics_);
   ASSIGN_OR_RETURN(volumes_, Volumes::Start(settings_, {*store_, *verifier_, *volume_images_,
-                                                        *catalog_, metrics_}));
+                                                        *catalog_, *data_path_, metrics_}));
   return {};
 }
 

@@ -30,7 +30,11 @@
 #include "blockd/types/handlers.h"
 #include "controlplane/convert/to_raw.h"
 #include "controlplane/public_url.h"
+<<<<<<< ours
 #include "imaged/policy.h"
+=======
+#include "controlplane/snapshot_blocks.h"
+>>>>>>> theirs
 
 namespace controlplane {
 namespace {
@@ -313,9 +317,12 @@ void VolumesImpl::MakeService() {
   blockd::tenancy::AppendRoutes({catalog_, types_, messages_, transfers_}, &more);
   blockd::discovery::AppendServiceRoutes({options_, catalog_, [this] { return Space(); }}, &more);
   blockd::discovery::AppendListRoutes(&more);
+  const SnapshotLookup snapshots = {*parts_.store.chunks, catalog_, *store_};
   changed_blocks_ = std::make_unique<ChangedBlocks>(ChangedBlocks::Parts{
-      *parts_.store.chunks, parts_.image_catalog, catalog_, *store_, base::SystemClock()});
+      *parts_.store.chunks, parts_.image_catalog, snapshots, base::SystemClock()});
   more.push_back(changed_blocks_->SnapshotRoute());
+  for (blockd::api::Route& route : SnapshotBlockRoutes(snapshots, parts_.image_data))
+    more.push_back(std::move(route));
   std::vector<base::http::Route> versions;
   blockd::discovery::AppendVersionRoutes(options_.prefix, &versions);
   const blockd::Context context = {options_, catalog_,  *jobs_,        types_,

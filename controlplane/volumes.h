@@ -11,6 +11,7 @@
 #include "controlplane/embedded_store.h"
 #include "controlplane/settings.h"
 #include "imaged/catalog.h"
+#include "imaged/data_path.h"
 
 namespace controlplane {
 
@@ -24,6 +25,7 @@ class Volumes {
     base::auth::TokenVerifier& verifier;
     blockd::ImageSource& images;
     imaged::Catalog& image_catalog;  // for what changed since an image
+    imaged::DataPath& image_data;    // snapshots leave as blocks in the same way
     base::Metrics& metrics;
   };
   // Puts right what a crash left, opens attached volumes to their clients again, and takes up the

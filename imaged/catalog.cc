@@ -162,7 +162,7 @@ Result<bool> Catalog::CommitOnce(const Stored* before, const Image* after,
   ChangeUploadEntry(old_image, after, &batch);
   for (const std::string& holder : releases) batch.Put(ReleaseKey(holder), "");
   if (after == nullptr)
-    batch.Delete(std::move(key));
+    batch.Delete(TraceKey(old_image->id)).Delete(std::move(key));
   else
     batch.Put(std::move(key), EncodeImage(*after));
   Result<void> committed = meta_.Commit(kImagesPartition, batch);

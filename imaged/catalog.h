@@ -49,6 +49,7 @@ struct UploadInFlight {
 //   u/<holder>                    an upload on its way, and its lease: what recovery looks through
 //   g/<holder>                    a holder in the chunk store that nothing needs any more
 //   q/<project>                   what the project uses (quota.h)
+//   t/<id>                        a boot trace (block_wire.h): gone with the record
 //
 // Thread-safe; several processes may share the store.
 class Catalog {
@@ -132,6 +133,15 @@ class Catalog {
   // them pending, and by a sweep for those that a crash left.
   base::Result<std::vector<std::string>> PendingReleases(size_t limit);
   base::Result<void> ForgetRelease(std::string_view holder);
+
+  // --- boot traces (catalog_trace.cc) ---
+
+  // As it was put; nothing if there is none. The id is a record's.
+  base::Result<std::optional<std::string>> GetTrace(std::string_view image_id);
+  // Puts or (nothing) removes it, if the image is there and `check` agrees to it. Durable.
+  // kNotFound.
+  base::Result<void> PutTrace(std::string_view id, std::optional<std::string_view> trace,
+                              const Check& check);
 
   // --- lists and numbers ---
 

@@ -59,17 +59,7 @@ Result<Response> ShowChunks(DataPath& path, const Request& request) {
     return NotAcceptable(request, kChunkListType);
   }
   const DataPath::Reading reading(path, opened.image.data->holder);
-  ChunkList list;
-  list.size_bytes = opened.content->root().size_bytes;
-  const uint64_t chunks = chunkstore::ChunkCount(list.size_bytes);
-  ASSIGN_OR_RETURN(list.first, FromOf(request, chunks));
-  list.ids.resize(std::min<uint64_t>(kMaxListedChunks, chunks - list.first));
-  RETURN_IF_ERROR(opened.content->VisitChunks(list.first, list.first + list.ids.size(),
-                                              [&](uint64_t number, const Digest256& id) {
-                                                list.ids[number - list.first] = id;
-                                                return true;
-                                              }));
-  return Response::Text(200, EncodeChunkList(list), kChunkListType);
+  return AnswerChunkList(*opened.content, request);
 }
 
 // The whole body, which has at most so many bytes; kTooLarge.
@@ -134,6 +124,20 @@ Task<Result<Response>> Fetch(DataPath& path, std::shared_ptr<const Request> requ
 }
 
 }  // namespace
+
+Result<Response> AnswerChunkList(chunkstore::Content& content, const Request& request) {
+  ChunkList list;
+  list.size_bytes = content.root().size_bytes;
+  const uint64_t chunks = chunkstore::ChunkCount(list.size_bytes);
+  ASSIGN_OR_RETURN(list.first, FromOf(request, chunks));
+  list.ids.resize(std::min<uint64_t>(kMaxListedChunks, chunks - list.first));
+  RETURN_IF_ERROR(content.VisitChunks(list.first, list.first + list.ids.size(),
+                                      [&](uint64_t number, const Digest256& id) {
+                                        list.ids[number - list.first] = id;
+                                        return true;
+                                      }));
+  return Response::Text(200, EncodeChunkList(list), kChunkListType);
+}
 
 Route ChunkMapRoute(DataPath& path) {
   Route route;

@@ -67,6 +67,7 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
                    base::Metrics& metrics)
     : options_(std::move(options)),
       store_(store),
+      meta_(meta),
       catalog_(catalog),
       pool_(pool),
       clock_(clock),
@@ -96,6 +97,9 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
                                       "did not send")),
       downloaded_bytes_(metrics.GetCounter("quarry_imaged_downloaded_bytes_total",
                                            "bytes handed out in downloads")),
+      block_bytes_(
+          metrics.GetCounter("quarry_imaged_block_bytes_total",
+                             "bytes of blocks, as stored, and of their tables handed out")),
       uploads_in_flight_(
           metrics.GetGauge("quarry_imaged_uploads_in_flight", "uploads and imports on their way")),
       downloads_in_flight_(
@@ -108,6 +112,8 @@ DataPath::~DataPath() { Stop(); }
 
 Result<void> DataPath::Start() {
   RETURN_IF_ERROR(CheckHostLists(options_.web));
+  ASSIGN_OR_RETURN(BlockNames names, BlockNames::Open(meta_));
+  block_names_ = std::move(names);
   if (options_.sole_process) {
     RETURN_IF_ERROR(journal_.BreakLeases());
     RETURN_IF_ERROR(Reconcile(*this, Recovery::kAfterCrash));

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -20,6 +21,7 @@
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/jobs/journal.h"
 #include "chunkstore/jobs/runner.h"
+#include "imaged/block_names.h"
 #include "imaged/buffers.h"
 #include "imaged/catalog.h"
 #include "imaged/data_options.h"
@@ -56,7 +58,8 @@ class DataPath {
   // Cancels jobs and waits for them. After the server has stopped. Idempotent.
   void Stop();
 
-  // /v2/images/{image_id}/file, /stage, /import, /tasks and /v2/tasks. They borrow this object.
+  // /v2/images/{image_id}/file, /stage, /import, /tasks, /v2/tasks, and those below /v2/quarry.
+  // They borrow this object.
   std::vector<base::http::Route> Routes();
 
   // Releases in the chunk store what the catalog no longer needs (deleted images): done every
@@ -83,6 +86,8 @@ class DataPath {
   base::http::Resolver& resolver() { return resolver_; }
   const std::shared_ptr<BufferPool>& upload_buffers() { return upload_buffers_; }
   const DownloadMemory& download_memory() const { return download_memory_; }
+  // REQUIRES: started.
+  const BlockNames& block_names() const { return *block_names_; }
 
   // The digests that an image needs before it becomes active.
   std::vector<std::string> NeededDigests() const;
@@ -134,6 +139,8 @@ class DataPath {
   // A chunk of an upload that the client named instead of sending it.
   void CountNamed(uint64_t bytes) { named_bytes_.Add(static_cast<double>(bytes)); }
   void CountDownload(uint64_t bytes) { downloaded_bytes_.Add(static_cast<double>(bytes)); }
+  // Of an answer with blocks, their tables included.
+  void CountBlockBytes(uint64_t bytes) { block_bytes_.Add(static_cast<double>(bytes)); }
   void CountDownloadBegun() { downloads_in_flight_.Add(1); }
   void CountDownloadEnded() { downloads_in_flight_.Add(-1); }
   void CountDownloadRefused(FairBudget::Refusal why) {
@@ -161,11 +168,13 @@ class DataPath {
 
   const DataOptions options_;
   chunkstore::ChunkStore& store_;
+  chunkstore::MetaStore& meta_;
   Catalog& catalog_;
   base::async::Pool& pool_;
   const base::Clock& clock_;
   std::unique_ptr<base::async::Pool> data_pool_;
   const std::shared_ptr<BufferPool> upload_buffers_;
+  std::optional<BlockNames> block_names_;
   DigestStore digests_;
   TaskStore tasks_;
   chunkstore::jobs::Journal journal_;
@@ -179,6 +188,7 @@ class DataPath {
   base::Counter& known_bytes_;
   base::Counter& named_bytes_;
   base::Counter& downloaded_bytes_;
+  base::Counter& block_bytes_;
   base::Gauge& uploads_in_flight_;
   base::Gauge& downloads_in_flight_;
   base::Counter& refused_by_share_;

@@ -10,7 +10,11 @@
 #include "base/async/offload.h"
 #include "base/http/accept.h"
 #include "base/http/range.h"
+<<<<<<< ours
 #include "base/text.h"
+=======
+#include "imaged/block_download.h"
+>>>>>>> theirs
 #include "imaged/chunk_download.h"
 #include "imaged/chunk_upload.h"
 #include "imaged/download.h"
@@ -18,6 +22,7 @@
 #include "imaged/import.h"
 #include "imaged/policy.h"
 #include "imaged/stage.h"
+#include "imaged/trace_routes.h"
 
 namespace imaged {
 
@@ -252,6 +257,8 @@ std::vector<Route> DataRoutes(DataPath& path) {
   routes.push_back(WantedRoute(path));
   routes.push_back(ChunkMapRoute(path));
   routes.push_back(FetchRoute(path));
+  routes.push_back(BlocksRoute(path));
+  for (Route& route : TraceRoutes(path)) routes.push_back(std::move(route));
   routes.push_back(blocking("POST", "/v2/images/{image_id}/import", StartImport));
   routes.push_back(blocking("GET", "/v2/images/{image_id}/tasks", ImageTasks));
   routes.push_back(blocking("GET", "/v2/tasks", ListTasks));

@@ -70,6 +70,8 @@ Result<void> CheckDownload(const Caller& caller, const Image& image) {
                "The requested image has been deactivated. Image data download is forbidden.");
 }
 
+bool IsService(const Caller& caller) { return caller.IsAdmin() || caller.HasRole("service"); }
+
 Result<void> CheckVisibility(const Caller& caller, Visibility visibility) {
   if (visibility != Visibility::kPublic || caller.IsAdmin()) return {};
   return Unauthorized("publicize_image");

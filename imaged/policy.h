@@ -42,6 +42,10 @@ base::Result<void> CheckModify(const Caller& caller, const Image& image, std::st
 // sentence.
 base::Result<void> CheckDownload(const Caller& caller, const Image& image);
 
+// A service of the cloud itself, or an administrator: it may know how things lie, and keep boot
+// traces of what it may download.
+bool IsService(const Caller& caller);
+
 // Only an admin makes an image public (Glance's publicize_image).
 base::Result<void> CheckVisibility(const Caller& caller, Visibility visibility);
 

@@ -9,6 +9,7 @@
 
 #include "base/files.h"
 #include "controlplane/credentials.h"
+#include "controlplane/service_error.h"
 
 namespace controlplane::cli {
 namespace {
@@ -94,62 +95,6 @@ std::optional<Cloud> CloudOfEnvironment() {
   return cloud;
 }
 
-// Glance's messages carry line breaks as HTML does.
-std::string WithoutMarkup(std::string_view text) {
-  std::string plain;
-  bool in_tag = false;
-  for (const char c : text) {
-    if (c == '<') in_tag = true;
-    const bool space = c == '\n' || c == '\r' || c == ' ';
-    if (!in_tag && !(space && (plain.empty() || plain.back() == ' '))) plain += space ? ' ' : c;
-    if (c == '>') in_tag = false;
-  }
-  while (plain.ends_with(' ')) plain.pop_back();
-  return plain;
-}
-
-// The sentence in an error body: Keystone's {"error": {"message"}}, Cinder's {"badRequest":
-// {"message"}}, Glance's {"message"} or HTML.
-std::string Sentence(const base::http::Response& response) {
-  const Result<base::Json> body = base::ParseJson(response.body);
-  if (body.has_value() && body->is_object()) {
-    const base::JsonObject& object = body->get_object();
-    const bool wrapped = object.size() == 1 && object.begin()->value().is_object();
-    if (const auto message =
-            base::FindString(wrapped ? object.begin()->value() : *body, "message")) {
-      return WithoutMarkup(*message);
-    }
-  }
-  return WithoutMarkup(response.body.substr(0, 300));
-}
-
-Code CodeOfStatus(int status) {
-  switch (status) {
-    case 400:
-    case 405:
-    case 406:
-    case 415:
-    case 501:
-      return Code::kInvalidArgument;
-    case 401:
-      return Code::kUnauthenticated;
-    case 403:
-      return Code::kPermissionDenied;
-    case 404:
-      return Code::kNotFound;
-    case 409:
-      return Code::kConflict;
-    case 413:
-      return Code::kQuotaExceeded;
-    case 503:
-      return Code::kUnavailable;
-    case 507:
-      return Code::kOutOfSpace;
-    default:
-      return Code::kIo;
-  }
-}
-
 base::Json LoginBody(const Cloud& cloud) {
   base::JsonObject user{{"name", cloud.username},
                         {"domain", base::JsonObject{{"name", cloud.user_domain}}},
@@ -177,9 +122,10 @@ Error Unreachable(const Cloud& cloud, const Error& error) {
 
 // What Keystone says of a wrong password is that a login is needed.
 Error LoginRefused(const Cloud& cloud, const base::http::Response& response) {
-  const std::string why = response.status == 401
-                              ? "that user, password or project is not known there, or not any more"
-                              : fmt::format("{} (HTTP {})", Sentence(response), response.status);
+  const std::string why =
+      response.status == 401
+          ? "that user, password or project is not known there, or not any more"
+          : fmt::format("{} (HTTP {})", ServiceSentence(response), response.status);
   return Error(CodeOfStatus(response.status),
                fmt::format("logging in at {} as '{}' (from {}): {}", cloud.auth_url, cloud.username,
                            cloud.source, why));
@@ -282,10 +228,7 @@ Result<base::http::Response> ApiClient::Call(base::http::ClientRequest request) 
     ASSIGN_OR_RETURN(response, client_.Do(request));
   }
   if (response.status < 400) return response;
-  const std::string id(response.headers.Get("x-openstack-request-id"));
-  return Error(CodeOfStatus(response.status),
-               fmt::format("{} (HTTP {}{}{})", Sentence(response), response.status,
-                           id.empty() ? "" : ", ", id));
+  return ServiceError(response);
 }
 
 Result<base::Json> ApiClient::CallJson(base::http::ClientRequest request) {

@@ -62,6 +62,9 @@ class ApiClient {
   // The public endpoint of a service type ("image"), without a slash at the end. kNotFound.
   base::Result<std::string> Endpoint(std::string_view service_type) const;
 
+  // Of the session; secret.
+  const std::string& token() const { return token_; }
+
   // Sends with the token. A status of 400 or more becomes an Error with the service's own sentence
   // and the request id; a 401 logs in again once.
   base::Result<base::http::Response> Call(base::http::ClientRequest request);

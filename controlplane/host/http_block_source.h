@@ -52,8 +52,8 @@ class ServiceSession {
   ~ServiceSession();
 
   enum class Api { kImage, kVolume };
-  // Sends with the token; `target` is below the API's endpoint. Before each try `begin` is called
-  // (if it is set), and makes the request: one that broke off may go on where it stood. A status of
+  // Sends with the token; `target` is below the API's endpoint. `begin` makes the request, for each
+  // try anew: one that broke off may go on where it stood. A status of
   // 400 or more becomes an Error with the service's sentence: kNotFound, kPermissionDenied,
   // kUnauthenticated (a fresh token was refused as well), kUnavailable, kConflict,
   // kInvalidArgument (also 406 and 415: it does not speak this), kIo.
@@ -67,12 +67,12 @@ class ServiceSession {
  private:
   class Lease;
   ServiceSession(Login login, const HttpSourceOptions& options);
-  base::Result<ServiceAccess> Access();
+  ServiceAccess Access();
   base::Result<void> LogInAgain(const std::string& refused_token);
   std::unique_ptr<base::http::Client> Take();
   void Give(std::unique_ptr<base::http::Client> client);
   base::Result<base::http::Response> Try(const Target& target, const Begin& begin,
-                                         bool* may_try_again);
+                                         const ServiceAccess& access);
 
   const Login login_;
   const HttpSourceOptions options_;

@@ -83,8 +83,12 @@ class ChangedBlocksTest : public testing::Test {
     }
     images_ = std::make_unique<imaged::Api>(
         imaged::QuotaLimits(), [this](chunkstore::MetaStore&, imaged::Catalog& catalog) {
-          changed_ = std::make_unique<ChangedBlocks>(ChangedBlocks::Parts{
-              world_.chunks(), catalog, volumes_.catalog, world_.store(), clock_, kPageChunks});
+          changed_ = std::make_unique<ChangedBlocks>(
+              ChangedBlocks::Parts{world_.chunks(),
+                                   catalog,
+                                   {world_.chunks(), volumes_.catalog, world_.store()},
+                                   clock_,
+                                   kPageChunks});
           return std::vector<base::http::Route>{changed_->ImageRoute()};
         });
     volumes_.Mount(std::vector<blockd::api::Route>{changed_->SnapshotRoute()});

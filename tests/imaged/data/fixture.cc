@@ -95,7 +95,7 @@ class Service::Tokens : public base::auth::TokenVerifier {
     caller->user_id = "u";
     caller->project_id = token;
     caller->roles = {"member", "reader"};
-    if (token == "admin") caller->roles.emplace_back("admin");
+    if (token == "admin" || token == "service") caller->roles.push_back(caller->project_id);
     return std::shared_ptr<const Caller>(caller);
   }
 };

@@ -81,7 +81,8 @@ class Service {
   explicit Service(Options options = Defaults());
   ~Service();
 
-  // One request on one connection. `who`: "admin", or a project whose member it is.
+  // One request on one connection. `who`: "admin", "service" (with that role in a project of its
+  // own), or a project whose member it is.
   Answer Call(std::string_view who, std::string_view method, std::string_view path,
               std::string_view body = {}, std::string_view type = "application/json",
               std::string_view more_fields = {});
