@@ -30,11 +30,8 @@
 #include "blockd/types/handlers.h"
 #include "controlplane/convert/to_raw.h"
 #include "controlplane/public_url.h"
-<<<<<<< ours
-#include "imaged/policy.h"
-=======
 #include "controlplane/snapshot_blocks.h"
->>>>>>> theirs
+#include "imaged/policy.h"
 
 namespace controlplane {
 namespace {

@@ -10,11 +10,8 @@
 #include "base/async/offload.h"
 #include "base/http/accept.h"
 #include "base/http/range.h"
-<<<<<<< ours
 #include "base/text.h"
-=======
 #include "imaged/block_download.h"
->>>>>>> theirs
 #include "imaged/chunk_download.h"
 #include "imaged/chunk_upload.h"
 #include "imaged/download.h"
