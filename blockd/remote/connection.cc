@@ -149,6 +149,8 @@ Result<nbd_handle*> Connection::NewHandle() const {
   const bool done = set(settings_.tls_certificates_dir, certificates) &&
                     set(settings_.tls_psk_file, psk) && set(settings_.tls_username, user) &&
                     nbd_set_uri_allow_local_file(h, false) == 0 &&
+                    // A volume that grew takes requests that this connection was not told of.
+                    nbd_set_strict_mode(h, nbd_get_strict_mode(h) & ~LIBNBD_STRICT_BOUNDS) == 0 &&
                     nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0 &&
                     set(settings_.context, context);
   if (!done) return LastError(h, Code::kInvalidArgument);
