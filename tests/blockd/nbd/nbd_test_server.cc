@@ -31,7 +31,7 @@ std::string Of(const Options& options, const std::string& name, const std::strin
   return found == options.end() ? otherwise : found->second;
 }
 
-// Says that the first MiB changed since the snapshot "before".
+// Says that the first MiB changed since the snapshot or image "before".
 class FirstMiB : public ChangedBlocks {
  public:
   base::Result<void> Visit(uint64_t offset, uint64_t length, const Visitor& visit) override {
@@ -60,6 +60,7 @@ class Exports : public ExportProvider {
       if (snapshot != "before") return base::Error(base::Code::kNotFound, "no such snapshot");
       return std::shared_ptr<ChangedBlocks>(std::make_shared<FirstMiB>());
     };
+    made.changed_since_image = made.changed_since;
     return std::make_shared<const Export>(std::move(made));
   }
 
