@@ -145,13 +145,6 @@ void BlockLog::Rest(const Error& why) {
       options_.path, why.message());
 }
 
-// Before blocks leave for others that then can't be written.
-bool BlockLog::WritesAgain() {
-  const std::string nothing(kSegmentHeadBytes, '\0');
-  const ByteView piece = base::AsBytes(nothing);
-  return Write(BaseOf(free_.back()), {&piece, 1}).has_value();
-}
-
 bool BlockLog::Start(Queue queue, uint32_t number) {
   Segment& segment = segments_[number];
   CHECK(segment.state == State::kFree && !open(queue));

@@ -120,7 +120,6 @@ class BlockLog {
   void Seal(Queue queue) REQUIRES(mutex_);
   void SetYoung() REQUIRES(mutex_);
   bool Grow() REQUIRES(mutex_);
-  bool WritesAgain() REQUIRES(mutex_);
   void Rest(const base::Error& why) REQUIRES(mutex_);
   base::Result<void> WriteTombstone(uint32_t number, uint64_t slot) REQUIRES(mutex_);
   std::vector<uint64_t> Forget(uint32_t number, std::unordered_set<BlockKey> keys, Dropped* dropped)

@@ -35,8 +35,7 @@ std::optional<uint32_t> BlockLog::TakeFree() {
   const uint64_t rounds = 3 * segments_.size() + kMinSegments;
   for (uint64_t round = 0; free_.size() < 2; ++round) {
     if (Grow()) continue;
-    if (segments_.size() < kMinSegments || round >= rounds || free_.empty() || !NextToGo() ||
-        (resting() && !WritesAgain()))
+    if (segments_.size() < kMinSegments || round >= rounds || free_.empty() || !NextToGo())
       return std::nullopt;
     const bool hurry =
         copied >= kMaxCopiedSegments * segment_bytes_ || round >= 2 * segments_.size();
