@@ -12,9 +12,9 @@
 namespace imaged {
 
 // What this service calls blocks and the bytes of images where others keep them: HMAC-SHA-256 under
-// a secret of the service, the first 16 bytes. The secret is made once and kept in the MetaStore,
-// so that all processes say the same, after every restart. Who does not know it can't make a name
-// from bytes, and can't see from one what it names. Thread-safe.
+// a secret of the service, 16 bytes of it (of a block: SHA-256 under the chunk's HMAC). The secret
+// is made once and kept in the MetaStore: all processes say the same, after every restart. Who does
+// not know it can't make a name from bytes, nor see from one what it names. Thread-safe.
 //
 // A block is named by the chunk that it lies in, its place and its length there: a chunk's id is
 // the SHA-256 of its bytes, so equal names are equal bytes, whatever somebody uploads. (A name made
