@@ -59,7 +59,13 @@ std::string GroupUsage(std::string_view group) {
                         command.summary);
     examples += fmt::format("  {}\n", ExampleOf(command));
   }
-  return text + "\nFor example:\n" + examples +
+  text += "\nFor example:\n" + examples;
+  if (group == "cache") {
+    return text +
+           "\nThe cache is that of the agent (`quarry host`) whose sockets are in "
+           "--socket-dir.\n";
+  }
+  return text +
          fmt::format("\nThe cloud is the one of --cloud, else the first that is set of:\n  {}\n",
                      kCloudElse);
 }
@@ -113,6 +119,25 @@ const std::vector<Command>& Commands() {
       {"diff", "OLD NEW",
        "which bytes of an image or snapshot changed since another one, for incremental backups",
        "monday tuesday --json", RunDiff},
+      {"host attach", "[IMAGE]",
+       "on a compute host: attach an image, snapshot or volume, and print the NBD URI to open it "
+       "at",
+       "debian-12", RunHostAttach},
+      {"host detach", "DISK", "on a compute host: cut off whoever has a disk attached", "debian-12",
+       RunHostDetach},
+      {"host ls", "", "on a compute host: list what is attached", "--json", RunHostLs},
+      {"host", "--cache DIR --cache-size BYTES",
+       "run the agent of a compute host in the foreground: disks for its guests, with a cache",
+       "--cache /var/cache/quarry --cache-size 20GiB", RunHost},
+      {"cache stats", "", "what the cache of this host holds, and what it saved", "--json",
+       RunCacheStats},
+      {"cache warm", "IMAGE [--trace]", "bring an image into the cache, before it is booted",
+       "debian-12 --trace", RunCacheWarm},
+      {"cache pin", "IMAGE", "keep an image in the cache, whatever else comes", "debian-12",
+       RunCachePin},
+      {"cache unpin", "IMAGE", "let the cache drop an image again", "debian-12", RunCacheUnpin},
+      {"cache drop", "IMAGE|--all", "drop an image, or everything, from the cache", "debian-11",
+       RunCacheDrop},
       {"stats", "[IMAGE]",
        "what the store holds and what deduplication saves; or one image's share",
        "debian-12 --data-dir /srv/quarry", RunStats},

@@ -67,6 +67,15 @@ int RunVolumeLs(const Command& command,
                 const std::vector<std::string>& args);  // volume_commands.cc
 int RunVolumeAttach(const Command& command, const std::vector<std::string>& args);
 int RunVolumeDetach(const Command& command, const std::vector<std::string>& args);
+int RunHost(const Command& command, const std::vector<std::string>& args);  // host_command.cc
+int RunHostAttach(const Command& command, const std::vector<std::string>& args);
+int RunHostDetach(const Command& command, const std::vector<std::string>& args);
+int RunHostLs(const Command& command, const std::vector<std::string>& args);
+int RunCacheStats(const Command& command, const std::vector<std::string>& args);
+int RunCachePin(const Command& command, const std::vector<std::string>& args);
+int RunCacheUnpin(const Command& command, const std::vector<std::string>& args);
+int RunCacheDrop(const Command& command, const std::vector<std::string>& args);
+int RunCacheWarm(const Command& command, const std::vector<std::string>& args);
 int RunDiff(const Command& command, const std::vector<std::string>& args);  // diff_command.cc
 
 }  // namespace controlplane::cli

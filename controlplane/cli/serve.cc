@@ -1,47 +1,21 @@
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 
 #include <fmt/format.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "base/files.h"
 #include "base/log.h"
 #include "controlplane/cli/command.h"
+#include "controlplane/cli/stop_signals.h"
 #include "controlplane/compose.h"
 #include "controlplane/embedded_store.h"
 #include "controlplane/settings.h"
 
 namespace controlplane::cli {
 namespace {
-
-// Blocks SIGINT and SIGTERM in this thread and all that it starts, so that one place waits for
-// them. A peer that goes away is an error of that connection, not a signal.
-sigset_t BlockStopSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-  return signals;
-}
-
-// Each connection takes a descriptor, and so does each blob in flight: the usual soft limit of 1024
-// is less than we serve. What the hard limit allows is ours.
-void RaiseDescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    LOG(kWarn, "quarry", "open files stay limited to their default");
-  }
-}
 
 // What is not as it comes out of the box.
 void LogSettings(std::string_view described) {
@@ -108,7 +82,7 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
                     &exit_code))
     return exit_code;
   base::SetLogLevel(*settings.log_level);
-  const sigset_t stop_signals = BlockStopSignals();
+  const StopSignals stop_signals;
   RaiseDescriptorLimit();
 
   base::Result<std::unique_ptr<Quarry>> quarry = Quarry::Start(settings);
@@ -121,13 +95,8 @@ int RunServe(const Command& command, const std::vector<std::string>& args) {
   }
   std::fflush(stdout);
 
-  int signal = 0;
-  sigwait(&stop_signals, &signal);
-  LOG(kInfo, "quarry", "stopping ({})", signal == SIGINT ? "Ctrl-C" : "SIGTERM");
-  // A second signal ends the process at once: what was acknowledged is durable anyway.
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
-  pthread_sigmask(SIG_UNBLOCK, &stop_signals, nullptr);
+  stop_signals.Wait();
+  // What was acknowledged is durable, should a second signal come.
   (*quarry)->Stop();
   LOG(kInfo, "quarry", "stopped");
   return kOk;

@@ -37,7 +37,8 @@ constexpr size_t kMaxMetricsQueue = 64;
 // told it.
 Result<std::string> MakePrivateDirectory(const std::string& path) {
   const bool made = ::mkdir(path.c_str(), kPrivateDirectory) == 0;
-  if (!made && errno != EEXIST) return base::ErrnoError(errno, "make " + path);
+  if (!made && errno != EEXIST)
+    return base::ErrnoError(errno, "make " + path + " (--socket-dir names another)");
   struct stat there{};
   if (::stat(path.c_str(), &there) != 0) return base::ErrnoError(errno, "look at " + path);
   if (!S_ISDIR(there.st_mode)) return Error(Code::kInvalidArgument, path + " is no directory");
@@ -99,9 +100,9 @@ Result<void> Agent::Start() {
                                      [this](const Json& request, const ControlProgress& progress) {
                                        return Handle(request, progress);
                                      }));
-  ASSIGN_OR_RETURN(disks_,
-                   AttachedDisks::Open(dir + kDisksFileName, dir + kNbdSocketName,
-                                       {*exports_, *server_, *images_, services_, *background_}));
+  ASSIGN_OR_RETURN(disks_, AttachedDisks::Open(dir + kDisksFileName, dir + kNbdSocketName,
+                                               {*exports_, *server_, *images_, services_,
+                                                *background_, settings_.remote}));
   // Only now, when every disk is there to be found.
   RETURN_IF_ERROR(server_->ListenUnix(dir + kNbdSocketName));
   RETURN_IF_ERROR(StartMetrics());

@@ -26,6 +26,7 @@ struct AgentSettings {
   std::string metrics_listen;  // HOST:PORT; empty: none
   uint64_t tables_bytes = Tables::kDefaultMemoryBytes;
   Images::Options images;
+  blockd::remote::RemoteSettings remote;  // of volumes: TLS
 };
 
 // In the socket directory.

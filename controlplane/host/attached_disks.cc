@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "blockd/remote/derived_volume.h"
-#include "blockd/remote/remote_volume.h"
 
 namespace controlplane::host {
 
@@ -97,17 +96,19 @@ Result<void> AttachedDisks::Load() {
   const Json* disks = parsed.has_value() ? base::Find(*parsed, "disks") : nullptr;
   if (disks == nullptr || !disks->is_array() || base::FindUint(*parsed, "version") != kVersion)
     return Error(Code::kCorruption, advice);
+  std::vector<Disk> found;
   for (const Json& record : disks->as_array()) {
-    const Result<Disk> disk = FromRecord(record);
-    if (!disk.has_value()) return Error(disk.error()).Annotate(advice);
-    RETURN_IF_ERROR(Offer(*disk));
-    // Before its guest comes back; what fails here is tried again when he does.
-    parts_.background.RunLow([this, mine = *disk] {
-      const auto origin = OriginOf(mine);
-      if (!origin.has_value()) {
-        LOG(kWarn, "host", "{} {} is not open again yet: {}", NameOf(mine.kind), mine.object_id,
-            origin.error().ToString());
-      }
+    ASSIGN_OR_RETURN(Disk disk, FromRecord(record).Annotate(advice));
+    found.push_back(std::move(disk));
+  }
+  for (const Disk& disk : found) RETURN_IF_ERROR(Offer(disk));
+  // Before its guest comes back; what fails here is tried again when he does.
+  for (const Disk& disk : found) {
+    parts_.background.RunLow([this, disk] {
+      const auto origin = OriginOf(disk);
+      if (origin.has_value()) return;
+      LOG(kWarn, "host", "{} {} is not open again yet: {}", NameOf(disk.kind), disk.object_id,
+          origin.error().ToString());
     });
   }
   return {};
@@ -154,7 +155,7 @@ Result<std::shared_ptr<ImageVolume>> AttachedDisks::OriginOf(const Disk& disk) {
 
 // What is unchanged since the image is read from that, through the cache, where both sides can.
 Result<std::shared_ptr<blockd::Volume>> AttachedDisks::OpenRemoteVolume(const Disk& disk) {
-  blockd::remote::RemoteSettings settings;
+  blockd::remote::RemoteSettings settings = parts_.remote;
   settings.uri = disk.remote_uri;
   if (!disk.image_id.empty()) settings.context = blockd::remote::ChangedSinceImage(disk.image_id);
   ASSIGN_OR_RETURN(std::shared_ptr<blockd::remote::RemoteVolume> remote,

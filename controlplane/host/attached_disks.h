@@ -12,6 +12,7 @@
 #include "base/thread_annotations.h"
 #include "blockd/nbd/attachments.h"
 #include "blockd/nbd/server.h"
+#include "blockd/remote/remote_volume.h"
 #include "controlplane/host/images.h"
 #include "controlplane/host/services.h"
 
@@ -42,13 +43,15 @@ class AttachedDisks {
     std::string remote_attachment_id;
   };
 
-  // Borrowed; all of it outlives this. `exports` is what the server serves.
+  // Borrowed but for the last; all of it outlives this. `exports` is what the server serves.
   struct Parts {
     blockd::nbd::Attachments& exports;
     blockd::nbd::Server& server;
     Images& images;
     Services& services;
     Background& background;
+    // How the servers of volumes are reached: with which certificates, for one.
+    blockd::remote::RemoteSettings remote;
   };
 
   // `path` is the file that remembers; `socket`, what the server listens on, goes into URIs. Offers

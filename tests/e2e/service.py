@@ -54,7 +54,8 @@ def call(method, url, body=None, headers=None, timeout=60):
 class Service:
     """A `quarry serve` on a free port over a data directory of its own (or a given one)."""
 
-    def __init__(self, data_dir=None, options=(), environment=None):
+    def __init__(self, data_dir=None, options=(), environment=None, listen="127.0.0.1:0"):
+        self.listen = listen
         self.own_dir = None
         if data_dir is None:
             self.own_dir = tempfile.TemporaryDirectory(prefix="quarry-e2e-")
@@ -74,7 +75,7 @@ class Service:
             os.unlink(endpoint)
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [QUARRY, "serve", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+            [QUARRY, "serve", "--data-dir", self.data_dir, "--listen", self.listen,
              *self.options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
         log.close()

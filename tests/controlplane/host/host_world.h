@@ -22,8 +22,9 @@ class HostWorld {
     CHECK(opened.has_value());
     cache = *std::move(opened);
   }
-  HostParts parts() { return {*cache, tables, background, base::SystemClock(), metrics}; }
+  HostParts parts() { return {*cache, tables, background, *clock, metrics}; }
 
+  const base::Clock* clock = &base::SystemClock();
   support::TempDir dir;
   base::Metrics metrics;
   std::unique_ptr<chunkstore::layers::BlockDiskCache> cache;

@@ -67,13 +67,18 @@ TEST_F(ImagesTest, AnImageIsOpenOnceHoweverManyReadIt) {
 
 TEST_F(ImagesTest, WhatABootReadIsKeptAndBroughtBeforeTheNextOne) {
   {
+    base::ManualClock clock;
+    world.clock = &clock;
     Images images(Opener(), world.parts(), Traced());
     ASSERT_OK_AND_ASSIGN(const auto volume, images.Open(kBase));
     ReadAt(*volume, 2 * chunkstore::kChunkBytes, 4096);
     ReadAt(*volume, 64 * base::kKiB, 4096);
-    while (!volume->recorder()->ended()) ReadAt(*volume, 0, 512);
+    images.Upkeep();
+    EXPECT_FALSE(volume->recorder()->ended());
+    clock.AdvanceUs(1'000);
     images.Upkeep();
     images.Upkeep();
+    world.background.Drain();
   }
   ASSERT_OK_AND_ASSIGN(const auto trace, remote[kBase]->ReadTrace());
   ASSERT_TRUE(trace.has_value());
