@@ -36,10 +36,24 @@ constexpr uint64_t kJoinedBytes = 64 * base::kKiB;
 constexpr int kNotAcceptable = 406;
 constexpr int kUnsupportedMediaType = 415;
 
-uint64_t BoundOf(const BlockItem& item) {
+// Stored bytes of these blocks, as far as the chunk has them.
+Result<uint64_t> StoredBytes(Content& content, const BlockItem& item) {
+  ASSIGN_OR_RETURN(const std::vector<StoredBlock> blocks, content.BlocksOf(item.chunk));
+  uint64_t stored = 0;
+  for (const uint16_t number : item.numbers) {
+    if (number < blocks.size()) stored += blocks[number].stored_length;
+  }
+  return stored;
+}
+
+// How much memory the answer to an item takes. That of many blocks is looked up: they could be ten
+// times as large as they usually are.
+Result<uint64_t> BoundOf(Content& content, const BlockItem& item) {
   const uint64_t entries = item.wants_table() ? chunkstore::kMaxBlocks : item.numbers.size();
-  const uint64_t stored = std::min<uint64_t>(
-      item.numbers.size() * uint64_t{chunkstore::kMaxBlockBytes}, chunkstore::kChunkBytes);
+  uint64_t stored = item.numbers.size() * uint64_t{chunkstore::kMaxBlockBytes};
+  if (stored > BlockStream::kPartBytes) {
+    ASSIGN_OR_RETURN(stored, StoredBytes(content, item));
+  }
   return kBlockItemBytes + entries * kBlockEntryBytes + stored;
 }
 
@@ -180,10 +194,11 @@ BlockStream::BlockStream(DataPath& path, std::string project, std::vector<Part> 
 // A job that still runs holds what it needs.
 BlockStream::~BlockStream() { path_.CountDownloadEnded(); }
 
-std::vector<BlockStream::Part> BlockStream::PartsOf(const std::vector<BlockItem>& items) {
+Result<std::vector<BlockStream::Part>> BlockStream::PartsOf(Content& content,
+                                                            const std::vector<BlockItem>& items) {
   std::vector<Part> parts = {{0, 0, kBlockAnswerHeadBytes}};
   for (size_t i = 0; i < items.size(); ++i) {
-    const uint64_t bound = BoundOf(items[i]);
+    ASSIGN_OR_RETURN(const uint64_t bound, BoundOf(content, items[i]));
     if (parts.back().end > parts.back().first && parts.back().bound_bytes + bound > kPartBytes) {
       parts.push_back({i, i, 0});
     }
@@ -195,11 +210,12 @@ std::vector<BlockStream::Part> BlockStream::PartsOf(const std::vector<BlockItem>
 
 Result<std::unique_ptr<BlockStream>> BlockStream::Open(DataPath& path, std::string project,
                                                        BlockSide side, What what) {
-  std::vector<Part> parts = PartsOf(what.items);
+  ASSIGN_OR_RETURN(std::vector<Part> parts, PartsOf(*side.content, what.items));
   const uint64_t bound = std::ranges::max(parts, {}, &Part::bound_bytes).bound_bytes;
   const DownloadMemory& memory = path.download_memory();
   FairBudget::Share admitted;
-  if (parts.size() == 1) admitted = memory.short_reads->TryTake(project, bound);
+  const bool is_short = parts.size() == 1 && bound <= kPartBytes;
+  if (is_short) admitted = memory.short_reads->TryTake(project, bound);
   FairBudget::Refusal why = FairBudget::Refusal::kLimit;
   if (admitted == nullptr) admitted = memory.images->TryTake(project, bound, &why);
   if (admitted == nullptr) {

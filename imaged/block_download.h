@@ -79,7 +79,8 @@ class BlockStream : public base::http::BodySource {
 
   BlockStream(DataPath& path, std::string project, std::vector<Part> parts,
               FairBudget::Share admitted, std::shared_ptr<const Reader> reader, Pieces first);
-  static std::vector<Part> PartsOf(const std::vector<BlockItem>& items);
+  static base::Result<std::vector<Part>> PartsOf(chunkstore::Content& content,
+                                                 const std::vector<BlockItem>& items);
   void ReadAhead();
   base::http::Piece TakePiece();
 

@@ -204,6 +204,23 @@ TEST_F(BlockDownload, NamesAreEqualWhereChunksAre) {
   EXPECT_NE(there, service_.path().block_names().OfBlock({}, 0, 1));
 }
 
+// Others' downloads have taken what there is.
+TEST_F(BlockDownload, WithoutMemoryItIsUnavailable) {
+  const DownloadMemory& memory = service_.path().download_memory();
+  std::vector<FairBudget::Share> taken;
+  for (const auto& budget : {memory.images, memory.short_reads}) {
+    for (uint64_t bytes = budget->limit_bytes(); bytes >= 4096; bytes /= 2) {
+      for (int project = 0; project < 40; ++project) {
+        taken.push_back(budget->TryTake("other" + std::to_string(project), bytes));
+      }
+    }
+  }
+  EXPECT_EQ(Post(id_, EncodeBlockRequest({{0, {}}})).status, 503);
+  EXPECT_EQ(Post(id_, EncodeBlockRequest({{0, {0, 1, 2}}})).status, 503);
+  taken.clear();
+  EXPECT_EQ(Post(id_, EncodeBlockRequest({{0, {}}})).status, 200);
+}
+
 // What a name is made of: all of it counts.
 TEST_F(BlockDownload, NamesAreOfThePlaceAndTheLength) {
   const BlockNames& names = service_.path().block_names();
