@@ -93,9 +93,9 @@ class PieceMaker {
 
 }  // namespace
 
-// Reads parts, on any thread.
+// Reads parts, on any thread; a job may outlive the data path's other members.
 struct BlockStream::Reader {
-  const BlockNames& names;
+  const BlockNames names;
   const BlockSide side;
   const What what;
 
