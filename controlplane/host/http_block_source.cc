@@ -135,6 +135,7 @@ Result<Response> ServiceSession::Try(const Target& target, const Begin& begin,
   request.url = (target.api == Api::kVolume ? WithoutSlash(access.volume_url) : ImageUrl(access)) +
                 target.path;
   request.headers.Set("X-Auth-Token", access.token);
+  request.total_timeout_ms = options_.try_timeout_ms;
   Lease lease(*this);
   return lease.client().Do(request);
 }

@@ -32,6 +32,7 @@ struct HttpSourceOptions {
   size_t max_connections = 16;  // at once; who comes then waits for one
   int64_t connect_timeout_ms = 5'000;
   int64_t stall_timeout_ms = 15'000;  // no byte moved, or no answer yet
+  int64_t try_timeout_ms = 120'000;   // one try in all: a service may drip
   // How often a read is tried whose connection broke, or that the service had no room for (503);
   // after the first try, the pauses between them grow from this one on.
   int tries = 3;

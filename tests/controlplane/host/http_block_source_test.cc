@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "base/async/pool.h"
+#include "base/async/sleep.h"
 #include "base/http/server.h"
 #include "chunkstore/blob_format.h"
 #include "imaged/block_wire.h"
@@ -192,6 +193,27 @@ class Breaking : public base::http::BodySource {
   bool sent_ = false;
 };
 
+// A body whose last bytes never end to come, one now and then.
+class Dripping : public base::http::BodySource {
+ public:
+  explicit Dripping(std::string first) : bytes_(std::move(first)) {}
+  std::optional<uint64_t> size_bytes() const override { return std::nullopt; }
+  base::async::Task<Result<base::http::Piece>> Next() override {
+    if (dripping_) {
+      co_await base::async::SleepMs(10);
+      bytes_ = "x";
+    }
+    dripping_ = true;
+    base::http::Piece piece;
+    piece.bytes = base::AsBytes(bytes_);
+    co_return piece;
+  }
+
+ private:
+  std::string bytes_;
+  bool dripping_ = false;
+};
+
 class FromALiar : public testing::Test {
  protected:
   using Liar = std::function<Result<Response>(const Request& request)>;
@@ -216,12 +238,16 @@ class FromALiar : public testing::Test {
     };
     router_.Mount(std::move(service));
     server_ = std::move(*base::http::Server::Start({}, router_, pool_, metrics_));
+    source_ = Source(Quick());
+  }
+
+  std::shared_ptr<HttpBlockSource> Source(const HttpSourceOptions& options) {
     const auto login = [this]() -> Result<ServiceAccess> {
       return ServiceAccess{fmt::format("token {}", ++logins_), "http://" + server_->address(), ""};
     };
-    auto session = ServiceSession::Open(login, Quick());
+    auto session = ServiceSession::Open(login, options);
     EXPECT_OK(session);
-    source_ = HttpBlockSource::OfImage(*session, "x");
+    return HttpBlockSource::OfImage(*session, "x");
   }
 
   static Response Blocks(std::string body) {
@@ -343,6 +369,24 @@ TEST_F(FromALiar, ABreakIsTakenUpBehindWhatCame) {
   ASSERT_OK(Fetch({0, 1, 2, 5}));
   EXPECT_EQ(came_,
             (std::vector<std::string>{"0: block 0", "1: block 1", "2: block 2", "5: block 5"}));
+  EXPECT_EQ(asked_, 3);
+}
+
+TEST_F(FromALiar, ADripHasAnEnd) {
+  lie_ = [](const Request&) -> Result<Response> {
+    BlockInfo info;
+    info.plain_length = info.stored_length = chunkstore::kMaxBlockBytes;
+    std::string first = HeadOf(kChunk);
+    imaged::AppendBlockItemHead(&first, 0, imaged::BlockHow::kBlocks, 1);
+    imaged::AppendBlockEntry(&first, 0, info);
+    Response response = Blocks("");
+    response.source = std::make_unique<Dripping>(std::move(first));
+    return response;
+  };
+  HttpSourceOptions options = Quick();
+  options.try_timeout_ms = 100;
+  const auto nothing = [](size_t, base::ByteView) { return Result<void>(); };
+  EXPECT_ERROR(Source(options)->Fetch(0, std::vector<size_t>{0}, nothing), Code::kUnavailable);
   EXPECT_EQ(asked_, 3);
 }
 
