@@ -26,8 +26,8 @@ struct ChunkTable {
   size_t BlockAt(uint32_t offset) const;
 };
 
-// The tables of all images that are open here, in memory, under one limit: 56 bytes a block, which
-// is 1.8 MiB for a GiB of usual blocks. What was used longest ago goes first, and is asked for
+// The tables of all images that are open here, in memory, under one limit: 52 bytes a block, which
+// is 1.6 MiB for a GiB of usual blocks. What was used longest ago goes first, and is asked for
 // again. One call for many waiters, and for neighbours: who reads a chunk soon reads the next.
 // Thread-safe; calls block.
 class Tables {

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import guest as qemu  # noqa: E402
 import service as quarry  # noqa: E402
 from host import Host, free_port, node, read_at, read_disk  # noqa: E402
 from nbd_tools import need, run  # noqa: E402
+from test_guest import WRITER, check_files, finish, last_synced  # noqa: E402
 
 CHUNK = 4 << 20
 
@@ -85,7 +87,15 @@ def test_a_sibling_brings_only_what_is_its_own(host, images, image, data):
     assert CHUNK <= own < CHUNK + (1 << 20), own
 
 
-def test_fifty_guests_fetch_an_image_once(host, image, data):
+def sent_bytes(service):
+    """Of all answers of the service."""
+    text = quarry.call("GET", service.base + "/metrics").body.decode()
+    return sum(float(value) for value in
+               re.findall(r"^quarry_http_sent_bytes_total\S* (\S+)$", text, re.MULTILINE))
+
+
+def test_fifty_guests_fetch_an_image_once(host, service, image, data):
+    before = sent_bytes(service)
     uris = [host.attach(image) for _ in range(50)]
     digest = hashlib.sha256(data).digest()
     wrong = []
@@ -101,6 +111,7 @@ def test_fifty_guests_fetch_an_image_once(host, image, data):
     assert not wrong
     stats = host.stats()
     assert stats["fetched_blocks"] == stats["blocks"], stats
+    assert sent_bytes(service) - before < stats["fetched_bytes"] + (1 << 20)
 
 
 def test_guests_ride_out_a_kill_of_the_agent(host, image, data):
@@ -283,3 +294,28 @@ def test_a_snapshot_is_a_disk_to_read(host, volumes, images):
     volume = volumes.create(imageRef=images.make(data, "below"))
     snapshot = volumes.snapshot(volume)
     assert read_disk(host.attach("--snapshot", snapshot))[:len(data)] == data
+
+
+def test_a_guest_lives_on_a_volume_of_its_host(host, service, volumes, tmp_path):
+    """It writes while the agent is killed, and the service, and started again."""
+    qemu.make_images("base")
+    pushed = service.quarry("image", "push", f"{qemu.IMAGES}/base.raw", "--name", "root-of-a-guest",
+                            "--again", "--json")
+    assert pushed.returncode == 0, pushed.stderr
+    volume = volumes.create(imageRef=json.loads(pushed.stdout)["id"])
+    uri = host.attach("--volume", volume)
+    patient = {"driver": "raw", "file": node(uri, **{"reconnect-delay": 60})}
+    synced = {}
+    with qemu.Guest(tmp_path, patient, "rider") as rider:
+        rider.say(WRITER)
+        for end, begin in ((host.kill, host.start), (service.kill, service.start),
+                           (host.stop, host.start)):
+            last_synced(rider, synced, len(synced) + 3)
+            end()
+            begin()
+        last_synced(rider, synced, len(synced) + 3)
+        finish(rider, synced)
+        rider.run("echo 3 > /proc/sys/vm/drop_caches")
+        check_files(rider, synced)
+        assert "I/O error" not in rider.run("dmesg")
+    assert host.stats()["hit_blocks"] + host.stats()["miss_blocks"] > 0, "read past the cache"
