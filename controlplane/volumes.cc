@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/coding.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/thread_annotations.h"
@@ -31,6 +32,7 @@
 #include "controlplane/convert/to_raw.h"
 #include "controlplane/public_url.h"
 #include "controlplane/snapshot_blocks.h"
+#include "imaged/block_names.h"
 #include "imaged/policy.h"
 
 namespace controlplane {
@@ -143,7 +145,7 @@ class VolumesImpl : public Volumes {
                                              : *settings_.block_nbd_host;
   }
   void MakeService();
-  Result<std::string> HolderOfImage(std::string_view project_id, std::string_view image_id);
+  Result<std::string> HolderOfImage(std::string_view project_id, std::string_view image_and_data);
   Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
   Result<blockd::discovery::Capacity> Space();
   blockd::Jobs::World world() {
@@ -263,16 +265,26 @@ Result<bool> VolumesImpl::HasSnapshot(std::string_view project_id, std::string_v
   return snapshot.error();
 }
 
-// Whoever is attached acts for the volume's project, without a role.
+// Whoever is attached acts for the volume's project, without a role. Behind the id there may be a
+// "/" and the name of the data that the image must have: who keeps blocks of it asks so, as
+// somebody may delete an image and make another one with its id.
 Result<std::string> VolumesImpl::HolderOfImage(std::string_view project_id,
-                                               std::string_view image_id) {
-  ASSIGN_OR_RETURN(const imaged::Image image, parts_.image_catalog.Get(image_id));
+                                               std::string_view image_and_data) {
+  const size_t slash = image_and_data.find('/');
+  ASSIGN_OR_RETURN(const imaged::Image image,
+                   parts_.image_catalog.Get(image_and_data.substr(0, slash)));
   base::auth::Caller project;
   project.project_id = project_id;
   const bool readable = imaged::CheckDownload(project, image).has_value();
   const bool is_disk = !convert::IsConvertible(image.disk_format.value_or(""));
-  if (readable && is_disk && image.data.has_value()) return image.data->holder;
-  return Error(Code::kNotFound, "no such image, or none whose file is a disk's bytes");
+  if (!readable || !is_disk || !image.data.has_value())
+    return Error(Code::kNotFound, "no such image, or none whose file is a disk's bytes");
+  if (slash == std::string_view::npos) return image.data->holder;
+  ASSIGN_OR_RETURN(const auto names, imaged::BlockNames::Open(*parts_.store.meta));
+  const imaged::DataName name = names.OfData(image.data->root);
+  const std::string_view bytes(reinterpret_cast<const char*>(name.bytes.data()), name.bytes.size());
+  if (base::ToHex(bytes) == image_and_data.substr(slash + 1)) return image.data->holder;
+  return Error(Code::kNotFound, "the image has other bytes");
 }
 
 // Only now, when every attached volume is there to be found: who comes back after a restart must

@@ -22,8 +22,8 @@ constexpr uint64_t kMinGapBytes = 64 * base::kKiB;
 
 }  // namespace
 
-std::string ChangedSinceImage(const std::string& image_id) {
-  return "quarry:changed-since-image/" + image_id;
+std::string ChangedSinceImage(const std::string& image_id, const std::string& data_name) {
+  return "quarry:changed-since-image/" + image_id + (data_name.empty() ? "" : "/" + data_name);
 }
 
 DerivedVolume::DerivedVolume(std::shared_ptr<Volume> origin, std::shared_ptr<RemoteVolume> remote)

@@ -17,7 +17,11 @@ namespace blockd::remote {
 // The metadata context of Quarry's server that tells where a volume may differ from an image:
 // RemoteSettings::context for a volume whose origin is that image. It is not offered for what the
 // volume's project may not read, or what has other bytes than a disk (qcow2).
-std::string ChangedSinceImage(const std::string& image_id);
+//
+// `data_name` is what the service calls the image's bytes (imaged/API.md, "Forms of blocks"), as 32
+// hex digits: then it is not offered either if the image with this id has other bytes by now.
+// Empty: whatever it has.
+std::string ChangedSinceImage(const std::string& image_id, const std::string& data_name = "");
 
 // What is remembered of which blocks changed takes at most this much memory for one volume: up to
 // 256 GiB of origin are known by 4 KiB, more by 8 KiB and so on.

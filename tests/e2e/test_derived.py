@@ -89,6 +89,16 @@ def changed(uri, image_id):
     return [(e["offset"], e["length"]) for e in json.loads(done.stdout) if e["type"] == 1]
 
 
+def data_name(images, image_id):
+    """What the service calls the bytes of an image: in the head of an answer about blocks."""
+    kind = "application/vnd.quarry.blocks.v1"
+    url = images.url.replace("/v2/images", f"/v2/quarry/images/{image_id}/blocks")
+    reply = call("POST", url, b"QBRQ" + (1).to_bytes(2, "little") + bytes(10),
+                 {**images.headers, "Content-Type": kind, "Accept": kind})
+    assert reply.status == 200 and reply.body[:4] == b"QBLK", reply.body
+    return reply.body[16:32].hex()
+
+
 def stranger(service):
     """A token of a project of its own."""
     headers = {"X-Auth-Token": service.token()}
@@ -175,6 +185,13 @@ def test_it_is_told_of_images_that_the_project_reads(service, image):
     qcow = images.create("qcow", disk_format="qcow2")["id"]
     hers = Images(service, stranger(service)).make(b"y" * MIB, "hers")
     for unknown in (qcow, hers, "0" * 32, "", "../" + image_id, image_id[:-1]):
+        assert changed(uri, unknown) is None, unknown
+    # With the name of the data it is these bytes or nothing.
+    name = data_name(images, image_id)
+    assert name != data_name(images, other) and len(name) == 32
+    assert changed(uri, f"{image_id}/{name}") == []
+    for unknown in (f"{other}/{name}", f"{image_id}/", f"{image_id}/{name[:-1]}", f"/{name}",
+                    f"{image_id}/{name}/{name}"):
         assert changed(uri, unknown) is None, unknown
     # Of one that is withdrawn, or gone, nothing is told any more.
     assert images.call("POST", f"/{other}/actions/deactivate").status == 204
