@@ -153,21 +153,25 @@ Result<std::shared_ptr<ImageVolume>> AttachedDisks::OriginOf(const Disk& disk) {
   return volume;
 }
 
-// What is unchanged since the image is read from that, through the cache, where both sides can.
+// What is unchanged since the image is read from that, through the cache, where both sides can. The
+// service compares with the bytes that are read here, by their name: there may be another image of
+// that id by now.
 Result<std::shared_ptr<blockd::Volume>> AttachedDisks::OpenRemoteVolume(const Disk& disk) {
   blockd::remote::RemoteSettings settings = parts_.remote;
   settings.uri = disk.remote_uri;
-  if (!disk.image_id.empty()) settings.context = blockd::remote::ChangedSinceImage(disk.image_id);
-  ASSIGN_OR_RETURN(std::shared_ptr<blockd::remote::RemoteVolume> remote,
-                   blockd::remote::RemoteVolume::Open(std::move(settings)));
-  if (disk.image_id.empty() || !remote->HasContext())
-    return std::shared_ptr<blockd::Volume>(std::move(remote));
   const Result<std::shared_ptr<ImageVolume>> origin = OriginOf(disk);
   if (!origin.has_value()) {
     LOG(kWarn, "host", "volume {} is read from the service alone, without the cache: {}",
         disk.object_id, origin.error().ToString());
-    return std::shared_ptr<blockd::Volume>(std::move(remote));
   }
+  const bool near = origin.has_value() && *origin != nullptr;
+  if (near) {
+    settings.context =
+        blockd::remote::ChangedSinceImage(disk.image_id, (*origin)->shape().data_name);
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<blockd::remote::RemoteVolume> remote,
+                   blockd::remote::RemoteVolume::Open(std::move(settings)));
+  if (!near || !remote->HasContext()) return std::shared_ptr<blockd::Volume>(std::move(remote));
   ASSIGN_OR_RETURN(std::shared_ptr<blockd::remote::DerivedVolume> derived,
                    blockd::remote::DerivedVolume::Open(*origin, remote));
   return std::shared_ptr<blockd::Volume>(std::move(derived));

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/coding.h"
 #include "chunkstore/map.h"
 #include "controlplane/service_error.h"
 #include "imaged/block_wire.h"
@@ -339,6 +340,10 @@ Result<Shape> HttpBlockSource::ReadShape() {
     }
     for (const base::Digest256& id : list.ids) shape.holes.push_back(imaged::IsHole(id));
   } while (shape.holes.size() < chunks);
+  ASSIGN_OR_RETURN(const BlockAnswerHead head, impl_->Head());
+  const std::string_view name(reinterpret_cast<const char*>(head.data.bytes.data()),
+                              head.data.bytes.size());
+  shape.data_name = base::ToHex(name);
   return shape;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -17,6 +18,7 @@ namespace controlplane::host {
 struct Shape {
   uint64_t size_bytes = 0;
   std::vector<bool> holes;  // by chunk number: true reads as zeros, and nobody is asked
+  std::string data_name;    // what the service calls these bytes, in hex; empty: it has no name
 };
 
 // Blocks `first` to `first + count - 1` of one chunk.
