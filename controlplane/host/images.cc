@@ -42,6 +42,7 @@ Result<std::shared_ptr<ImageVolume>> Images::Open(const Origin& origin) {
   std::shared_ptr<Opening> opening;
   {
     base::MutexLock lock(mutex_);
+    // What nobody else has in hand, and nobody has open.
     std::erase_if(openings_, [&](const auto& entry) {
       return entry.first != origin && entry.second.use_count() == 1 && entry.second->Expired();
     });
@@ -78,7 +79,7 @@ Result<std::shared_ptr<ImageVolume>> Images::OpenAnew(const Origin& origin) {
   ASSIGN_OR_RETURN(std::shared_ptr<ImageVolume> volume,
                    ImageVolume::Open(std::move(remote), parts_, std::move(options)));
   if (trace.has_value()) BringTrace(volume, *trace);
-  base::MutexLock lock(mutex_);
+  base::MutexLock lock(opened_mutex_);
   if (record) recording_.push_back(volume);
   if (gives_up_) volume->GiveUp();
   return volume;
@@ -94,7 +95,7 @@ void Images::BringTrace(const std::shared_ptr<ImageVolume>& volume, const BootTr
 void Images::Upkeep() {
   std::vector<std::shared_ptr<ImageVolume>> complete;
   {
-    base::MutexLock lock(mutex_);
+    base::MutexLock lock(opened_mutex_);
     std::erase_if(recording_, [&](std::shared_ptr<ImageVolume>& volume) {
       const bool ended = volume->recorder()->ended();
       if (ended) complete.push_back(volume);
@@ -199,8 +200,11 @@ Result<BlockDiskCache::Dropped> Images::Drop(const Origin& origin, const Progres
 void Images::GiveUp() {
   std::vector<std::shared_ptr<Opening>> openings;
   {
-    base::MutexLock lock(mutex_);
+    base::MutexLock lock(opened_mutex_);
     gives_up_ = true;
+  }
+  {
+    base::MutexLock lock(mutex_);
     for (const auto& [origin, opening] : openings_) openings.push_back(opening);
   }
   for (const std::shared_ptr<Opening>& opening : openings) {

@@ -82,10 +82,12 @@ class Images {
   base::Counter& traces_sent_;
   base::Counter& traces_brought_;
 
+  // Taken before that of an Opening, and that before the last.
   base::Mutex mutex_;
-  bool gives_up_ GUARDED_BY(mutex_) = false;
   std::map<Origin, std::shared_ptr<Opening>> openings_ GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<ImageVolume>> recording_ GUARDED_BY(mutex_);
+  base::Mutex opened_mutex_;
+  bool gives_up_ GUARDED_BY(opened_mutex_) = false;
+  std::vector<std::shared_ptr<ImageVolume>> recording_ GUARDED_BY(opened_mutex_);
 };
 
 }  // namespace controlplane::host

@@ -83,7 +83,7 @@ TEST(Tables, ManyWhoWaitAskOnce) {
   asked.wait();
   for (int i = 1; i < kReaders; ++i)
     readers.emplace_back(
-        [&] { fine += tables.Get(1, image, image.shape(), i % 2 * 2).has_value() ? 1 : 0; });
+        [&, i] { fine += tables.Get(1, image, image.shape(), i % 2 * 2).has_value() ? 1 : 0; });
   go.count_down();
   for (std::thread& reader : readers) reader.join();
   EXPECT_EQ(fine, kReaders);
