@@ -43,12 +43,14 @@ bool SeemsCompressible(base::ByteView plain) {
 }
 
 void AppendEntry(const Block& block, std::string* out) {
+  const bool elsewhere = block.form == Block::Form::kElsewhere;
+  const bool absent = block.form == Block::Form::kAbsent;
   base::PutFixed<uint32_t>(out, block.plain_length);
   base::PutFixed<uint32_t>(out, block.stored_length);
-  base::PutFixed<uint32_t>(out, block.stored_offset);
+  base::PutFixed<uint32_t>(out, elsewhere ? block.owner_offset : absent ? 0 : block.stored_offset);
   base::PutFixed<uint8_t>(out, static_cast<uint8_t>(block.form));
   base::PutFixed<uint8_t>(out, 0);
-  base::PutFixed<uint16_t>(out, 0);
+  base::PutFixed<uint16_t>(out, block.owner);
   base::PutFixed<uint64_t>(out, block.hash.low);
   base::PutFixed<uint64_t>(out, block.hash.high);
   base::PutFixed<uint64_t>(out, block.stored_check);
@@ -58,15 +60,19 @@ std::string TableAndTrailer(const BlobTable& table) {
   std::string out;
   out.reserve(table.blocks.size() * kTableEntryBytes + kTrailerBytes);
   for (const Block& block : table.blocks) AppendEntry(block, &out);
+  for (const base::Digest256& owner : table.owners) out.append(owner.view());
   uint32_t table_length = static_cast<uint32_t>(out.size());
+  const bool sharing = table.partial || !table.owners.empty();
+  const uint32_t flags =
+      (table.all_raw ? layout::kFlagAllRaw : 0U) | (table.partial ? layout::kFlagPartial : 0U);
   out.append(layout::kMagic);
-  base::PutFixed<uint8_t>(&out, layout::kVersion);
+  base::PutFixed<uint8_t>(&out, sharing ? layout::kVersionSharing : layout::kVersion);
   base::PutFixed<uint8_t>(&out, static_cast<uint8_t>(table.kind));
-  base::PutFixed<uint16_t>(&out, table.all_raw ? layout::kFlagAllRaw : 0);
+  base::PutFixed<uint16_t>(&out, static_cast<uint16_t>(flags));
   base::PutFixed<uint32_t>(&out, table.plain_length);
   base::PutFixed<uint32_t>(&out, table_length);
   base::PutFixed<uint32_t>(&out, static_cast<uint32_t>(table.blocks.size()));
-  base::PutFixed<uint32_t>(&out, 0);  // owners
+  base::PutFixed<uint32_t>(&out, static_cast<uint32_t>(table.owners.size()));
   out.append(table.id.view());
   base::PutFixed<uint64_t>(&out, base::Xxh3(base::AsBytes(out)).low);
   return out;
@@ -95,30 +101,22 @@ struct BlobEncoder::Impl {
     return {scratch.data(), size};
   }
 
-  // Fills table->blocks, but for the stored offsets; returns all frames, one after the other.
+  // Compresses the blocks that are here where that pays; returns all frames, one after the other.
   std::string EncodeBlocks(base::ByteView plain, BlobTable* table) {
     std::string frames;
-    uint32_t start = 0;
-    for (uint32_t end : CutBlocks(plain)) {
-      base::ByteView bytes = plain.subspan(start, end - start);
-      Block block;
-      block.plain_offset = start;
-      block.plain_length = end - start;
+    for (Block& block : table->blocks) {
+      if (!block.is_here()) continue;
+      base::ByteView bytes = plain.subspan(block.plain_offset, block.plain_length);
       block.stored_length = block.plain_length;
-      block.hash = base::Xxh3(bytes);
       block.stored_check = block.hash.low;
-      if (context != nullptr && SeemsCompressible(bytes)) {
-        std::string_view frame = Compress(bytes);
-        if (!frame.empty()) {
-          block.form = Block::Form::kZstd;
-          block.stored_length = static_cast<uint32_t>(frame.size());
-          block.stored_check = base::Xxh3(base::AsBytes(frame)).low;
-          if (frames.empty()) frames.reserve(plain.size() / 2);
-          frames.append(frame);
-        }
-      }
-      table->blocks.push_back(block);
-      start = end;
+      if (context == nullptr || !SeemsCompressible(bytes)) continue;
+      std::string_view frame = Compress(bytes);
+      if (frame.empty()) continue;
+      block.form = Block::Form::kZstd;
+      block.stored_length = static_cast<uint32_t>(frame.size());
+      block.stored_check = base::Xxh3(base::AsBytes(frame)).low;
+      if (frames.empty()) frames.reserve(plain.size() / 2);
+      frames.append(frame);
     }
     return frames;
   }
@@ -135,7 +133,9 @@ namespace {
 
 uint64_t SavedBytes(const BlobTable& table) {
   uint64_t saved = 0;
-  for (const Block& block : table.blocks) saved += block.plain_length - block.stored_length;
+  for (const Block& block : table.blocks) {
+    if (block.is_here()) saved += block.plain_length - block.stored_length;
+  }
   return saved;
 }
 
@@ -163,6 +163,7 @@ std::vector<base::ByteView> Pieces(const BlobTable& table, base::ByteView plain,
   size_t frames_used = 0;
   const uint8_t* end_of_last = nullptr;
   for (const Block& block : table.blocks) {
+    if (!block.is_here()) continue;
     base::ByteView bytes;
     if (block.form == Block::Form::kRaw) {
       bytes = plain.subspan(block.plain_offset, block.plain_length);
@@ -187,14 +188,31 @@ BlobEncoder::~BlobEncoder() = default;
 
 EncodedBlob BlobEncoder::Encode(BlobKind kind, const base::Digest256& id, base::ByteView plain) {
   CHECK(!plain.empty() && plain.size() <= kChunkBytes);
-  EncodedBlob blob;
-  BlobTable& table = blob.table_;
+  BlobTable table;
   table.kind = kind;
   table.id = id;
   table.plain_length = static_cast<uint32_t>(plain.size());
+  table.blocks = HashBlocks(plain);
+  return Encode(std::move(table), plain);
+}
+
+EncodedBlob BlobEncoder::Encode(const base::Digest256& id, base::ByteView plain,
+                                std::vector<Block> blocks, std::vector<base::Digest256> owners) {
+  CHECK(!plain.empty() && plain.size() <= kChunkBytes && owners.size() <= kMaxOwners);
+  BlobTable table;
+  table.id = id;
+  table.plain_length = static_cast<uint32_t>(plain.size());
+  table.blocks = std::move(blocks);
+  table.owners = std::move(owners);
+  return Encode(std::move(table), plain);
+}
+
+EncodedBlob BlobEncoder::Encode(BlobTable table, base::ByteView plain) {
+  EncodedBlob blob;
   std::string frames = impl_->EncodeBlocks(plain, &table);
   uint64_t saved = SavedBytes(table);
-  if (saved == 0 || saved < plain.size() / kMinSavingDivisor) {
+  // Not where blocks lie elsewhere: such a blob can't leave by sendfile anyway.
+  if (table.owners.empty() && (saved == 0 || saved < plain.size() / kMinSavingDivisor)) {
     MakeAllRaw(&table);
     frames.clear();
   }
@@ -206,7 +224,33 @@ EncodedBlob BlobEncoder::Encode(BlobKind kind, const base::Digest256& id, base::
   blob.pieces_ = Pieces(table, plain, base::AsBytes(blob.owned_[0]));
   blob.pieces_.push_back(base::AsBytes(blob.owned_[1]));
   for (base::ByteView piece : blob.pieces_) blob.stored_bytes_ += piece.size();
+  blob.table_ = std::move(table);
   return blob;
+}
+
+std::string EncodePartial(const BlobTable& table, base::ByteView blob,
+                          const std::vector<bool>& keep) {
+  BlobTable left = table;
+  left.owners.clear();
+  left.all_raw = false;
+  std::string out;
+  for (size_t i = 0; i < left.blocks.size(); ++i) {
+    Block& block = left.blocks[i];
+    if (keep[i]) {
+      CHECK(block.is_here());
+      out.append(base::AsText(blob.subspan(block.stored_offset, block.stored_length)));
+      continue;
+    }
+    left.partial = true;
+    block = {.plain_offset = block.plain_offset,
+             .plain_length = block.plain_length,
+             .form = Block::Form::kAbsent,
+             .hash = block.hash};
+  }
+  CHECK(left.partial);
+  PlaceBlocks(&left);
+  out += TableAndTrailer(left);
+  return out;
 }
 
 }  // namespace chunkstore

@@ -9,6 +9,7 @@ namespace chunkstore::layout {
 
 constexpr std::string_view kMagic = "QBLB";
 constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersionSharing = 2;  // blocks elsewhere, or absent
 
 // Trailer: offsets from its start.
 constexpr uint32_t kVersionAt = 4;
@@ -23,5 +24,6 @@ constexpr uint32_t kCheckAt =
     56;  // low half of the XXH3-128 of the table and the trailer up to here
 
 constexpr uint16_t kFlagAllRaw = 1;
+constexpr uint16_t kFlagPartial = 2;
 
 }  // namespace chunkstore::layout

@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
 #include "chunkstore/zstd_frames.h"
@@ -31,31 +32,48 @@ Error CorruptChunk(const Digest256& id, std::string_view what) {
   return Error(Code::kCorruption, "chunk " + id.hex() + ": " + std::string(what));
 }
 
+bool IsWhollyIn(const Block& block, uint32_t offset, size_t length) {
+  return block.plain_offset >= offset && block.plain_offset + block.plain_length <= offset + length;
+}
+
+// What of the block falls into [offset, ...).
+void CopyPart(const Block& block, const uint8_t* plain, uint32_t offset, MutableByteView into) {
+  const uint32_t from = std::max(offset, block.plain_offset);
+  const uint32_t to = std::min(offset + static_cast<uint32_t>(into.size()),
+                               block.plain_offset + block.plain_length);
+  std::memcpy(into.data() + (from - offset), plain + (from - block.plain_offset), to - from);
+}
+
 }  // namespace
+
+Result<BlobTable> ChunkStoreImpl::ReadTable(const BlobRef& ref, uint64_t stored_length) {
+  Bytes tail(TailReadBytes(stored_length));
+  RETURN_IF_ERROR(blobs_.Get(BlobName(ref), stored_length - tail.size_bytes, tail.view()));
+  ASSIGN_OR_RETURN(BlobTable table, DecodeTable(tail.view(), stored_length));
+  if (table.id != ref.id) return Error(Code::kCorruption, "the blob has another id than its name");
+  return table;
+}
 
 Result<std::shared_ptr<const OpenBlob>> ChunkStoreImpl::FindBlob(const Digest256& id,
                                                                  const Record& record) {
-  const BlobRef ref{id, record.suffix};
-  const uint64_t tail_bytes =
-      std::min<uint64_t>(TailReadBytes(record.stored_length), record.stored_length);
-  Bytes tail(tail_bytes);
-  RETURN_IF_ERROR(blobs_.Get(BlobName(ref), record.stored_length - tail_bytes, tail.view()));
   auto blob = std::make_shared<OpenBlob>();
-  blob->ref = ref;
+  blob->ref = {id, record.suffix};
   blob->stored_length = record.stored_length;
-  ASSIGN_OR_RETURN(blob->table, DecodeTable(tail.view(), record.stored_length));
-  if (blob->table.id != id || blob->table.kind != record.kind ||
-      blob->table.plain_length != record.plain_length)
+  ASSIGN_OR_RETURN(blob->table, ReadTable(blob->ref, record.stored_length));
+  if (blob->table.kind != record.kind || blob->table.plain_length != record.plain_length)
     return Error(Code::kCorruption, "the blob is not the one that its record says");
   return std::shared_ptr<const OpenBlob>(std::move(blob));
 }
 
-Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& read) {
+Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& read, Whose whose) {
   std::shared_ptr<const OpenBlob> blob = cache_.FindBlob(id);
   uint64_t tried = 0;  // the blob that failed
   int strikes = 0;     // twice: it is the blob, and not the way to it
   std::optional<Error> failure;
-  if (blob) {
+  const auto lacks = [&](const OpenBlob& opened) {
+    return opened.table.partial && whose == Whose::kChunk;
+  };
+  if (blob && !lacks(*blob)) {
     Result<void> done = read(*blob);
     if (done.has_value()) return done;
     tried = blob->ref.suffix;
@@ -68,7 +86,9 @@ Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& rea
     if (failure && !suspect) return *failure;
     ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
     if (!record) return Error(Code::kNotFound, "chunk " + id.hex() + " is not stored (any more)");
-    if (record->bad) return CorruptChunk(id, "quarantined because its blob is corrupt or lost");
+    // What is lent may be right where the rest is not: each block is verified by itself.
+    if (record->bad && (whose == Whose::kChunk || record->suffix == 0))
+      return CorruptChunk(id, "quarantined because its blob is corrupt or lost");
     if (failure && record->suffix == tried && ++strikes == 2) {
       Quarantine({id, tried}, *failure);
       return CorruptChunk(id, failure->message());
@@ -77,6 +97,7 @@ Result<void> ChunkStoreImpl::WithBlob(const Digest256& id, const BlobReader& rea
     failure.reset();
     Result<std::shared_ptr<const OpenBlob>> opened = FindBlob(id, *record);
     if (opened.has_value()) {
+      if (lacks(**opened)) return CorruptChunk(id, "only what others share of it is left");
       cache_.InsertBlob(*opened);  // first: blocks are kept beside their table
       Result<void> done = read(**opened);
       if (done.has_value()) return done;
@@ -100,24 +121,41 @@ void ChunkStoreImpl::Quarantine(const BlobRef& blob, const Error& error) {
       error.ToString());
 }
 
-Result<std::shared_ptr<const Bytes>> ChunkStoreImpl::LoadBlob(const BlobRef& ref,
-                                                              uint64_t stored_length,
-                                                              BlobTable* table) {
+Result<std::shared_ptr<Bytes>> ChunkStoreImpl::LoadOwn(const BlobRef& ref, uint64_t stored_length,
+                                                       BlobTable* table) {
   if (stored_length == 0 || stored_length > BlobStore::kMaxBlobBytes)
     return Error(Code::kCorruption, "a blob of " + std::to_string(stored_length) + " bytes");
   Bytes stored(stored_length);
   RETURN_IF_ERROR(blobs_.Get(BlobName(ref), 0, stored.view()));
-  const uint64_t tail = std::min<uint64_t>(TailReadBytes(stored_length), stored_length);
-  ASSIGN_OR_RETURN(*table, DecodeTable(ByteView(stored.view()).last(tail), stored_length));
+  ASSIGN_OR_RETURN(*table, DecodeTable(ByteView(stored.view()).last(TailReadBytes(stored_length)),
+                                       stored_length));
+  if (table->id != ref.id) return Error(Code::kCorruption, "the blob has another id than its name");
   auto plain = std::make_shared<Bytes>(table->plain_length);
   for (const Block& block : table->blocks) {
+    if (!block.is_here()) continue;
     RETURN_IF_ERROR(DecodeBlock(
         block, ByteView(stored.view()).subspan(block.stored_offset, block.stored_length),
         plain->view().subspan(block.plain_offset, block.plain_length)));
   }
-  if (table->id != ref.id || base::Sha256(plain->view()) != ref.id)
+  return plain;
+}
+
+Result<std::shared_ptr<const Bytes>> ChunkStoreImpl::LoadBlob(const BlobRef& ref,
+                                                              uint64_t stored_length,
+                                                              BlobTable* table) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Bytes> plain, LoadOwn(ref, stored_length, table));
+  const std::vector<Block>& blocks = table->blocks;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (blocks[i].form != Block::Form::kElsewhere) continue;
+    const size_t last = EndOfLoan(*table, i, blocks.size() - 1);
+    const uint32_t begin = blocks[i].plain_offset;
+    const uint32_t end = blocks[last].plain_offset + blocks[last].plain_length;
+    RETURN_IF_ERROR(ReadBorrowed(*table, i, last, plain->view().subspan(begin, end - begin)));
+    i = last;
+  }
+  if (!table->partial && base::Sha256(plain->view()) != ref.id)
     return Error(Code::kCorruption, "the plain bytes don't have the SHA-256 that names them");
-  return std::shared_ptr<const Bytes>(std::move(plain));
+  return std::shared_ptr<const Bytes>(plain);
 }
 
 Result<std::shared_ptr<const Bytes>> ChunkStoreImpl::ReadWhole(const Digest256& id) {
@@ -185,33 +223,65 @@ Result<size_t> ChunkStoreImpl::ReadMissing(const OpenBlob& blob, uint32_t offset
   return count;
 }
 
-// Reads blocks first..last, which lie one after the other in the blob, and decodes what falls into
-// [offset, ...).
+// Reads blocks first..last and gives out what falls into [offset, ...). What the blob has of them
+// lies in one piece; what it borrows is read of the owners, run by run.
 Result<void> ChunkStoreImpl::ReadRun(const OpenBlob& blob, size_t first, size_t last,
                                      uint32_t offset, MutableByteView into, bool keep) {
   const std::vector<Block>& blocks = blob.table.blocks;
   const uint32_t begin = blocks[first].stored_offset;
   Bytes stored(blocks[last].stored_offset + blocks[last].stored_length - begin);
-  RETURN_IF_ERROR(blobs_.Get(BlobName(blob.ref), begin, stored.view()));
-  const uint32_t end = offset + static_cast<uint32_t>(into.size());
+  if (stored.size_bytes > 0) RETURN_IF_ERROR(blobs_.Get(BlobName(blob.ref), begin, stored.view()));
   for (size_t number = first; number <= last; ++number) {
     const Block& block = blocks[number];
+    if (!block.is_here()) {
+      ASSIGN_OR_RETURN(number, ReadLoan(blob, number, last, offset, into, keep));
+      continue;
+    }
     const ByteView raw =
         ByteView(stored.view()).subspan(block.stored_offset - begin, block.stored_length);
-    const uint32_t from = std::max(offset, block.plain_offset);
-    const uint32_t to = std::min(end, block.plain_offset + block.plain_length);
-    const bool whole = to - from == block.plain_length;
-    if (whole && !keep) {
-      RETURN_IF_ERROR(DecodeBlock(block, raw, into.subspan(from - offset, to - from)));
+    if (IsWhollyIn(block, offset, into.size()) && !keep) {
+      RETURN_IF_ERROR(
+          DecodeBlock(block, raw, into.subspan(block.plain_offset - offset, block.plain_length)));
       continue;
     }
     auto plain = std::make_unique_for_overwrite<uint8_t[]>(block.plain_length);
     RETURN_IF_ERROR(DecodeBlock(block, raw, {plain.get(), block.plain_length}));
-    std::memcpy(into.data() + (from - offset), plain.get() + (from - block.plain_offset),
-                to - from);
+    CopyPart(block, plain.get(), offset, into);
     if (keep) cache_.InsertBlock(blob.ref.id, block, std::move(plain));
   }
   return {};
+}
+
+// The same for the blocks from `first` on, up to `last`, that lie with it in one piece of an owner;
+// returns the last of them.
+Result<size_t> ChunkStoreImpl::ReadLoan(const OpenBlob& blob, size_t first, size_t last,
+                                        uint32_t offset, MutableByteView into, bool keep) {
+  const std::vector<Block>& blocks = blob.table.blocks;
+  CHECK(blocks[first].form == Block::Form::kElsewhere);  // WithBlob: it is no partial one
+  const size_t end = EndOfLoan(blob.table, first, last);
+  const uint32_t plain_begin = blocks[first].plain_offset;
+  const uint32_t plain_end = blocks[end].plain_offset + blocks[end].plain_length;
+  if (plain_begin >= offset && plain_end <= offset + into.size()) {
+    const MutableByteView part = into.subspan(plain_begin - offset, plain_end - plain_begin);
+    RETURN_IF_ERROR(ReadBorrowed(blob.table, first, end, part));
+    for (size_t i = first; keep && i <= end; ++i)
+      Keep(blob.ref.id, blocks[i], part.data() + (blocks[i].plain_offset - plain_begin));
+    return end;
+  }
+  Bytes plain(plain_end - plain_begin);
+  RETURN_IF_ERROR(ReadBorrowed(blob.table, first, end, plain.view()));
+  for (size_t i = first; i <= end; ++i) {
+    const uint8_t* of_block = plain.data.get() + (blocks[i].plain_offset - plain_begin);
+    CopyPart(blocks[i], of_block, offset, into);
+    if (keep) Keep(blob.ref.id, blocks[i], of_block);
+  }
+  return end;
+}
+
+void ChunkStoreImpl::Keep(const Digest256& id, const Block& block, const uint8_t* plain) {
+  auto own = std::make_unique_for_overwrite<uint8_t[]>(block.plain_length);
+  std::memcpy(own.get(), plain, block.plain_length);
+  cache_.InsertBlock(id, block, std::move(own));
 }
 
 namespace {
@@ -335,11 +405,30 @@ Result<std::vector<ContentPiece>> ChunkStoreImpl::FramesOfChunk(const Digest256&
       ASSIGN_OR_RETURN(pieces, FileFrames(blob, first, last));
       return {};
     }
-    ASSIGN_OR_RETURN(ContentPiece stored, StoredFrames(blob, first, last));
-    pieces.push_back(std::move(stored));
+    while (first <= last) {
+      ASSIGN_OR_RETURN(first, NextFrames(blob, first, last, &pieces));
+    }
     return {};
   }));
   return pieces;
+}
+
+// Frames of what lies in one place from block `first` on, up to `last`; returns the next block.
+Result<size_t> ChunkStoreImpl::NextFrames(const OpenBlob& blob, size_t first, size_t last,
+                                          std::vector<ContentPiece>* pieces) {
+  const std::vector<Block>& blocks = blob.table.blocks;
+  size_t end = first;
+  if (blocks[first].is_here()) {
+    while (end < last && blocks[end + 1].is_here()) ++end;
+    ASSIGN_OR_RETURN(ContentPiece stored, StoredFrames(blob, first, end));
+    pieces->push_back(std::move(stored));
+    return end + 1;
+  }
+  CHECK(blocks[first].form == Block::Form::kElsewhere);
+  end = EndOfLoan(blob.table, first, last);
+  ASSIGN_OR_RETURN(ContentPiece borrowed, BorrowedFrames(blob.table, first, end));
+  pieces->push_back(std::move(borrowed));
+  return end + 1;
 }
 
 // Read behind the room that the heads of raw blocks need; then what is stored moves forward, to

@@ -38,4 +38,18 @@ std::vector<uint32_t> CutBlocks(base::ByteView plain) {
   return ends;
 }
 
+std::vector<Block> HashBlocks(base::ByteView plain) {
+  std::vector<Block> blocks;
+  uint32_t start = 0;
+  for (uint32_t end : CutBlocks(plain)) {
+    Block block;
+    block.plain_offset = start;
+    block.plain_length = end - start;
+    block.hash = base::Xxh3(plain.subspan(start, end - start));
+    blocks.push_back(block);
+    start = end;
+  }
+  return blocks;
+}
+
 }  // namespace chunkstore

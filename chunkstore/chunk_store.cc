@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/check.h"
 #include "base/coding.h"
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
@@ -55,6 +56,9 @@ ChunkStoreImpl::Instruments MakeInstruments(base::Metrics& metrics) {
                                         "Plain bytes of blobs that were written."),
       .stored_bytes = metrics.GetCounter("quarry_chunkstore_written_stored_bytes_total",
                                          "Bytes of blobs that were written, as stored."),
+      .borrowed_bytes =
+          metrics.GetCounter("quarry_chunkstore_written_borrowed_bytes_total",
+                             "Plain bytes of new chunks that were blocks of other chunks already."),
       .corruption = metrics.GetCounter("quarry_chunkstore_corruption_total",
                                        "Blobs that were found corrupt or missing."),
       .collected_bytes = metrics.GetCounter("quarry_chunkstore_collected_bytes_total",
@@ -82,6 +86,7 @@ ChunkStoreImpl::ChunkStoreImpl(const ChunkStoreOptions& options, BlobStore& blob
       clock_(clock),
       references_(meta),
       cache_(options.cache_bytes, metrics),
+      block_index_(meta),
       instruments_(MakeInstruments(metrics)) {}
 
 void Throttle::Spend(uint64_t bytes) {
@@ -381,9 +386,23 @@ Result<ChunkStoreImpl::Stored> ChunkStoreImpl::StoreNew(Token token, BlobKind ki
     return *known;
   }
   RETURN_IF_ERROR(CheckSpace(plain.size()));
-  const BlobRef ref{id, NewToken()};
-  RETURN_IF_ERROR(references_.Intend(token, ref));
+  SharingPlan plan;
+  if (kind == BlobKind::kChunk) {
+    // What is there, but not whole, may lend to those that we would borrow from.
+    ASSIGN_OR_RETURN(const std::optional<Record> damaged, references_.Find(id));
+    plan = damaged ? SharingPlan{.blocks = HashBlocks(plain)} : PlanSharing(id, plain);
+  }
+  ASSIGN_OR_RETURN(std::optional<Stored> stored, Write(token, kind, id, plain, plan));
+  if (!stored) {
+    const SharingPlan alone{.blocks = HashBlocks(plain)};
+    ASSIGN_OR_RETURN(stored, Write(token, kind, id, plain, alone));
+    CHECK(stored.has_value());
+  }
+  return *stored;
+}
 
+EncodedBlob ChunkStoreImpl::Encode(BlobKind kind, const Digest256& id, base::ByteView plain,
+                                   const SharingPlan& plan) {
   std::unique_ptr<BlobEncoder> encoder;
   {
     MutexLock lock(encoders_mutex_);
@@ -395,39 +414,61 @@ Result<ChunkStoreImpl::Stored> ChunkStoreImpl::StoreNew(Token token, BlobKind ki
   if (!encoder)
     encoder = std::make_unique<BlobEncoder>(
         EncodeOptions{.compression_level = options_.compression_level});
-  const EncodedBlob encoded = encoder->Encode(kind, id, plain);
-  {
-    MutexLock lock(encoders_mutex_);
-    if (encoders_.size() < kMaxIdleEncoders) encoders_.push_back(std::move(encoder));
-  }
+  EncodedBlob encoded = kind == BlobKind::kChunk
+                            ? encoder->Encode(id, plain, plan.blocks, plan.owners)
+                            : encoder->Encode(kind, id, plain);
+  MutexLock lock(encoders_mutex_);
+  if (encoders_.size() < kMaxIdleEncoders) encoders_.push_back(std::move(encoder));
+  return encoded;
+}
+
+Result<std::optional<ChunkStoreImpl::Stored>> ChunkStoreImpl::Write(Token token, BlobKind kind,
+                                                                    const Digest256& id,
+                                                                    base::ByteView plain,
+                                                                    const SharingPlan& plan) {
+  const BlobRef ref{id, NewToken()};
+  RETURN_IF_ERROR(references_.Intend(token, ref, !plan.owners.empty()));
+  const EncodedBlob encoded = Encode(kind, id, plain, plan);
   RETURN_IF_ERROR(blobs_.Put(BlobName(ref), encoded.pieces()).Annotate("storing " + id.hex()));
+  ASSIGN_OR_RETURN(const bool lent, TakeLoans(ref, plan));
+  if (!lent) return std::optional<Stored>();  // the next intent dooms it
 
   const Record mine{.kind = kind,
                     .building = kind == BlobKind::kPage,
                     .suffix = ref.suffix,
                     .incarnation = ref.suffix,
                     .plain_length = static_cast<uint32_t>(plain.size()),
-                    .stored_length = static_cast<uint32_t>(encoded.stored_bytes())};
+                    .stored_length = static_cast<uint32_t>(encoded.stored_bytes()),
+                    .borrowed_bytes = encoded.table().borrowed_bytes()};
   std::vector<Doomed> lost;
   Result<References::Settled> settled = references_.Settle(token, id, mine, &lost);
   if (!settled.has_value()) {
     // Cancelled: who took the ingest for abandoned could not know of a blob that came after.
     if (settled.error().code() == Code::kCancelled) {
+      Result<void> returned = references_.DropFromAll(plan.owners, BorrowerTag(ref));
       Result<void> removed = blobs_.Remove(BlobName(ref));
+      (void)returned;
       (void)removed;
     }
     return settled.error();
   }
-  Result<void> removed = RemoveDoomed(lost);
+  // What others borrow of a blob that is replaced is in the new one for good before the old one
+  // goes.
+  Result<void> removed;
+  if (settled->created && !lost.empty()) removed = meta_.Sync();
+  if (removed.has_value()) removed = RemoveDoomed(lost);
   if (!removed.has_value())
     LOG(kWarn, "chunkstore", "left to the collector: {}", removed.error().ToString());
+  if (settled->refused) return std::optional<Stored>();
   if (settled->created) {
     instruments_.put_new.Add();
     instruments_.plain_bytes.Add(static_cast<double>(plain.size()));
     instruments_.stored_bytes.Add(static_cast<double>(encoded.stored_bytes()));
+    instruments_.borrowed_bytes.Add(mine.borrowed_bytes);
     cache_.EraseBlob(id);
+    if (kind == BlobKind::kChunk && options_.share_blocks) block_index_.Note(encoded.table());
   }
-  return Stored{.known = !settled->created, .record = settled->record};
+  return std::optional(Stored{.known = !settled->created, .record = settled->record});
 }
 
 // Ends an ingest while there is still room to delete. Looks at the disk again after some bytes: a
@@ -451,6 +492,11 @@ Result<void> ChunkStoreImpl::CheckSpace(uint64_t bytes) {
 }
 
 Result<void> ChunkStoreImpl::RemoveDoomed(std::span<const Doomed> doomed) {
+  RETURN_IF_ERROR(DropReferences(doomed, nullptr));
+  return RemoveBlobs(doomed);
+}
+
+Result<void> ChunkStoreImpl::RemoveBlobs(std::span<const Doomed> doomed) {
   for (const Doomed& one : doomed) {
     RETURN_IF_ERROR(blobs_.Remove(BlobName(one.blob)));
   }

@@ -40,6 +40,7 @@ struct Root {
 
 struct ChunkStoreOptions {
   int compression_level = 1;
+  bool share_blocks = true;                 // a new chunk keeps only the blocks that no other has
   uint64_t cache_bytes = 128 * base::kMiB;  // decoded blocks in memory: a hard limit
   uint64_t reserve_bytes =
       64 * base::kMiB;        // kept free for deletions: ingest ends with kOutOfSpace before
@@ -183,7 +184,8 @@ struct CollectReport {
   uint64_t abandoned_ingests = 0;
   uint64_t removed_chunks = 0;
   uint64_t removed_pages = 0;
-  uint64_t removed_orphans = 0;  // blobs that no record knew
+  uint64_t removed_orphans = 0;   // blobs that no record knew
+  uint64_t compacted_chunks = 0;  // gone but for the blocks that others share
   uint64_t freed_bytes = 0;
 };
 
@@ -217,7 +219,9 @@ struct StoreStats {
   uint64_t logical_bytes = 0;     // sum of the sizes of what holders hold
   uint64_t nonzero_bytes = 0;     // the same without holes
   uint64_t unique_bytes = 0;      // plain bytes of chunks, each counted once
+  uint64_t borrowed_bytes = 0;    // of those, in blocks that other chunks have already
   uint64_t compressed_bytes = 0;  // of their blobs
+  uint64_t lender_bytes = 0;      // of blobs kept for the blocks that other chunks borrow, alone
   uint64_t physical_bytes = 0;    // what they take on disk, pages and manifests included
   uint64_t chunks = 0;
   uint64_t holders = 0;
@@ -227,7 +231,8 @@ struct StoreStats {
 struct HolderStats {
   uint64_t logical_bytes = 0;
   uint64_t nonzero_bytes = 0;
-  uint64_t unique_bytes = 0;  // plain bytes that would go if this holder went
+  uint64_t unique_bytes = 0;           // plain bytes of chunks that would go if this holder went
+  uint64_t unique_borrowed_bytes = 0;  // of those, in blocks of other chunks
   uint64_t unique_compressed_bytes = 0;
   uint64_t shared_bytes = 0;             // nonzero - unique
   std::vector<std::string> shared_with;  // holders, at most kMaxSharedWith

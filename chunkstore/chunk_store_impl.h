@@ -14,6 +14,7 @@
 
 #include "base/thread_annotations.h"
 #include "chunkstore/block_cache.h"
+#include "chunkstore/block_index.h"
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/map.h"
 #include "chunkstore/references.h"
@@ -45,7 +46,8 @@ class Throttle {
 };
 
 // The one ChunkStore. Its parts: references.h (the index), ingest.h (what comes in), content.cc
-// and blob_reader.cc (what goes out), collector.cc, scrub.cc, rebuild.cc, stats.cc. Thread-safe.
+// and blob_reader.cc (what goes out), sharing.cc (blocks between chunks), collector.cc, scrub.cc,
+// rebuild.cc, stats.cc. Thread-safe.
 class ChunkStoreImpl : public ChunkStore {
  public:
   ChunkStoreImpl(const ChunkStoreOptions& options, BlobStore& blobs, MetaStore& meta,
@@ -86,7 +88,7 @@ class ChunkStoreImpl : public ChunkStore {
   };
   base::Result<Stored> Store(Token token, BlobKind kind, const base::Digest256& id,
                              base::ByteView plain);
-  // Removes the blobs, then forgets the entries. REQUIRES: none has references left.
+  // Drops what they refer to, removes the blobs, then forgets the entries.
   base::Result<void> RemoveDoomed(std::span<const Doomed> doomed);
 
   // --- the journal (chunk_store.cc)
@@ -135,10 +137,15 @@ class ChunkStoreImpl : public ChunkStore {
                                                        uint32_t expected_length);
   base::Result<BlockBytes> ReadBlocksOfChunk(const base::Digest256& id, uint32_t expected_length,
                                              std::span<const size_t> numbers);
-  // Reads a blob wholly and verifies it against its table, its id and what the record says.
-  // kCorruption.
+  // Reads a blob wholly and verifies it against its table and its id; what it borrows as well. Of a
+  // partial one, what is there. kCorruption.
   base::Result<std::shared_ptr<const Bytes>> LoadBlob(const BlobRef& ref, uint64_t stored_length,
                                                       BlobTable* table);
+  // The same without what it borrows; so the id says nothing, unless it borrows nothing.
+  base::Result<std::shared_ptr<Bytes>> LoadOwn(const BlobRef& ref, uint64_t stored_length,
+                                               BlobTable* table);
+  // What a blob says of itself. kCorruption, also if that is another id.
+  base::Result<BlobTable> ReadTable(const BlobRef& ref, uint64_t stored_length);
   // The chunk's id under this index in the map below `root`.
   base::Result<std::optional<base::Digest256>> LookUp(const MapPage& root, uint64_t index);
   // The same from the cache alone: false if it has not all pages on the way.
@@ -147,10 +154,19 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<bool> VisitMap(const MapPage& page, uint64_t base_index, uint64_t from, uint64_t to,
                               const Content::ChunkVisitor& visit);
 
+  // What a chunk borrows, and of whom.
+  struct Loan {
+    BlobRef owner;  // the suffix only where the owner was looked at
+    std::vector<uint16_t> pages;
+  };
+  static std::vector<Loan> LoansOf(const std::vector<Block>& blocks,
+                                   const std::vector<base::Digest256>& owners);
+
   const ChunkStoreOptions& options() const { return options_; }
   const base::Clock& clock() const { return clock_; }
   MetaStore& meta() { return meta_; }
   References& references() { return references_; }
+  BlockIndex& block_index() { return block_index_; }
 
   struct Instruments {
     base::Counter& put_new;
@@ -158,6 +174,7 @@ class ChunkStoreImpl : public ChunkStore {
     base::Counter& put_hole;
     base::Counter& plain_bytes;
     base::Counter& stored_bytes;
+    base::Counter& borrowed_bytes;
     base::Counter& corruption;
     base::Counter& collected_bytes;
     base::Gauge& ingests;
@@ -178,17 +195,45 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<std::optional<Stored>> StoreKnown(Token token, const base::Digest256& id);
   base::Result<Stored> StoreNew(Token token, BlobKind kind, const base::Digest256& id,
                                 base::ByteView plain);
+  struct SharingPlan {
+    std::vector<Block> blocks;
+    std::vector<base::Digest256> owners;
+    std::vector<uint64_t> suffixes;  // of the owners' blobs
+  };
+  // Nothing: what it was to borrow can't be borrowed (any more), and nothing was stored.
+  base::Result<std::optional<Stored>> Write(Token token, BlobKind kind, const base::Digest256& id,
+                                            base::ByteView plain, const SharingPlan& plan);
+  EncodedBlob Encode(BlobKind kind, const base::Digest256& id, base::ByteView plain,
+                     const SharingPlan& plan);
   base::Result<void> CheckSpace(uint64_t bytes);
   base::Result<void> TidyName(std::string_view name);
   base::Result<bool> GiveUp(Token token, const Journal& journal);
   base::Result<void> DropScratch(Token token);
+
+  // --- sharing (sharing.cc)
+
+  SharingPlan PlanSharing(const base::Digest256& id, base::ByteView plain);
+  base::Result<void> BorrowFrom(const base::Digest256& owner,
+                                const std::vector<std::optional<BlockIndex::Place>>& places,
+                                base::ByteView plain, SharingPlan* plan);
+  base::Result<bool> TakeLoans(const BlobRef& borrower, const SharingPlan& plan);
+  // Plain bytes of blocks first..last, which lie in one owner, one after the other. kCorruption.
+  base::Result<void> ReadBorrowed(const BlobTable& table, size_t first, size_t last,
+                                  base::MutableByteView into);
+  // All blocks over these plain bytes lie in the table's own blob.
+  static bool LiesIn(const BlobTable& table, uint32_t offset, uint32_t length);
+  // The last block, up to `last`, of those that lie with `first` in one piece of one owner.
+  static size_t EndOfLoan(const BlobTable& table, size_t first, size_t last);
 
   base::Result<std::shared_ptr<const OpenBlob>> FindBlob(const base::Digest256& id,
                                                          const Record& record);
   // Runs `read` on the opened blob; again if the blob was replaced meanwhile; quarantines what is
   // corrupt.
   using BlobReader = std::function<base::Result<void>(const OpenBlob& blob)>;
-  base::Result<void> WithBlob(const base::Digest256& id, const BlobReader& read);
+  // On whose behalf: a quarantined chunk is not read for itself, but blocks of it for borrowers.
+  enum class Whose { kChunk, kBorrowers };
+  base::Result<void> WithBlob(const base::Digest256& id, const BlobReader& read,
+                              Whose whose = Whose::kChunk);
   void Quarantine(const BlobRef& blob, const base::Error& error);
   base::Result<void> ReadBlocks(const OpenBlob& blob, uint32_t offset, base::MutableByteView into,
                                 bool keep);
@@ -197,20 +242,46 @@ class ChunkStoreImpl : public ChunkStore {
                                    base::MutableByteView into, bool keep);
   base::Result<void> ReadRun(const OpenBlob& blob, size_t first, size_t last, uint32_t offset,
                              base::MutableByteView into, bool keep);
+  base::Result<size_t> ReadLoan(const OpenBlob& blob, size_t first, size_t last, uint32_t offset,
+                                base::MutableByteView into, bool keep);
+  void Keep(const base::Digest256& id, const Block& block, const uint8_t* plain);
 
   // Blocks first..last as zstd frames: of stored bytes read into memory, or of raw ones in a file.
   base::Result<ContentPiece> StoredFrames(const OpenBlob& blob, size_t first, size_t last);
+  base::Result<size_t> NextFrames(const OpenBlob& blob, size_t first, size_t last,
+                                  std::vector<ContentPiece>* pieces);
+  base::Result<ContentPiece> BorrowedFrames(const BlobTable& table, size_t first, size_t last);
   base::Result<std::vector<ContentPiece>> FileFrames(const OpenBlob& blob, size_t first,
                                                      size_t last);
 
-  // The stored bytes of some blocks, runs of neighbours read in one go.
+  // The stored bytes of some blocks that are here, runs of neighbours read in one go.
   base::Result<ContentPiece> StoredRuns(const OpenBlob& blob, std::span<const size_t> numbers);
+  // The same of blocks elsewhere, which have one owner.
+  base::Result<void> BorrowedRuns(const BlobTable& table, std::span<const size_t> numbers,
+                                  std::vector<ContentPiece>* pieces);
+  // Blocks as they are stored, here or with their owners.
+  base::Result<std::vector<StoredBlock>> Describe(const BlobTable& table,
+                                                  std::span<const size_t> numbers);
 
   // One step of the collector over the partitions in `todo`, which it sets to where the next has to
   // look; how many doomed blobs it removed.
   base::Result<uint64_t> CollectStep(Partitions* todo, CollectReport* report, Throttle& throttle);
-  base::Result<void> DropChildren(const Doomed& page, Partitions* todo, Throttle& throttle);
+  // What dead pages and borrowers refer to loses their tags, durably. Adds to `touched` where.
+  base::Result<void> DropReferences(std::span<const Doomed> doomed, Partitions* touched);
+  base::Result<void> DropReferences(const Doomed& dead, Partitions* touched);
+  base::Result<std::vector<base::Digest256>> ReferencesOf(const Doomed& dead, std::string* tag);
+  base::Result<void> RemoveBlobs(std::span<const Doomed> doomed);
+  base::Result<void> RemoveGarbage(CollectReport* report, Throttle& throttle,
+                                   const ProgressFn& progress, Partitions todo);
+  // What is kept for a few blocks alone is written anew with these alone.
+  base::Result<Partitions> CompactLenders(CollectReport* report, Throttle& throttle,
+                                          const ProgressFn& progress);
+  base::Result<std::optional<std::string>> RestOfLender(const base::Digest256& id,
+                                                        const Record& record);
+  base::Result<uint64_t> CompactLender(const base::Digest256& id, std::unique_ptr<Claim>* claim,
+                                       std::vector<Doomed>* doomed, Throttle& throttle);
   base::Result<void> RecoverAbandoned(CollectReport* report);
+  base::Result<void> SweepBlockIndex(Throttle& throttle, const ProgressFn& progress);
   base::Result<void> RemoveOrphans(CollectReport* report, Throttle& throttle,
                                    const ProgressFn& progress);
 
@@ -220,6 +291,7 @@ class ChunkStoreImpl : public ChunkStore {
   const base::Clock& clock_;
   References references_;
   BlockCache cache_;
+  BlockIndex block_index_;
   Instruments instruments_;
 
   base::Mutex live_mutex_;

@@ -99,6 +99,11 @@ Result<ChunkStoreImpl::Stored> Claim::Store(BlobKind kind, const Digest256& id,
   return store_.Store(token_, kind, id, plain);
 }
 
+Result<void> Claim::Intend(const BlobRef& blob) {
+  Touch(blob.id);
+  return store_.references().Intend(token_, blob, /*borrows=*/false);
+}
+
 Result<bool> Claim::Take(const Digest256& id) {
   Touch(id);
   ASSIGN_OR_RETURN(const References::AddResult result,

@@ -25,6 +25,8 @@ class Claim {
   // Stores under the token's tag.
   base::Result<ChunkStoreImpl::Stored> Store(BlobKind kind, const base::Digest256& id,
                                              base::ByteView plain);
+  // Before a blob is written that takes the place of one that is there (References::Shrink).
+  base::Result<void> Intend(const BlobRef& blob);
   // Tags what is there; false if it is not (or is quarantined).
   base::Result<bool> Take(const base::Digest256& id);
 

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
+#include "chunkstore/claim.h"
 
 // Garbage: abandoned ingests, what nothing refers to, and blobs that no record knows. Nothing here
 // takes a lock that an upload waits for longer than one commit; README.md argues why every
@@ -20,7 +21,9 @@ constexpr size_t kTakePerPartition = 256;           // garbage records a commit
 constexpr size_t kRemovePerSync = 4096;             // blobs removed under one pair of syncs
 constexpr size_t kForgetTogether = 64;              // removed blobs whose entries go in one go
 constexpr uint64_t kRemovalCost = 16 * base::kKiB;  // what a removal counts against the throttle
+constexpr uint64_t kLookCost = 256;                 // the same for looking at a record
 constexpr size_t kOrphanBatch = 1024;
+constexpr uint64_t kMaxIdleShare = 5;  // of a lender's bytes, one in so many may be of no use
 
 Error Cancelled() { return Error(Code::kCancelled, "called off"); }
 
@@ -34,18 +37,31 @@ Result<CollectReport> ChunkStoreImpl::Collect(bool list_orphans, const ProgressF
   };
   if (!tell("abandoned uploads", 0)) return Cancelled();
   RETURN_IF_ERROR(RecoverAbandoned(&report));
-  // Each step frees what the one before referred to: pages first, then what only they kept. All
-  // partitions at first, then those where something may have become garbage.
-  uint64_t removed = 0;
-  for (Partitions todo = Partitions().set(); todo.any();) {
-    if (!tell("garbage", removed)) return Cancelled();
-    ASSIGN_OR_RETURN(const uint64_t now, CollectStep(&todo, &report, throttle));
-    removed += now;
+  RETURN_IF_ERROR(RemoveGarbage(&report, throttle, progress, Partitions().set()));
+  // What is compacted may have been the last to borrow of something.
+  ASSIGN_OR_RETURN(const Partitions touched, CompactLenders(&report, throttle, progress));
+  RETURN_IF_ERROR(RemoveGarbage(&report, throttle, progress, touched));
+  if (list_orphans) {
+    RETURN_IF_ERROR(RemoveOrphans(&report, throttle, progress));
+    RETURN_IF_ERROR(SweepBlockIndex(throttle, progress));
   }
-  if (list_orphans) RETURN_IF_ERROR(RemoveOrphans(&report, throttle, progress));
   // Removals are not undone by a crash of the machine either.
   RETURN_IF_ERROR(meta_.Sync());
   return report;
+}
+
+// Each step frees what the one before referred to: pages first, then what only they kept. The
+// partitions in `todo` at first, then those where something may have become garbage.
+Result<void> ChunkStoreImpl::RemoveGarbage(CollectReport* report, Throttle& throttle,
+                                           const ProgressFn& progress, Partitions todo) {
+  uint64_t removed = 0;
+  while (todo.any()) {
+    if (progress && !progress({.phase = "garbage", .done = removed, .total = 0}))
+      return Cancelled();
+    ASSIGN_OR_RETURN(const uint64_t now, CollectStep(&todo, report, throttle));
+    removed += now;
+  }
+  return {};
 }
 
 Result<void> ChunkStoreImpl::RecoverAbandoned(CollectReport* report) {
@@ -86,18 +102,15 @@ Result<uint64_t> ChunkStoreImpl::CollectStep(Partitions* todo, CollectReport* re
   }
   if (doomed.empty()) return 0;
   RETURN_IF_ERROR(meta_.Sync());
-  bool dropped = false;
   for (const Doomed& one : doomed) {
-    if (!one.has_references) continue;
-    RETURN_IF_ERROR(DropChildren(one, todo, throttle));
-    dropped = true;
+    if (one.has_references) throttle.Spend(one.stored_length);
   }
-  if (dropped) RETURN_IF_ERROR(meta_.Sync());
+  RETURN_IF_ERROR(DropReferences(doomed, todo));
   for (size_t begin = 0; begin < doomed.size(); begin += kForgetTogether) {
     const auto some = std::span<const Doomed>(doomed).subspan(
         begin, std::min(kForgetTogether, doomed.size() - begin));
     throttle.Spend(kRemovalCost * some.size());
-    RETURN_IF_ERROR(RemoveDoomed(some));
+    RETURN_IF_ERROR(RemoveBlobs(some));
     for (const Doomed& one : some) {
       report->freed_bytes += one.stored_length;
       instruments_.collected_bytes.Add(one.stored_length);
@@ -106,27 +119,152 @@ Result<uint64_t> ChunkStoreImpl::CollectStep(Partitions* todo, CollectReport* re
   return doomed.size();
 }
 
-// Drops a dead page's tags on its children. They carry this page's incarnation: a page of the same
-// id that was made since has others.
-Result<void> ChunkStoreImpl::DropChildren(const Doomed& page, Partitions* todo,
-                                          Throttle& throttle) {
-  BlobTable table;
-  throttle.Spend(page.stored_length);
-  Result<std::shared_ptr<const Bytes>> plain = LoadBlob(page.blob, page.stored_length, &table);
-  if (!plain.has_value()) {
-    // Gone: removed before a crash, after its tags. Corrupt: its tags leak, and scrub gives them
-    // back.
-    if (plain.error().code() == Code::kNotFound) return {};
-    if (plain.error().code() != Code::kCorruption) return plain.error();
+Result<void> ChunkStoreImpl::DropReferences(std::span<const Doomed> doomed, Partitions* touched) {
+  const bool any = std::any_of(doomed.begin(), doomed.end(),
+                               [](const Doomed& one) { return one.has_references; });
+  if (!any) return {};
+  RETURN_IF_ERROR(meta_.Sync());  // that they are doomed, before what they refer to is let go
+  for (const Doomed& one : doomed) {
+    if (one.has_references) RETURN_IF_ERROR(DropReferences(one, touched));
+  }
+  return meta_.Sync();
+}
+
+// Drops a dead page's tags on its children, a dead borrower's on its owners. They carry this blob's
+// incarnation: one of the same id that was made since has others.
+Result<void> ChunkStoreImpl::DropReferences(const Doomed& dead, Partitions* touched) {
+  std::string tag;
+  const Result<std::vector<Digest256>> ids = ReferencesOf(dead, &tag);
+  if (!ids.has_value()) {
+    // Gone: removed before a crash, after its tags. Torn while it was written, which only an intent
+    // knew: it has no tags yet. Corrupt: its tags leak, and scrub gives them back.
+    if (ids.error().code() == Code::kNotFound) return {};
+    if (ids.error().code() != Code::kCorruption) return ids.error();
+    if (dead.stored_length == 0) return {};
     instruments_.corruption.Add();
-    LOG(kError, "chunkstore", "garbage page {} is corrupt; run a scrub with repair: {}",
-        BlobName(page.blob), plain.error().ToString());
+    LOG(kError, "chunkstore", "garbage {} is corrupt; run a scrub with repair: {}",
+        BlobName(dead.blob), ids.error().ToString());
     return {};
   }
-  ASSIGN_OR_RETURN(const MapPage decoded, DecodePage((*plain)->view()));
-  const std::vector<Digest256> children = decoded.Children();
-  for (const Digest256& child : children) todo->set(PartitionOf(child));
-  return references_.DropFromAll(children, PageTag(page.blob.id, page.incarnation));
+  for (const Digest256& id : *ids) {
+    if (touched != nullptr) touched->set(PartitionOf(id));
+  }
+  return references_.DropFromAll(*ids, tag);
+}
+
+Result<std::vector<Digest256>> ChunkStoreImpl::ReferencesOf(const Doomed& dead, std::string* tag) {
+  if (dead.kind == BlobKind::kPage) {
+    *tag = PageTag(dead.blob.id, dead.incarnation);
+    BlobTable table;
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Bytes> plain,
+                     LoadBlob(dead.blob, dead.stored_length, &table));
+    ASSIGN_OR_RETURN(const MapPage decoded, DecodePage(plain->view()));
+    return decoded.Children();
+  }
+  *tag = BorrowerTag(dead.blob);
+  // An intent does not know how long its blob became.
+  ASSIGN_OR_RETURN(const uint64_t stored_length, blobs_.Size(BlobName(dead.blob)));
+  ASSIGN_OR_RETURN(BlobTable table, ReadTable(dead.blob, stored_length));
+  return std::move(table.owners);
+}
+
+// What is compacted is worth it if a fifth of what it has, at least, is of no use to anybody.
+Result<ChunkStoreImpl::Partitions> ChunkStoreImpl::CompactLenders(CollectReport* report,
+                                                                  Throttle& throttle,
+                                                                  const ProgressFn& progress) {
+  Partitions touched;
+  std::unique_ptr<Claim> claim;  // names the blobs that are being written
+  uint64_t looked_at = 0;
+  for (size_t i = 0; i < kRecordPartitions; ++i) {
+    ASSIGN_OR_RETURN(const std::vector<Digest256> lenders,
+                     references_.ListLenders(i, kTakePerPartition));
+    for (const Digest256& id : lenders) {
+      if (progress && !progress({.phase = "compaction", .done = ++looked_at, .total = 0}))
+        return Cancelled();
+      std::vector<Doomed> doomed;
+      const Result<uint64_t> compacted = CompactLender(id, &claim, &doomed, throttle);
+      // A full disk, or a damaged blob: it is as large as it was, and scrub tells of damage.
+      if (!compacted.has_value() && compacted.error().code() != Code::kOutOfSpace &&
+          compacted.error().code() != Code::kCorruption)
+        return compacted.error();
+      if (!compacted.has_value())
+        LOG(kWarn, "chunkstore", "not compacted: chunk {}: {}", id.hex(),
+            compacted.error().ToString());
+      if (doomed.empty()) continue;
+      // The record names the new blob for good before the old one goes.
+      RETURN_IF_ERROR(meta_.Sync());
+      RETURN_IF_ERROR(DropReferences(doomed, &touched));
+      RETURN_IF_ERROR(RemoveBlobs(doomed));
+      if (!compacted.has_value() || *compacted == 0) continue;
+      ++report->compacted_chunks;
+      report->freed_bytes += *compacted;
+      instruments_.collected_bytes.Add(static_cast<double>(*compacted));
+    }
+  }
+  return touched;
+}
+
+// What a lender's blob is to become; nothing: it stays as it is.
+Result<std::optional<std::string>> ChunkStoreImpl::RestOfLender(const Digest256& id,
+                                                                const Record& record) {
+  Bytes stored(record.stored_length);
+  RETURN_IF_ERROR(blobs_.Get(BlobName({id, record.suffix}), 0, stored.view()));
+  const base::ByteView bytes = stored.view();
+  ASSIGN_OR_RETURN(const BlobTable table,
+                   DecodeTable(bytes.last(TailReadBytes(bytes.size())), bytes.size()));
+  ASSIGN_OR_RETURN(const std::vector<uint16_t> pages, references_.LentPages(id));
+  std::vector<bool> keep;
+  uint64_t here = 0;
+  uint64_t kept = 0;
+  for (const Block& block : table.blocks) {
+    const bool lent = block.is_here() && std::binary_search(pages.begin(), pages.end(),
+                                                            block.plain_offset / kBlockGridBytes);
+    keep.push_back(lent);
+    here += block.stored_length;
+    if (!lent) continue;
+    kept += block.stored_length;
+    RETURN_IF_ERROR(VerifyStored(block, bytes.subspan(block.stored_offset, block.stored_length)));
+  }
+  const auto found = static_cast<size_t>(std::count(keep.begin(), keep.end(), true));
+  const bool worth_it = here - kept > here / kMaxIdleShare || record.borrowed_bytes > 0;
+  // What is lent and is no block of this blob (it was cut otherwise once): better not touched.
+  if (!worth_it || found != pages.size() || found == keep.size())
+    return std::optional<std::string>();
+  return std::optional(EncodePartial(table, bytes, keep));
+}
+
+// Returns how many bytes it saved; 0: it stays as it is.
+Result<uint64_t> ChunkStoreImpl::CompactLender(const Digest256& id, std::unique_ptr<Claim>* claim,
+                                               std::vector<Doomed>* doomed, Throttle& throttle) {
+  ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
+  if (!record) return 0;
+  std::optional<std::string> rest;
+  if (!record->is_wanted() && record->lent > 0 && record->suffix != 0) {
+    throttle.Spend(record->stored_length);
+    ASSIGN_OR_RETURN(rest, RestOfLender(id, *record));
+  }
+  if (!rest) {
+    RETURN_IF_ERROR(references_.PassLender(id, *record));
+    return 0;
+  }
+  if (!*claim) {
+    ASSIGN_OR_RETURN(*claim, Claim::Begin(*this, "compaction/" + std::to_string(NewToken()), ""));
+  }
+  RETURN_IF_ERROR((*claim)->KeepAlive());
+  const BlobRef ref{id, NewToken()};
+  RETURN_IF_ERROR((*claim)->Intend(ref));
+  throttle.Spend(rest->size());
+  const base::ByteView pieces[] = {base::AsBytes(*rest)};
+  RETURN_IF_ERROR(blobs_.Put(BlobName(ref), pieces));
+  const Record mine{.suffix = ref.suffix,
+                    .incarnation = ref.suffix,
+                    .plain_length = record->plain_length,
+                    .stored_length = static_cast<uint32_t>(rest->size())};
+  ASSIGN_OR_RETURN(const bool shrunk,
+                   references_.Shrink((*claim)->token(), id, *record, mine, doomed));
+  if (!shrunk) return 0;
+  cache_.EraseBlob(id);
+  return record->stored_length - std::min<uint64_t>(record->stored_length, rest->size());
 }
 
 // A blob that nothing knows is an orphan: what names a blob does so before the blob is there
@@ -172,6 +310,23 @@ Result<void> ChunkStoreImpl::RemoveOrphans(CollectReport* report, Throttle& thro
     RETURN_IF_ERROR(blobs_.Remove(BlobName(ref)));
     ++report->removed_orphans;
     report->freed_bytes += size_bytes;
+  }
+  return {};
+}
+
+// Entries of chunks that are gone. They do no harm, but they would pile up.
+Result<void> ChunkStoreImpl::SweepBlockIndex(Throttle& throttle, const ProgressFn& progress) {
+  block_index_.Flush();
+  for (size_t i = 0; i < BlockIndex::kPartitions; ++i) {
+    if (progress &&
+        !progress({.phase = "index of blocks", .done = i, .total = BlockIndex::kPartitions}))
+      return Cancelled();
+    const auto is_there = [&](const Digest256& chunk) -> Result<bool> {
+      throttle.Spend(kLookCost);
+      ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(chunk));
+      return record.has_value();
+    };
+    RETURN_IF_ERROR(block_index_.Sweep(i, is_there));
   }
   return {};
 }

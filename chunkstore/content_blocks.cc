@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,16 +19,36 @@ using base::Result;
 
 namespace {
 
-StoredBlock Describe(const Digest256& id, const Block& block) {
+// As it is stored in this table's own blob. What lies elsewhere: as if it were stored as it is.
+StoredBlock DescribeAlone(const BlobTable& table, const Block& block) {
   StoredBlock stored;
   stored.plain_offset = block.plain_offset;
   stored.plain_length = block.plain_length;
-  stored.stored_length = block.stored_length;
+  stored.stored_length = block.is_here() ? block.stored_length : block.plain_length;
   stored.compressed = block.form == Block::Form::kZstd;
   stored.hash = block.hash;
-  stored.owner = id;
-  stored.owner_offset = block.plain_offset;
+  stored.owner = block.is_here() ? table.id : table.owners[block.owner];
+  stored.owner_offset = block.is_here() ? block.plain_offset : block.owner_offset;
   return stored;
+}
+
+// The owner's block that is the very one that was borrowed; null if it was cut otherwise since.
+const Block* OwnersBlock(const BlobTable& owner, const Block& borrowed) {
+  if (borrowed.owner_offset >= owner.plain_length) return nullptr;
+  const Block& theirs = owner.blocks[owner.BlockAt(borrowed.owner_offset)];
+  const bool same = theirs.is_here() && theirs.plain_offset == borrowed.owner_offset &&
+                    theirs.plain_length == borrowed.plain_length && theirs.hash == borrowed.hash;
+  return same ? &theirs : nullptr;
+}
+
+// The end of the longest beginning of `numbers` whose blocks lie in one blob.
+size_t EndOfBlob(const std::vector<Block>& blocks, std::span<const size_t> numbers) {
+  const Block& first = blocks[numbers.front()];
+  size_t end = 1;
+  while (end < numbers.size() && blocks[numbers[end]].is_here() == first.is_here() &&
+         blocks[numbers[end]].owner == first.owner)
+    ++end;
+  return end;
 }
 
 Result<void> CheckLength(const OpenBlob& blob, uint32_t expected_length) {
@@ -70,14 +92,39 @@ std::vector<std::pair<size_t, size_t>> Neighbours(std::span<const size_t> number
 
 }  // namespace
 
+Result<std::vector<StoredBlock>> ChunkStoreImpl::Describe(const BlobTable& table,
+                                                          std::span<const size_t> numbers) {
+  std::vector<StoredBlock> described;
+  for (const size_t number : numbers)
+    described.push_back(DescribeAlone(table, table.blocks[number]));
+  for (size_t owner = 0; owner < table.owners.size(); ++owner) {
+    const auto look = [&](const OpenBlob& blob) -> Result<void> {
+      for (size_t i = 0; i < numbers.size(); ++i) {
+        const Block& block = table.blocks[numbers[i]];
+        if (block.is_here() || block.owner != owner) continue;
+        const Block* theirs = OwnersBlock(blob.table, block);
+        if (theirs == nullptr) continue;
+        described[i].stored_length = theirs->stored_length;
+        described[i].compressed = theirs->form == Block::Form::kZstd;
+      }
+      return {};
+    };
+    const bool asked = std::any_of(numbers.begin(), numbers.end(), [&](size_t number) {
+      return !table.blocks[number].is_here() && table.blocks[number].owner == owner;
+    });
+    if (asked) RETURN_IF_ERROR(WithBlob(table.owners[owner], std::cref(look), Whose::kBorrowers));
+  }
+  return described;
+}
+
 Result<std::vector<StoredBlock>> ChunkStoreImpl::BlocksOfChunk(const Digest256& id,
                                                                uint32_t expected_length) {
   std::vector<StoredBlock> blocks;
   RETURN_IF_ERROR(WithBlob(id, [&](const OpenBlob& blob) -> Result<void> {
     RETURN_IF_ERROR(CheckLength(blob, expected_length));
-    blocks.clear();
-    blocks.reserve(blob.table.blocks.size());
-    for (const Block& block : blob.table.blocks) blocks.push_back(Describe(id, block));
+    std::vector<size_t> all(blob.table.blocks.size());
+    std::iota(all.begin(), all.end(), size_t{0});
+    ASSIGN_OR_RETURN(blocks, Describe(blob.table, all));
     return {};
   }));
   return blocks;
@@ -110,6 +157,42 @@ Result<ContentPiece> ChunkStoreImpl::StoredRuns(const OpenBlob& blob,
   return piece;
 }
 
+// Where a block was cut otherwise since (Describe), its plain bytes.
+Result<void> ChunkStoreImpl::BorrowedRuns(const BlobTable& table, std::span<const size_t> numbers,
+                                          std::vector<ContentPiece>* pieces) {
+  const Digest256& owner = table.owners[table.blocks[numbers.front()].owner];
+  ContentPiece piece;
+  bool same = true;
+  const auto read = [&](const OpenBlob& blob) -> Result<void> {
+    std::vector<size_t> theirs;
+    for (const size_t number : numbers) {
+      const Block* block = OwnersBlock(blob.table, table.blocks[number]);
+      same = block != nullptr;
+      if (!same) return {};
+      theirs.push_back(static_cast<size_t>(block - blob.table.blocks.data()));
+    }
+    ASSIGN_OR_RETURN(piece, StoredRuns(blob, theirs));
+    return {};
+  };
+  RETURN_IF_ERROR(WithBlob(owner, std::cref(read), Whose::kBorrowers));
+  if (same) {
+    pieces->push_back(std::move(piece));
+    return {};
+  }
+  if (numbers.size() > 1) {
+    for (size_t i = 0; i < numbers.size(); ++i)
+      RETURN_IF_ERROR(BorrowedRuns(table, numbers.subspan(i, 1), pieces));
+    return {};
+  }
+  auto plain = std::make_shared<Bytes>(table.blocks[numbers.front()].plain_length);
+  RETURN_IF_ERROR(ReadBorrowed(table, numbers.front(), numbers.front(), plain->view()));
+  piece.length = plain->size_bytes;
+  piece.bytes = plain->view();
+  piece.owner = std::move(plain);
+  pieces->push_back(std::move(piece));
+  return {};
+}
+
 Result<BlockBytes> ChunkStoreImpl::ReadBlocksOfChunk(const Digest256& id, uint32_t expected_length,
                                                      std::span<const size_t> numbers) {
   BlockBytes read;
@@ -121,13 +204,23 @@ Result<BlockBytes> ChunkStoreImpl::ReadBlocksOfChunk(const Digest256& id, uint32
     RETURN_IF_ERROR(CheckLength(blob, expected_length));
     asked = CheckNumbers(numbers, blob.table.blocks.size());
     if (!asked.has_value() || numbers.empty()) return {};
-    for (const size_t number : numbers) {
-      read.blocks.push_back(Describe(id, blob.table.blocks[number]));
-    }
+    ASSIGN_OR_RETURN(read.blocks, Describe(blob.table, numbers));
     in_file = blob.table.all_raw && blobs_.properties().has_files;
     if (in_file) return {};
-    ASSIGN_OR_RETURN(ContentPiece piece, StoredRuns(blob, numbers));
-    read.pieces.push_back(std::move(piece));
+    for (std::span<const size_t> left = numbers; !left.empty();) {
+      const std::span<const size_t> some = left.first(EndOfBlob(blob.table.blocks, left));
+      left = left.subspan(some.size());
+      if (!blob.table.blocks[some.front()].is_here()) {
+        RETURN_IF_ERROR(BorrowedRuns(blob.table, some, &read.pieces));
+        continue;
+      }
+      ASSIGN_OR_RETURN(ContentPiece piece, StoredRuns(blob, some));
+      read.pieces.push_back(std::move(piece));
+    }
+    uint64_t off_by = 0;
+    for (const StoredBlock& block : read.blocks) off_by += block.stored_length;
+    for (const ContentPiece& piece : read.pieces) off_by -= piece.length;
+    if (off_by != 0) return Error(Code::kUnavailable, "a chunk was written anew: read it again");
     return {};
   }));
   RETURN_IF_ERROR(asked);

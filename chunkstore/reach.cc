@@ -53,7 +53,7 @@ class Reach {
   // Maps and manifests have ids and references too, and are nobody's content.
   Result<bool> Answer(const Digest256& id, bool below_readable) {
     ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
-    if (!record || record->bad || record->kind != BlobKind::kChunk) return false;
+    if (!record || !record->is_whole() || record->kind != BlobKind::kChunk) return false;
     if (below_readable) return true;
     return FromAbove(id, /*chunk=*/true);
   }
@@ -67,6 +67,7 @@ class Reach {
         --steps_left_;
         ASSIGN_OR_RETURN(const ParsedTag parsed, ParseTag(tag));
         Result<bool> readable = false;
+        // Not borrowers ('s'): who may read a few of its blocks may not read the chunk.
         if (parsed.kind == 'p') readable = OfPage(parsed.page);
         if (parsed.kind == 'h') readable = OfHolder(parsed.token);
         RETURN_IF_ERROR(readable);
@@ -143,7 +144,7 @@ Result<std::vector<bool>> ChunkStoreImpl::WhichReachable(std::span<const Digest2
 // chunk.
 Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, base::MutableByteView into) {
   ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
-  if (!record || record->bad || record->kind != BlobKind::kChunk ||
+  if (!record || !record->is_whole() || record->kind != BlobKind::kChunk ||
       record->plain_length != into.size()) {
     return base::Error(Code::kNotFound, "no chunk " + id.hex() + " of " +
                                             std::to_string(into.size()) + " bytes is stored");

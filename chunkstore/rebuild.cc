@@ -24,8 +24,10 @@ class Rebuilder {
   Result<void> DropAll() {
     std::vector<std::string> partitions = {std::string(kHoldersPartition)};
     for (size_t i = 0; i < kRecordPartitions; ++i) partitions.push_back(RecordPartition(i));
-    ASSIGN_OR_RETURN(const std::vector<std::string> scratch, meta_.Partitions("i/"));
-    partitions.insert(partitions.end(), scratch.begin(), scratch.end());
+    for (const std::string_view prefix : {"i/", "b/"}) {
+      ASSIGN_OR_RETURN(const std::vector<std::string> more, meta_.Partitions(prefix));
+      partitions.insert(partitions.end(), more.begin(), more.end());
+    }
     for (const std::string& partition : partitions) RETURN_IF_ERROR(Drop(partition));
     return meta_.Sync();
   }
@@ -47,6 +49,23 @@ class Rebuilder {
     return {};
   }
 
+  // Borrowers' references on their owners. An owner that is lost is quarantined, so that the next
+  // upload of its bytes heals all.
+  Result<void> Loans() {
+    for (size_t i = 0; i < kRecordPartitions; ++i) {
+      if (!Tell("shared blocks", i + 1, kRecordPartitions))
+        return Error(Code::kCancelled, "called off");
+      ASSIGN_OR_RETURN(const bool all,
+                       store_.references().VisitRecords(
+                           i, [&](const Digest256& id, const Record& record) -> Result<bool> {
+                             if (record.borrowed_bytes > 0) RETURN_IF_ERROR(LoansOf(id, record));
+                             return true;
+                           }));
+      (void)all;
+    }
+    return {};
+  }
+
   // Holders, from their manifests; then what they reach gets its references.
   Result<void> Holders() {
     uint64_t done = 0;
@@ -54,6 +73,7 @@ class Rebuilder {
       if (!Tell("holders", ++done, manifests_.size())) return Error(Code::kCancelled, "called off");
       RETURN_IF_ERROR(Hold(found.first, found.second));
     }
+    store_.block_index().Flush();
     return meta_.Sync();
   }
 
@@ -78,22 +98,15 @@ class Rebuilder {
     }
   }
 
-  Result<BlobTable> ReadTable(const BlobRef& ref, uint64_t size_bytes) {
-    const uint64_t tail_bytes = std::min<uint64_t>(TailReadBytes(size_bytes), size_bytes);
-    Bytes tail(tail_bytes);
-    RETURN_IF_ERROR(blobs_.Get(BlobName(ref), size_bytes - tail_bytes, tail.view()));
-    ASSIGN_OR_RETURN(BlobTable table, DecodeTable(tail.view(), size_bytes));
-    if (table.id != ref.id)
-      return Error(Code::kCorruption, "the blob has another id than its name");
-    return table;
-  }
-
   Result<void> Blob(const BlobRef& ref, uint64_t size_bytes) {
-    Result<BlobTable> table = ReadTable(ref, size_bytes);
+    Result<BlobTable> table = store_.ReadTable(ref, size_bytes);
     std::shared_ptr<const Bytes> plain;
     if (table.has_value()) {
       ASSIGN_OR_RETURN(const std::optional<Record> other, store_.references().Find(ref.id));
-      if (other || table->kind != BlobKind::kChunk) {
+      if (other && Rank(*other) > Rank(*table)) return {};  // an orphan
+      // What is borrowed can't be looked at yet: its owner's record may be still to come.
+      const bool by_itself = table->owners.empty() && !table->partial;
+      if (by_itself && (other || table->kind != BlobKind::kChunk)) {
         Result<std::shared_ptr<const Bytes>> loaded = store_.LoadBlob(ref, size_bytes, &*table);
         if (loaded.has_value())
           plain = *loaded;
@@ -104,6 +117,15 @@ class Rebuilder {
     if (!table.has_value()) return Refuse(ref, table.error());
     return Accept(ref, size_bytes, *table, plain);
   }
+
+  // Of two blobs of one id, which is to be preferred: whole, whole with the help of others, a rest.
+  template <typename RecordOrTable>
+  static int Rank(const RecordOrTable& of) {
+    if (of.partial) return 0;
+    return BorrowedBytes(of) > 0 ? 1 : 2;
+  }
+  static uint32_t BorrowedBytes(const Record& record) { return record.borrowed_bytes; }
+  static uint32_t BorrowedBytes(const BlobTable& table) { return table.borrowed_bytes(); }
 
   // Corrupt: nothing refers to it from now on. (An error of the device ends the rebuild.)
   Result<void> Refuse(const BlobRef& ref, const Error& error) {
@@ -120,7 +142,10 @@ class Rebuilder {
                   .suffix = ref.suffix,
                   .incarnation = ref.suffix,
                   .plain_length = table.plain_length,
-                  .stored_length = static_cast<uint32_t>(size_bytes)};
+                  .stored_length = static_cast<uint32_t>(size_bytes),
+                  .partial = table.partial,
+                  .borrowed_bytes = table.borrowed_bytes()};
+    store_.block_index().Note(table);
     if (table.kind == BlobKind::kManifest) {
       const Result<Manifest> manifest = DecodeManifest(base::AsText(plain->view()));
       if (!manifest.has_value()) return Refuse(ref, manifest.error());
@@ -169,19 +194,34 @@ class Rebuilder {
     return {};
   }
 
+  Result<void> LoansOf(const Digest256& id, const Record& record) {
+    const BlobRef borrower{id, record.suffix};
+    ASSIGN_OR_RETURN(const BlobTable table, store_.ReadTable(borrower, record.stored_length));
+    for (const ChunkStoreImpl::Loan& loan : ChunkStoreImpl::LoansOf(table.blocks, table.owners)) {
+      ASSIGN_OR_RETURN(bool lent,
+                       store_.references().LendAnyway(loan.owner.id, borrower, loan.pages));
+      if (lent) continue;
+      RETURN_IF_ERROR(InsertLost(loan.owner.id, BlobKind::kChunk, 0));
+      ASSIGN_OR_RETURN(lent, store_.references().LendAnyway(loan.owner.id, borrower, loan.pages));
+    }
+    return {};
+  }
+
+  Result<void> InsertLost(const Digest256& id, BlobKind kind, uint32_t plain_length) {
+    LOG(kError, "chunkstore", "rebuild: {} is lost", id.hex());
+    return store_.references().Insert(id, {.kind = kind,
+                                           .bad = true,
+                                           .building = kind == BlobKind::kPage,
+                                           .incarnation = NewToken(),
+                                           .plain_length = plain_length});
+  }
+
   // A reference on `id`; what is lost gets a quarantined record, so that the next upload of its
   // bytes heals it.
   Result<void> Refer(const Digest256& id, BlobKind kind, uint32_t plain_length,
                      std::string_view tag) {
     ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
-    if (!record) {
-      LOG(kError, "chunkstore", "rebuild: {} is lost", id.hex());
-      RETURN_IF_ERROR(store_.references().Insert(id, {.kind = kind,
-                                                      .bad = true,
-                                                      .building = kind == BlobKind::kPage,
-                                                      .incarnation = NewToken(),
-                                                      .plain_length = plain_length}));
-    }
+    if (!record) RETURN_IF_ERROR(InsertLost(id, kind, plain_length));
     return store_.references().AddToAll({&id, 1}, tag);
   }
 
@@ -246,6 +286,7 @@ Result<RebuildReport> ChunkStoreImpl::Rebuild(const ProgressFn& progress) {
   Rebuilder rebuilder(*this, blobs_, meta_, progress);
   RETURN_IF_ERROR(rebuilder.DropAll());
   RETURN_IF_ERROR(rebuilder.Records());
+  RETURN_IF_ERROR(rebuilder.Loans());
   RETURN_IF_ERROR(rebuilder.Holders());
   return std::move(rebuilder.report());
 }

@@ -17,17 +17,17 @@ using base::Result;
 constexpr int kMaxAttempts = 200;  // conflicts with other processes in a row
 constexpr size_t kIdsPerCommit = 256;
 constexpr size_t kScanBatch = 1024;
+constexpr size_t kMaxLentPages = kChunkBytes / kBlockGridBytes;
 
-std::string SuffixValue(uint64_t suffix) {
-  std::string value;
-  base::PutOrdered64(&value, suffix);
-  return value;
+void SortUnique(std::vector<uint16_t>* pages) {
+  std::sort(pages->begin(), pages->end());
+  pages->erase(std::unique(pages->begin(), pages->end()), pages->end());
 }
 
 Doomed BlobOnly(const BlobRef& blob, const Record& record) {
   return {.blob = blob,
           .kind = record.kind,
-          .has_references = false,
+          .has_references = record.borrowed_bytes > 0,
           .incarnation = record.incarnation,
           .stored_length = record.stored_length};
 }
@@ -84,10 +84,17 @@ Result<std::optional<Record>> References::Expect(const Digest256& id, MetaBatch&
 namespace {
 
 // Adds the tag in the batch. REQUIRES: it is not there, and the batch expects the record as read.
-void AddTag(const Digest256& id, std::string_view tag, Record& record, MetaBatch& batch) {
+void AddTag(const Digest256& id, std::string_view tag, std::string value, Record& record,
+            MetaBatch& batch) {
   batch.ExpectAbsent(TagKey(id, tag));
-  batch.Put(TagKey(id, tag), "");
+  batch.Put(TagKey(id, tag), std::move(value));
   if (record.count == 0) batch.Delete(GarbageKey(id));
+  if (IsBorrowerTag(tag)) {
+    ++record.lent;
+    ++record.lendings;
+  } else if (!record.is_wanted() && record.lent > 0) {
+    batch.Delete(LenderKey(id));
+  }
   ++record.count;
   batch.Put(RecordKey(id), EncodeRecord(record));
 }
@@ -102,10 +109,10 @@ Result<References::AddResult> References::Add(const Digest256& id, std::string_v
     ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
     if (!record) return {};
     result.record = *record;
-    result.added = record->bad ? Added::kBad : Added::kYes;
-    if (record->bad) return {};
+    result.added = record->is_whole() ? Added::kYes : Added::kBad;
+    if (!record->is_whole()) return {};
     ASSIGN_OR_RETURN(const auto tagged, Value(partition, TagKey(id, tag)));
-    if (!tagged) AddTag(id, tag, result.record, batch);
+    if (!tagged) AddTag(id, tag, "", result.record, batch);
     return {};
   }));
   return result;
@@ -136,7 +143,7 @@ Result<void> References::AddToAll(std::span<const Digest256> ids, std::string_vi
         ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
         if (!record) return Error(Code::kNotFound, "nothing is stored under " + id.hex());
         ASSIGN_OR_RETURN(const auto tagged, Value(partition, TagKey(id, tag)));
-        if (!tagged) AddTag(id, tag, *record, batch);
+        if (!tagged) AddTag(id, tag, "", *record, batch);
       }
       return {};
     });
@@ -152,6 +159,7 @@ Result<void> References::DropOne(const Digest256& id, std::string_view tag, Meta
   ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
   if (!record || record->count == 0) return {};  // a wrong count: scrub's to find
   --record->count;
+  if (IsBorrowerTag(tag) && record->lent > 0) --record->lent;
   if (record->count == 0 && record->kind == BlobKind::kManifest) {
     const Doomed dead = BlobOnly({id, record->suffix}, *record);
     Doom(dead, batch);
@@ -160,6 +168,8 @@ Result<void> References::DropOne(const Digest256& id, std::string_view tag, Meta
     return {};
   }
   if (record->count == 0) batch.Put(GarbageKey(id), "");
+  if (record->count == 0 && record->lendings > 0) batch.Delete(LenderKey(id));
+  if (record->count > 0 && !record->is_wanted()) batch.Put(LenderKey(id), "");
   batch.Put(RecordKey(id), EncodeRecord(*record));
   return {};
 }
@@ -180,20 +190,108 @@ Result<void> References::DropFromAll(std::span<const Digest256> ids, std::string
   });
 }
 
-Result<void> References::Intend(Token token, const BlobRef& blob) {
+Result<void> References::Intend(Token token, const BlobRef& blob, bool borrows) {
   const std::string key = IntentKey(token, blob.id);
   const size_t partition = PartitionOf(blob.id);
   return Commit(partition, [&](MetaBatch& batch) -> Result<void> {
     // An earlier try of this ingest failed on the way and may have left a part of a blob.
     ASSIGN_OR_RETURN(const auto earlier, Value(partition, key));
     if (earlier) {
-      ASSIGN_OR_RETURN(const uint64_t suffix, NumberOfKey(*earlier, 0));
-      Doom({.blob = {blob.id, suffix}}, batch);
+      ASSIGN_OR_RETURN(const Intent left, DecodeIntent(*earlier));
+      Doom({.blob = {blob.id, left.suffix}, .has_references = left.borrows}, batch);
       batch.ExpectValue(key, *earlier);
     }
-    batch.Put(key, SuffixValue(blob.suffix));
+    batch.Put(key, EncodeIntent({.suffix = blob.suffix, .borrows = borrows}));
     return {};
   });
+}
+
+Result<bool> References::Lend(const BlobRef& owner, const BlobRef& borrower,
+                              std::span<const uint16_t> pages) {
+  return LendIf(owner.id, borrower, pages, [&](const Record& record) {
+    return record.is_whole() && record.is_wanted() && record.suffix == owner.suffix &&
+           record.kind == BlobKind::kChunk;
+  });
+}
+
+Result<bool> References::LendAnyway(const Digest256& owner, const BlobRef& borrower,
+                                    std::span<const uint16_t> pages) {
+  return LendIf(owner, borrower, pages, [](const Record&) { return true; });
+}
+
+Result<bool> References::LendIf(const Digest256& owner, const BlobRef& borrower,
+                                std::span<const uint16_t> pages, const OwnerCheck& may_lend) {
+  const size_t partition = PartitionOf(owner);
+  const std::string tag = BorrowerTag(borrower);
+  bool lent = false;
+  RETURN_IF_ERROR(Commit(partition, [&](MetaBatch& batch) -> Result<void> {
+    ASSIGN_OR_RETURN(std::optional<Record> record, Expect(owner, batch));
+    lent = record && may_lend(*record);
+    if (!lent) return {};
+    ASSIGN_OR_RETURN(const auto tagged, Value(partition, TagKey(owner, tag)));
+    if (!tagged) AddTag(owner, tag, EncodeLent(pages), *record, batch);
+    return {};
+  }));
+  return lent;
+}
+
+Result<std::vector<uint16_t>> References::LentPages(const Digest256& id) {
+  const std::string prefix = TagPrefix(id) + "s";
+  std::vector<uint16_t> pages;
+  Result<void> decoded;
+  RETURN_IF_ERROR(meta_.Scan(names_[PartitionOf(id)], prefix, PrefixEnd(prefix), SIZE_MAX,
+                             [&](std::string_view, std::string_view value) {
+                               const Result<std::vector<uint16_t>> some = DecodeLent(value);
+                               if (some.has_value())
+                                 pages.insert(pages.end(), some->begin(), some->end());
+                               else
+                                 decoded = some.error();
+                               if (pages.size() > 2 * kMaxLentPages) SortUnique(&pages);
+                               return some.has_value();
+                             }));
+  RETURN_IF_ERROR(decoded);
+  SortUnique(&pages);
+  return pages;
+}
+
+Result<std::vector<Digest256>> References::ListLenders(size_t partition, size_t limit) {
+  return ListMarked(partition, "l", limit);
+}
+
+Result<void> References::PassLender(const Digest256& id, const Record& record) {
+  return Commit(PartitionOf(id), [&](MetaBatch& batch) -> Result<void> {
+    ASSIGN_OR_RETURN(const std::optional<Record> now, Expect(id, batch));
+    if (!now || *now == record) batch.Delete(LenderKey(id));
+    return {};
+  });
+}
+
+Result<bool> References::Shrink(Token token, const Digest256& id, const Record& looked_at,
+                                const Record& mine, std::vector<Doomed>* doomed) {
+  const size_t partition = PartitionOf(id);
+  const std::string intent = IntentKey(token, id);
+  bool shrunk = false;
+  std::optional<Doomed> lost;
+  RETURN_IF_ERROR(Commit(partition, [&](MetaBatch& batch) -> Result<void> {
+    ASSIGN_OR_RETURN(const auto intended, Value(partition, intent));
+    if (!intended || *intended != EncodeIntent({.suffix = mine.suffix}))
+      return Error(Code::kCancelled, "the collector was given up: its lease ran out");
+    batch.ExpectValue(intent, *intended).Delete(intent);
+    ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
+    shrunk = record && *record == looked_at && !record->is_wanted();
+    lost = BlobOnly({id, shrunk ? record->suffix : mine.suffix}, shrunk ? *record : mine);
+    Doom(*lost, batch);
+    if (!shrunk) return {};
+    record->bad = false;  // what is left of it was verified
+    record->partial = true;
+    record->suffix = mine.suffix;
+    record->stored_length = mine.stored_length;
+    record->borrowed_bytes = 0;
+    batch.Put(RecordKey(id), EncodeRecord(*record)).Delete(LenderKey(id));
+    return {};
+  }));
+  doomed->push_back(*lost);
+  return shrunk;
 }
 
 Result<References::Settled> References::Settle(Token token, const Digest256& id, Record mine,
@@ -206,27 +304,38 @@ Result<References::Settled> References::Settle(Token token, const Digest256& id,
   RETURN_IF_ERROR(Commit(partition, [&](MetaBatch& batch) -> Result<void> {
     lost.reset();
     ASSIGN_OR_RETURN(const auto intended, Value(partition, intent));
-    if (!intended || *intended != SuffixValue(mine.suffix))
+    if (!intended ||
+        *intended != EncodeIntent({.suffix = mine.suffix, .borrows = mine.borrowed_bytes > 0}))
       return Error(Code::kCancelled, "the upload was given up: its lease ran out");
     batch.ExpectValue(intent, *intended).Delete(intent);
     ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
     ASSIGN_OR_RETURN(const auto tagged, Value(partition, TagKey(id, tag)));
-    settled.created = !record || record->bad;
+    settled.created = !record || !record->is_whole();
+    settled.refused = record && settled.created && mine.borrowed_bytes > 0;
+    if (settled.refused) {
+      // What it borrows from may borrow from it: nobody would ever let go.
+      settled.created = false;
+      lost = BlobOnly({id, mine.suffix}, mine);
+      Doom(*lost, batch);
+      return {};
+    }
     if (!record) {
       record = mine;
       record->count = 0;
-    } else if (record->bad) {
+    } else if (settled.created) {
       if (record->suffix != 0) lost = BlobOnly({id, record->suffix}, *record);
       record->bad = false;
+      record->partial = false;
       record->suffix = mine.suffix;
       record->plain_length = mine.plain_length;
       record->stored_length = mine.stored_length;
+      record->borrowed_bytes = 0;
       batch.Put(RecordKey(id), EncodeRecord(*record));
     } else {
       lost = BlobOnly({id, mine.suffix}, mine);
     }
     if (lost) Doom(*lost, batch);
-    if (!tagged) AddTag(id, tag, *record, batch);
+    if (!tagged) AddTag(id, tag, "", *record, batch);
     settled.record = *record;
     return {};
   }));
@@ -253,7 +362,9 @@ Result<void> References::DropIngest(Token token, size_t partition, std::vector<D
     for (const auto& [key, value] : found) {
       Doomed one;
       ASSIGN_OR_RETURN(one.blob.id, IdOfKey(key, 9));
-      ASSIGN_OR_RETURN(one.blob.suffix, NumberOfKey(value, 0));
+      ASSIGN_OR_RETURN(const Intent intent, DecodeIntent(value));
+      one.blob.suffix = intent.suffix;
+      one.has_references = intent.borrows;
       batch.ExpectValue(key, value).Delete(key);
       Doom(one, batch);
       dead.push_back(one);
@@ -307,7 +418,7 @@ Result<References::Taken> References::TakeGarbage(size_t partition, size_t limit
       ++taken.records;
       if (record->suffix == 0) continue;
       Doomed dead = BlobOnly({id, record->suffix}, *record);
-      dead.has_references = record->kind == BlobKind::kPage;
+      dead.has_references |= record->kind == BlobKind::kPage;
       Doom(dead, batch);
       taken.pages += record->kind == BlobKind::kPage;
       taken.chunks += record->kind == BlobKind::kChunk;
@@ -334,9 +445,14 @@ Result<std::vector<Doomed>> References::ListDoomed(size_t partition, size_t limi
 }
 
 Result<std::vector<Digest256>> References::ListGarbage(size_t partition) {
+  return ListMarked(partition, "g", SIZE_MAX);
+}
+
+Result<std::vector<Digest256>> References::ListMarked(size_t partition, std::string_view mark,
+                                                      size_t limit) {
   std::vector<Digest256> ids;
   Result<void> decoded;
-  RETURN_IF_ERROR(meta_.Scan(names_[partition], "g", PrefixEnd("g"), SIZE_MAX,
+  RETURN_IF_ERROR(meta_.Scan(names_[partition], mark, PrefixEnd(std::string(mark)), limit,
                              [&](std::string_view key, std::string_view) {
                                const Result<Digest256> id = IdOfKey(key, 1);
                                if (id.has_value())
@@ -371,8 +487,9 @@ Result<bool> References::IsKnown(const BlobRef& blob) {
   bool intended = false;
   RETURN_IF_ERROR(meta_.Scan(names_[partition], "w", PrefixEnd("w"), SIZE_MAX,
                              [&](std::string_view key, std::string_view value) {
+                               const Result<Intent> intent = DecodeIntent(value);
                                intended = key.size() == 41 && key.substr(9) == blob.id.view() &&
-                                          value == SuffixValue(blob.suffix);
+                                          intent.has_value() && intent->suffix == blob.suffix;
                                return !intended;
                              }));
   if (intended) return true;
@@ -424,21 +541,28 @@ Result<std::optional<std::string>> References::CheckCount(const Digest256& id, b
     ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
     if (!record) return {};
     uint64_t tags = 0;
+    uint64_t lent = 0;
     const std::string prefix = TagPrefix(id);
     RETURN_IF_ERROR(meta_.Scan(names_[partition], prefix, PrefixEnd(prefix), SIZE_MAX,
-                               [&](std::string_view, std::string_view) { return ++tags != 0; }));
+                               [&](std::string_view key, std::string_view) {
+                                 lent += IsBorrowerTag(key.substr(prefix.size()));
+                                 return ++tags != 0;
+                               }));
     RETURN_IF_ERROR(meta_.Scan(names_[partition], "u", PrefixEnd("u"), SIZE_MAX,
                                [&](std::string_view key, std::string_view) {
                                  if (key.size() == 41 && key.substr(9) == id.view()) ++tags;
                                  return true;
                                }));
     ASSIGN_OR_RETURN(const auto garbage, Value(partition, GarbageKey(id)));
-    if (tags == record->count && garbage.has_value() == (tags == 0)) return {};
+    if (tags == record->count && lent == record->lent && garbage.has_value() == (tags == 0))
+      return {};
     problem = "counts " + std::to_string(record->count) + " references and has " +
               std::to_string(tags) + (garbage ? ", marked as garbage" : ", not marked as garbage");
     if (!repair) return {};
     record->count = tags;
+    record->lent = lent;
     batch.Put(RecordKey(id), EncodeRecord(*record));
+    if (tags > 0 && !record->is_wanted()) batch.Put(LenderKey(id), "");
     if (tags == 0)
       batch.Put(GarbageKey(id), "");
     else

@@ -38,8 +38,8 @@ class References {
   base::Result<std::optional<Record>> Find(const base::Digest256& id);
 
   // Adds `tag` to an id that has a record: resurrects garbage that nobody took yet. Fine if the tag
-  // is there. `found` tells the record as it is now. kAbsent: no record. kBad: quarantined, not
-  // tagged.
+  // is there. `found` tells the record as it is now. kAbsent: no record. kBad: quarantined, or only
+  // what it lends is left; not tagged.
   enum class Added { kYes, kAbsent, kBad };
   struct AddResult {
     Added added = Added::kAbsent;
@@ -56,8 +56,32 @@ class References {
   base::Result<void> DropFromAll(std::span<const base::Digest256> ids, std::string_view tag,
                                  std::vector<Doomed>* doomed = nullptr);
 
-  // Before a blob is written: says that `token` is about to.
-  base::Result<void> Intend(Token token, const BlobRef& blob);
+  // Before a blob is written: says that `token` is about to. `borrows`: it may have borrower's
+  // tags.
+  base::Result<void> Intend(Token token, const BlobRef& blob, bool borrows);
+
+  // Lends blocks of `owner`, where they begin in `pages` (EncodeLent), to a blob that was intended.
+  // False, and nothing done, unless the owner is wanted for itself, whole, and in the very blob
+  // that the borrower looked at.
+  base::Result<bool> Lend(const BlobRef& owner, const BlobRef& borrower,
+                          std::span<const uint16_t> pages);
+  // The same for a borrower that has borrowed already (repair, rebuild), whatever became of the
+  // owner; false if it has no record.
+  base::Result<bool> LendAnyway(const base::Digest256& owner, const BlobRef& borrower,
+                                std::span<const uint16_t> pages);
+
+  // The pages that are lent to somebody, ascending, each once.
+  base::Result<std::vector<uint16_t>> LentPages(const base::Digest256& id);
+
+  // Ids that are kept for what they lend alone, and where that may be less than the blob holds.
+  base::Result<std::vector<base::Digest256>> ListLenders(size_t partition, size_t limit);
+  // Takes an id off that list, if its record is still this one.
+  base::Result<void> PassLender(const base::Digest256& id, const Record& record);
+  // Puts a blob with less in place of the record's, which must still be as it was looked at:
+  // nothing was lent since, nobody wants the chunk. Spends the intent. False: it is no longer so,
+  // and `mine` is doomed instead. What lost is appended to `doomed`.
+  base::Result<bool> Shrink(Token token, const base::Digest256& id, const Record& looked_at,
+                            const Record& mine, std::vector<Doomed>* doomed);
 
   // After the blob was written: makes its record, or heals a quarantined one, or (somebody was
   // faster) joins the one that is there; the token's ingest tag is on it then. Spends the intent;
@@ -65,6 +89,7 @@ class References {
   // `doomed`.
   struct Settled {
     bool created = false;  // our blob is the record's blob
+    bool refused = false;  // it borrows, and what it would heal lends: write one that does not
     Record record;
   };
   base::Result<Settled> Settle(Token token, const base::Digest256& id, Record mine,
@@ -114,9 +139,14 @@ class References {
  private:
   // Builds a batch under the partition's lock and commits it, again after each conflict (another
   // process).
+  using OwnerCheck = std::function<bool(const Record& owner)>;
+  base::Result<bool> LendIf(const base::Digest256& owner, const BlobRef& borrower,
+                            std::span<const uint16_t> pages, const OwnerCheck& may_lend);
   using Build = std::function<base::Result<void>(MetaBatch& batch)>;
   base::Result<void> Commit(size_t partition, const Build& build);
 
+  base::Result<std::vector<base::Digest256>> ListMarked(size_t partition, std::string_view mark,
+                                                        size_t limit);
   base::Result<std::optional<std::string>> Value(size_t partition, const std::string& key);
   base::Result<std::optional<Record>> Expect(const base::Digest256& id, MetaBatch& batch);
   base::Result<void> DropOne(const base::Digest256& id, std::string_view tag, MetaBatch& batch,

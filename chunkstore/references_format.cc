@@ -15,6 +15,7 @@ using base::Error;
 using base::Result;
 
 constexpr uint8_t kFormatVersion = 1;
+constexpr uint8_t kRecordVersionSharing = 2;  // with what a record says of lending and borrowing
 constexpr size_t kSuffixHexBytes = 16;
 constexpr size_t kIdHexBytes = 64;
 
@@ -66,35 +67,54 @@ Result<BlobRef> ParseBlobName(std::string_view name) {
 }
 
 std::string EncodeRecord(const Record& record) {
-  std::string out = Versioned();
+  const bool sharing =
+      record.partial || record.lent > 0 || record.lendings > 0 || record.borrowed_bytes > 0;
+  std::string out(1, static_cast<char>(sharing ? kRecordVersionSharing : kFormatVersion));
   out.push_back(static_cast<char>(record.kind));
-  out.push_back(static_cast<char>((record.bad ? 1 : 0) | (record.building ? 2 : 0)));
+  out.push_back(static_cast<char>((record.bad ? 1 : 0) | (record.building ? 2 : 0) |
+                                  (record.partial ? 4 : 0)));
   base::PutFixed(&out, record.suffix);
   base::PutFixed(&out, record.incarnation);
   base::PutVarint(&out, record.plain_length);
   base::PutVarint(&out, record.stored_length);
   base::PutVarint(&out, record.count);
+  if (!sharing) return out;
+  base::PutVarint(&out, record.lent);
+  base::PutVarint(&out, record.lendings);
+  base::PutVarint(&out, record.borrowed_bytes);
   return out;
 }
 
 Result<Record> DecodeRecord(std::string_view value) {
   Decoder in(value);
   Record record;
-  RETURN_IF_ERROR(ExpectVersion(in));
+  const bool sharing = !value.empty() && static_cast<uint8_t>(value[0]) == kRecordVersionSharing;
+  if (sharing)
+    RETURN_IF_ERROR(in.Bytes(1));
+  else
+    RETURN_IF_ERROR(ExpectVersion(in));
   ASSIGN_OR_RETURN(record.kind, ReadKind(in));
   ASSIGN_OR_RETURN(const uint8_t flags, in.Fixed<uint8_t>());
   record.bad = flags & 1;
   record.building = flags & 2;
+  record.partial = flags & 4;
   ASSIGN_OR_RETURN(record.suffix, in.Fixed<uint64_t>());
   ASSIGN_OR_RETURN(record.incarnation, in.Fixed<uint64_t>());
   ASSIGN_OR_RETURN(const uint64_t plain, in.Varint());
   ASSIGN_OR_RETURN(const uint64_t stored, in.Varint());
   ASSIGN_OR_RETURN(record.count, in.Varint());
+  uint64_t borrowed = 0;
+  if (sharing) {
+    ASSIGN_OR_RETURN(record.lent, in.Varint());
+    ASSIGN_OR_RETURN(record.lendings, in.Varint());
+    ASSIGN_OR_RETURN(borrowed, in.Varint());
+  }
   RETURN_IF_ERROR(in.ExpectEnd());
-  if (flags > 3 || plain > kChunkBytes || stored > UINT32_MAX)
+  if (flags > (sharing ? 7 : 3) || plain > kChunkBytes || stored > UINT32_MAX || borrowed > plain)
     return Error(Code::kCorruption, "a chunk's record has an absurd value");
   record.plain_length = static_cast<uint32_t>(plain);
   record.stored_length = static_cast<uint32_t>(stored);
+  record.borrowed_bytes = static_cast<uint32_t>(borrowed);
   return record;
 }
 
@@ -213,6 +233,50 @@ Result<Manifest> DecodeManifest(std::string_view plain) {
   return manifest;
 }
 
+std::string EncodeIntent(const Intent& intent) {
+  std::string out;
+  base::PutOrdered64(&out, intent.suffix);
+  if (intent.borrows) out.push_back(1);
+  return out;
+}
+
+Result<Intent> DecodeIntent(std::string_view value) {
+  Intent intent;
+  ASSIGN_OR_RETURN(intent.suffix, NumberOfKey(value, 0));
+  intent.borrows = value.size() > 8;
+  if (value.size() > 9 || (intent.borrows && value[8] != 1))
+    return Error(Code::kCorruption, "an intent of unknown shape");
+  return intent;
+}
+
+std::string EncodeLent(std::span<const uint16_t> pages) {
+  std::string out;
+  base::PutVarint(&out, pages.size());
+  uint16_t last = 0;
+  for (const uint16_t page : pages) {
+    base::PutVarint(&out, static_cast<uint64_t>(page - last));
+    last = page;
+  }
+  return out;
+}
+
+Result<std::vector<uint16_t>> DecodeLent(std::string_view value) {
+  Decoder in(value);
+  ASSIGN_OR_RETURN(const uint64_t count, in.Varint());
+  if (count > kMaxBlocks) return Error(Code::kCorruption, "a borrower of impossibly many blocks");
+  std::vector<uint16_t> pages;
+  uint64_t page = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    ASSIGN_OR_RETURN(const uint64_t step, in.Varint());
+    if ((step == 0 && i > 0) || step >= kChunkBytes / kBlockGridBytes - page)
+      return Error(Code::kCorruption, "a borrower of blocks that can't be");
+    page += step;
+    pages.push_back(static_cast<uint16_t>(page));
+  }
+  RETURN_IF_ERROR(in.ExpectEnd());
+  return pages;
+}
+
 size_t PartitionOf(const Digest256& id) { return id.bytes[0]; }
 
 std::string RecordPartition(size_t number) {
@@ -239,6 +303,15 @@ std::string PageTag(const Digest256& page, uint64_t incarnation) {
   return tag;
 }
 
+std::string BorrowerTag(const BlobRef& borrower) {
+  std::string tag = "s";
+  tag += borrower.id.view();
+  base::PutOrdered64(&tag, borrower.suffix);
+  return tag;
+}
+
+bool IsBorrowerTag(std::string_view tag) { return tag.starts_with('s'); }
+
 std::string HolderTag(Token token) {
   std::string tag = "h";
   base::PutOrdered64(&tag, token);
@@ -254,7 +327,7 @@ std::string IngestTag(Token token) {
 Result<ParsedTag> ParseTag(std::string_view tag) {
   ParsedTag parsed;
   parsed.kind = tag.empty() ? '\0' : tag[0];
-  if (parsed.kind == 'p' && tag.size() == 41) {
+  if ((parsed.kind == 'p' || parsed.kind == 's') && tag.size() == 41) {
     ASSIGN_OR_RETURN(parsed.page, IdOfKey(tag, 1));
     ASSIGN_OR_RETURN(parsed.incarnation, NumberOfKey(tag, 33));
     return parsed;
@@ -286,6 +359,8 @@ std::string IntentKey(Token token, const Digest256& id) {
 }
 
 std::string GarbageKey(const Digest256& id) { return "g" + std::string(id.view()); }
+
+std::string LenderKey(const Digest256& id) { return "l" + std::string(id.view()); }
 
 std::string DoomedKey(const BlobRef& blob) {
   std::string key = "d" + std::string(blob.id.view());

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/hash.h"
 #include "base/result.h"
@@ -15,14 +17,17 @@
 // Partition "c/<2 hex>" (256 of them, by the first byte of the id) has everything about the ids
 // that begin so:
 //   r id                 -> Record: the blob that holds this id, and how many tags refer to it
-//   t id tag             -> ""      one reference. tag: 'p' page incarnation | 'h' token
+//   t id tag             -> ""      one reference. tag: 'p' page incarnation | 'h' token |
+//                                   's' borrower suffix (-> Lent: which blocks)
 //   u token id           -> ""      one reference of an ingest in flight (counted like those above)
-//   w token id           -> suffix  an ingest is about to write this blob
+//   w token id           -> Intent  an ingest is about to write this blob
 //   g id                 -> ""      garbage: the record's count is 0
-//   d id suffix          -> Doomed  a blob that no record names any more, about to be removed
+//   l id                 -> ""      kept for what it lends alone, and perhaps larger than that
+//   needs d id suffix          -> Doomed  a blob that no record names any more, about to be removed
 // Partition "holders":
 //   h name               -> HolderRecord
 //   j token              -> Journal: an ingest or a release in flight
+// Partitions "b/<2 hex>": block_index.h.
 // Partition "i/<token>": the chunk numbers of an ingest in flight (scratch, no harm if lost):
 //   index (big-endian)   -> id, or "" for a hole
 
@@ -55,7 +60,16 @@ struct Record {
       0;  // what a page tags its children with: a later page with the same id has another
   uint32_t plain_length = 0;
   uint32_t stored_length = 0;
-  uint64_t count = 0;  // tags; 0: garbage
+  uint64_t count = 0;           // tags; 0: garbage
+  bool partial = false;         // only blocks that it lends are left in the blob
+  uint64_t lent = 0;            // how many of the tags are borrowers'
+  uint64_t lendings = 0;        // how often it lent, ever: two states are never the same
+  uint32_t borrowed_bytes = 0;  // plain bytes that lie in the blobs of other chunks
+
+  // Somebody wants the chunk itself, and not just blocks of it.
+  bool is_wanted() const { return count > lent; }
+  // Its bytes can be read, or taken as known.
+  bool is_whole() const { return !bad && !partial; }
   bool operator==(const Record&) const = default;
 };
 std::string EncodeRecord(const Record& record);
@@ -64,8 +78,8 @@ base::Result<Record> DecodeRecord(std::string_view value);
 struct Doomed {
   BlobRef blob;  // from the key
   BlobKind kind = BlobKind::kChunk;
-  bool has_references =
-      false;  // a page that was taken: its tags on its children are to be dropped first
+  bool has_references = false;  // a page that was taken, or a blob that borrows: its tags on its
+                                // children or owners are to be dropped first
   uint64_t incarnation = 0;
   uint32_t stored_length = 0;
 };
@@ -119,15 +133,30 @@ std::string RecordPartition(size_t number);
 std::string ScratchPartition(Token token);
 base::Result<Token> ParseScratchPartition(std::string_view partition);
 
+// What an ingest is about to write.
+struct Intent {
+  uint64_t suffix = 0;
+  bool borrows = false;  // the blob may have tags on what it borrows from
+};
+std::string EncodeIntent(const Intent& intent);
+base::Result<Intent> DecodeIntent(std::string_view value);
+
+// The value of a borrower's tag: where the blocks begin that it borrows, in kBlockGridBytes of the
+// owner's plain bytes, ascending.
+std::string EncodeLent(std::span<const uint16_t> pages);
+base::Result<std::vector<uint16_t>> DecodeLent(std::string_view value);
+
 // Tags. An ingest's begins with 'u'; TagKey puts it under its token, so that all of one ingest lie
 // together.
 std::string PageTag(const base::Digest256& page, uint64_t incarnation);
+std::string BorrowerTag(const BlobRef& borrower);
+bool IsBorrowerTag(std::string_view tag);
 std::string HolderTag(Token token);
 std::string IngestTag(Token token);
 struct ParsedTag {
-  char kind = 0;  // 'p', 'h', 'u'
-  base::Digest256 page;
-  uint64_t incarnation = 0;
+  char kind = 0;             // 'p', 's', 'h', 'u'
+  base::Digest256 page;      // or borrower
+  uint64_t incarnation = 0;  // of the page, or suffix of the borrower's blob
   Token token = 0;
 };
 base::Result<ParsedTag> ParseTag(std::string_view tag);
@@ -138,6 +167,7 @@ std::string TagPrefix(const base::Digest256& id);  // of the tags of pages and h
 std::string IngestPrefix(char kind, Token token);  // kind: 'u' or 'w'
 std::string IntentKey(Token token, const base::Digest256& id);
 std::string GarbageKey(const base::Digest256& id);
+std::string LenderKey(const base::Digest256& id);
 std::string DoomedKey(const BlobRef& blob);
 std::string HolderKey(std::string_view name);
 std::string JournalKey(Token token);

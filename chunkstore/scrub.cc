@@ -64,7 +64,7 @@ class Scrubber {
       report_.checked_bytes += size_bytes;
       throttle_.Spend(size_bytes);
       BlobTable table;
-      const auto plain = store_.LoadBlob(ref, static_cast<uint32_t>(size_bytes), &table);
+      const Result<void> plain = AloneRight(ref, size_bytes, &table);
       if (!plain.has_value() && plain.error().code() == Code::kCorruption) {
         FindAlone({.id = ref.id.hex(), .blob = BlobName(ref), .problem = plain.error().message()});
       } else if (!plain.has_value() && plain.error().code() != Code::kNotFound) {
@@ -120,6 +120,14 @@ class Scrubber {
   ScrubReport& report() { return report_; }
 
  private:
+  // As far as the blob by itself tells.
+  Result<void> AloneRight(const BlobRef& ref, uint64_t size_bytes, BlobTable* table) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<Bytes> plain, store_.LoadOwn(ref, size_bytes, table));
+    if (table->owners.empty() && !table->partial && base::Sha256(plain->view()) != ref.id)
+      return Error(Code::kCorruption, "the plain bytes don't have the SHA-256 that names them");
+    return {};
+  }
+
   bool Tell(std::string_view phase, uint64_t done, uint64_t total) {
     return !progress_ || progress_({.phase = phase, .done = done, .total = total});
   }
@@ -166,6 +174,8 @@ class Scrubber {
     report_.checked_bytes += record.stored_length;
     throttle_.Spend(record.stored_length + kRecordCost);
     if (record.suffix == 0) return Find(id, 0, "its blob is lost", false);
+    if (record.partial && record.is_wanted())
+      RETURN_IF_ERROR(Find(id, record.suffix, "only what others share of it is left", false));
     BlobTable table;
     Result<std::shared_ptr<const Bytes>> plain =
         store_.LoadBlob({id, record.suffix}, record.stored_length, &table);
@@ -194,7 +204,8 @@ class Scrubber {
   static Result<void> Judge(const Record& record, const BlobTable& table,
                             const Result<std::shared_ptr<const Bytes>>& plain) {
     if (!plain.has_value()) return plain.error();
-    if (table.kind != record.kind || table.plain_length != record.plain_length)
+    if (table.kind != record.kind || table.plain_length != record.plain_length ||
+        table.partial != record.partial || table.borrowed_bytes() != record.borrowed_bytes)
       return Error(Code::kCorruption, "the blob is not the one that its record says");
     if (record.kind == BlobKind::kPage) {
       RETURN_IF_ERROR(DecodePage((*plain)->view()));
@@ -247,6 +258,7 @@ class Scrubber {
 
   Result<bool> HasReason(const ParsedTag& tag) {
     if (tag.kind == 'p') return PageExists(tag.page, tag.incarnation);
+    if (tag.kind == 's') return store_.references().IsKnown({tag.page, tag.incarnation});
     // A look a while ago is good enough to say yes; a leak since is the next scrub's.
     if (tag.kind == 'h' && tokens_.contains(tag.token)) return true;
     // Journal, holders, journal: a token goes from the one to the other and back, never straight
@@ -286,25 +298,69 @@ class Scrubber {
       ASSIGN_OR_RETURN(const auto problem, store_.references().CheckCount(id, repair_));
       if (problem) RETURN_IF_ERROR(Find(id, record.suffix, *problem, repair_));
     }
-    if (record.kind != BlobKind::kPage || record.building || record.bad || record.count == 0)
-      return {};
+    if (record.bad || record.count == 0) return {};
+    if (record.partial) return Lent(id, record);
+    if (record.borrowed_bytes > 0) return Owners(id, record);
+    if (record.kind != BlobKind::kPage || record.building) return {};
     return Children(id, record);
+  }
+
+  // A borrower refers to each of its owners.
+  Result<void> Owners(const Digest256& id, const Record& record) {
+    const BlobRef borrower{id, record.suffix};
+    const Result<BlobTable> table = store_.ReadTable(borrower, record.stored_length);
+    if (!table.has_value()) return FoundAlready(table.error());
+    for (const ChunkStoreImpl::Loan& loan : ChunkStoreImpl::LoansOf(table->blocks, table->owners)) {
+      const Digest256& owner = loan.owner.id;
+      ASSIGN_OR_RETURN(const bool tagged, HasTag(owner, BorrowerTag(borrower)));
+      if (tagged) continue;
+      ASSIGN_OR_RETURN(const std::optional<Record> now, store_.references().Find(id));
+      if (!now || now->suffix != record.suffix) return {};
+      bool repaired = false;
+      if (repair_) {
+        ASSIGN_OR_RETURN(repaired, store_.references().LendAnyway(owner, borrower, loan.pages));
+      }
+      RETURN_IF_ERROR(Find(
+          owner, 0, "chunk " + id.hex() + " borrows of it and does not refer to it", repaired));
+    }
+    return {};
+  }
+
+  // What is left of a chunk is all that it lends.
+  Result<void> Lent(const Digest256& id, const Record& record) {
+    const Result<BlobTable> table = store_.ReadTable({id, record.suffix}, record.stored_length);
+    if (!table.has_value()) return FoundAlready(table.error());
+    ASSIGN_OR_RETURN(const std::vector<uint16_t> pages, store_.references().LentPages(id));
+    size_t found = 0;
+    for (const Block& block : table->blocks) {
+      found += block.is_here() &&
+               std::binary_search(pages.begin(), pages.end(), block.plain_offset / kBlockGridBytes);
+    }
+    ASSIGN_OR_RETURN(const std::optional<Record> now, store_.references().Find(id));
+    if (found == pages.size() || !now || !(*now == record)) return {};
+    return Find(id, record.suffix, "lends blocks that it has not", false);
+  }
+
+  Result<bool> HasTag(const Digest256& id, const std::string& tag) {
+    const Result<std::string> tagged = meta_.Get(RecordPartition(PartitionOf(id)), TagKey(id, tag));
+    if (!tagged.has_value() && tagged.error().code() != Code::kNotFound) return tagged.error();
+    return tagged.has_value();
+  }
+
+  // Of what can't be read: by the other pass, or it was collected since.
+  static Result<void> FoundAlready(const Error& error) {
+    const bool found = error.code() == Code::kCorruption || error.code() == Code::kNotFound;
+    return found ? Result<void>() : Result<void>(error);
   }
 
   // A complete page refers to each of its children.
   Result<void> Children(const Digest256& id, const Record& record) {
     Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(id);
-    if (!page.has_value()) {
-      if (page.error().code() == Code::kCorruption || page.error().code() == Code::kNotFound)
-        return {};  // found by the other pass; or collected since
-      return page.error();
-    }
+    if (!page.has_value()) return FoundAlready(page.error());
     const std::string tag = PageTag(id, record.incarnation);
     for (const Digest256& child : (*page)->Children()) {
-      Result<std::string> tagged =
-          meta_.Get(RecordPartition(PartitionOf(child)), TagKey(child, tag));
-      if (tagged.has_value()) continue;
-      if (tagged.error().code() != Code::kNotFound) return tagged.error();
+      ASSIGN_OR_RETURN(const bool tagged, HasTag(child, tag));
+      if (tagged) continue;
       ASSIGN_OR_RETURN(const std::optional<Record> now, store_.references().Find(id));
       if (!now || now->incarnation != record.incarnation) return {};
       bool repaired = false;
@@ -326,10 +382,8 @@ class Scrubber {
     for (const auto& [name, record] : held) {
       for (const Digest256& target : {record.root, record.manifest}) {
         const std::string tag = HolderTag(record.token);
-        Result<std::string> tagged =
-            meta_.Get(RecordPartition(PartitionOf(target)), TagKey(target, tag));
-        if (tagged.has_value()) continue;
-        if (tagged.error().code() != Code::kNotFound) return tagged.error();
+        ASSIGN_OR_RETURN(const bool tagged, HasTag(target, tag));
+        if (tagged) continue;
         ASSIGN_OR_RETURN(const std::optional<HolderRecord> now, store_.GetHolder(name));
         if (!now || now->token != record.token) continue;
         bool repaired = false;

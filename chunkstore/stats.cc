@@ -13,6 +13,8 @@ using base::Digest256;
 using base::Error;
 using base::Result;
 
+bool IsLenderAlone(const Record& record) { return record.count > 0 && !record.is_wanted(); }
+
 // What would go if some pages lost their last reference: walks down from them, counting for every
 // child how many of its references come from pages that go. A child whose references all do goes as
 // well. Linear in what goes and its children; remembers only the children that somebody else may
@@ -23,7 +25,9 @@ class Departures {
 
   struct Sum {
     uint64_t plain_bytes = 0;
+    uint64_t borrowed_bytes = 0;    // of those
     uint64_t stored_bytes = 0;      // of chunks
+    int64_t lender_bytes = 0;       // of what is kept for its blocks alone; less than 0: more is
     uint64_t all_stored_bytes = 0;  // pages as well
     uint64_t chunks = 0;
   };
@@ -31,49 +35,85 @@ class Departures {
 
   // One reference on `id` goes; with it what only it kept.
   Result<void> Drop(const Digest256& id) {
-    RETURN_IF_ERROR(DropOne(id));
+    RETURN_IF_ERROR(DropOne(id, By::kPage));
     return Settle();
   }
   // Something without references; Settle finds what only such things kept.
-  void Gone(const Digest256& id, const Record& record) { Count(id, record); }
+  void Gone(const Digest256& id, const Record& record) {
+    CountChunk(record);
+    CountBlob(id, record);
+  }
   Result<void> Settle() {
-    while (!pages_.empty()) {
-      const Digest256 page_id = pages_.back();
-      pages_.pop_back();
-      Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(page_id);
-      // A corrupt page's children are unknown: they stay, as they would with the collector.
-      if (!page.has_value() && page.error().code() == Code::kCorruption) continue;
-      RETURN_IF_ERROR(page);
-      for (const Digest256& child : (*page)->Children()) {
-        RETURN_IF_ERROR(DropOne(child));
+    while (!referrers_.empty()) {
+      const auto [id, record] = referrers_.back();
+      referrers_.pop_back();
+      const Result<std::vector<Digest256>> below = Below(id, record);
+      // What a corrupt page or blob refers to is unknown: it stays, as it would with the collector.
+      if (!below.has_value() && below.error().code() == Code::kCorruption) continue;
+      RETURN_IF_ERROR(below);
+      const By by = record.kind == BlobKind::kPage ? By::kPage : By::kBorrower;
+      for (const Digest256& child : *below) {
+        RETURN_IF_ERROR(DropOne(child, by));
       }
     }
     return {};
   }
 
  private:
-  Result<void> DropOne(const Digest256& id) {
+  Result<std::vector<Digest256>> Below(const Digest256& id, const Record& record) {
+    if (record.kind == BlobKind::kPage) {
+      ASSIGN_OR_RETURN(const std::shared_ptr<const MapPage> page, store_.ReadPage(id));
+      return page->Children();
+    }
+    ASSIGN_OR_RETURN(BlobTable table, store_.ReadTable({id, record.suffix}, record.stored_length));
+    return std::move(table.owners);
+  }
+
+  enum class By { kPage, kBorrower };
+  Result<void> DropOne(const Digest256& id, By by) {
     ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
     if (!record) return {};
-    if (record->count > 1 && ++dropped_[id] < record->count) return {};
+    Dropped dropped;
+    if (record->count > 1) dropped = dropped_[id];
+    ++(by == By::kPage ? dropped.wants : dropped.loans);
+    // A chunk that nobody wants any more is a lender at least for now.
+    if (by == By::kPage && dropped.wants == record->count - record->lent) {
+      CountChunk(*record);
+      sum_.lender_bytes -= static_cast<int64_t>(record->stored_length);
+    }
+    if (dropped.wants + dropped.loans < record->count) {
+      dropped_[id] = dropped;
+      return {};
+    }
     dropped_.erase(id);
-    Count(id, *record);
+    sum_.lender_bytes += static_cast<int64_t>(record->stored_length);
+    CountBlob(id, *record);
     return {};
   }
 
-  void Count(const Digest256& id, const Record& record) {
+  void CountBlob(const Digest256& id, const Record& record) {
     sum_.all_stored_bytes += record.stored_length;
-    if (record.kind == BlobKind::kPage) pages_.push_back(id);
+    if (record.kind == BlobKind::kPage || record.borrowed_bytes > 0)
+      referrers_.emplace_back(id, record);
+  }
+
+  void CountChunk(const Record& record) {
     if (record.kind != BlobKind::kChunk) return;
     ++sum_.chunks;
     sum_.plain_bytes += record.plain_length;
+    sum_.borrowed_bytes += record.borrowed_bytes;
     sum_.stored_bytes += record.stored_length;
   }
 
+  struct Dropped {
+    uint64_t wants = 0;
+    uint64_t loans = 0;
+  };
   ChunkStoreImpl& store_;
   Sum sum_;
-  std::vector<Digest256> pages_;  // that go, and whose children were not looked at yet
-  std::unordered_map<Digest256, uint64_t> dropped_;
+  // Pages and borrowers that go, and of which was not looked at yet what they refer to.
+  std::vector<std::pair<Digest256, Record>> referrers_;
+  std::unordered_map<Digest256, Dropped> dropped_;
 };
 
 // Climbs from pages and chunks to the holders above them.
@@ -108,7 +148,8 @@ class Climber {
       ASSIGN_OR_RETURN(const auto tags, store_.references().Tags(id, after, kTagBatch));
       for (const std::string& tag : tags) {
         ASSIGN_OR_RETURN(const ParsedTag parsed, ParseTag(tag));
-        if (parsed.kind == 'p' && Mark(parsed.page)) todo->push_back(parsed.page);
+        const bool refers = parsed.kind == 'p' || parsed.kind == 's';
+        if (refers && Mark(parsed.page)) todo->push_back(parsed.page);
         if (parsed.kind != 'h' || parsed.token == own_ || full(kMaxSharedWith)) continue;
         const auto name = names_.find(parsed.token);
         if (name != names_.end()) found_.insert(name->second);
@@ -153,9 +194,12 @@ Result<StoreStats> ChunkStoreImpl::Stats() {
     RETURN_IF_ERROR(
         references_.VisitRecords(i, [&](const Digest256& id, const Record& record) -> Result<bool> {
           stats.physical_bytes += record.stored_length;
-          if (record.kind == BlobKind::kChunk) {
+          if (record.kind == BlobKind::kChunk && IsLenderAlone(record)) {
+            stats.lender_bytes += record.stored_length;
+          } else if (record.kind == BlobKind::kChunk) {
             ++stats.chunks;
             stats.unique_bytes += record.plain_length;
+            stats.borrowed_bytes += record.borrowed_bytes;
             stats.compressed_bytes += record.stored_length;
           }
           if (record.count == 0) garbage.Gone(id, record);
@@ -170,6 +214,8 @@ Result<StoreStats> ChunkStoreImpl::Stats() {
   RETURN_IF_ERROR(garbage.Settle());
   stats.chunks -= garbage.sum().chunks;
   stats.unique_bytes -= garbage.sum().plain_bytes;
+  stats.borrowed_bytes -= garbage.sum().borrowed_bytes;
+  stats.lender_bytes -= static_cast<uint64_t>(garbage.sum().lender_bytes);
   stats.compressed_bytes -= garbage.sum().stored_bytes;
   stats.garbage_bytes += garbage.sum().all_stored_bytes;
   RETURN_IF_ERROR(VisitHolders([&](std::string_view, const HolderRecord& record) {
@@ -202,6 +248,7 @@ Result<HolderStats> ChunkStoreImpl::StatsOf(std::string_view holder) {
   stats.logical_bytes = record->size_bytes;
   stats.nonzero_bytes = record->nonzero_bytes;
   stats.unique_bytes = departures.sum().plain_bytes - before.plain_bytes;
+  stats.unique_borrowed_bytes = departures.sum().borrowed_bytes - before.borrowed_bytes;
   stats.unique_compressed_bytes = departures.sum().stored_bytes - before.stored_bytes;
   stats.shared_bytes = stats.nonzero_bytes - std::min(stats.nonzero_bytes, stats.unique_bytes);
   std::unordered_map<Token, std::string> names;

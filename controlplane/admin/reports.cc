@@ -69,11 +69,10 @@ size_t SizeOf(const Json* array) {
 }  // namespace
 
 Json ToJson(const chunkstore::CollectReport& report) {
-  return JsonObject{{"abandoned_ingests", report.abandoned_ingests},
-                    {"removed_chunks", report.removed_chunks},
-                    {"removed_pages", report.removed_pages},
-                    {"removed_orphans", report.removed_orphans},
-                    {"freed_bytes", report.freed_bytes}};
+  return JsonObject{
+      {"abandoned_ingests", report.abandoned_ingests}, {"removed_chunks", report.removed_chunks},
+      {"removed_pages", report.removed_pages},         {"removed_orphans", report.removed_orphans},
+      {"compacted_chunks", report.compacted_chunks},   {"freed_bytes", report.freed_bytes}};
 }
 
 Json ToJson(const chunkstore::ScrubReport& report) {
@@ -104,7 +103,9 @@ Json ToJson(const chunkstore::StoreStats& stats) {
   return JsonObject{{"logical_bytes", stats.logical_bytes},
                     {"nonzero_bytes", stats.nonzero_bytes},
                     {"unique_bytes", stats.unique_bytes},
+                    {"borrowed_bytes", stats.borrowed_bytes},
                     {"compressed_bytes", stats.compressed_bytes},
+                    {"lender_bytes", stats.lender_bytes},
                     {"physical_bytes", stats.physical_bytes},
                     {"garbage_bytes", stats.garbage_bytes},
                     {"chunks", stats.chunks},
@@ -115,17 +116,18 @@ Json ToJson(const chunkstore::HolderStats& stats) {
   return JsonObject{{"logical_bytes", stats.logical_bytes},
                     {"nonzero_bytes", stats.nonzero_bytes},
                     {"unique_bytes", stats.unique_bytes},
+                    {"unique_borrowed_bytes", stats.unique_borrowed_bytes},
                     {"unique_compressed_bytes", stats.unique_compressed_bytes},
                     {"shared_bytes", stats.shared_bytes},
                     {"shared_with", Strings(stats.shared_with)}};
 }
 
 std::string DescribeCollect(const Json& report) {
-  return fmt::format("freed {}: {}, {}, {}; {} rolled back\n", Size(report, "freed_bytes"),
-                     Count(report, "removed_chunks", "chunk"),
-                     Count(report, "removed_pages", "map page"),
-                     Count(report, "removed_orphans", "orphaned blob"),
-                     Count(report, "abandoned_ingests", "abandoned upload"));
+  return fmt::format(
+      "freed {}: {}, {}, {}, {} compacted; {} rolled back\n", Size(report, "freed_bytes"),
+      Count(report, "removed_chunks", "chunk"), Count(report, "removed_pages", "map page"),
+      Count(report, "removed_orphans", "orphaned blob"), Count(report, "compacted_chunks", "chunk"),
+      Count(report, "abandoned_ingests", "abandoned upload"));
 }
 
 namespace {
@@ -236,6 +238,7 @@ std::string DescribeRebuild(const Json& report) {
 std::string DescribeStats(const Json& stats) {
   const uint64_t nonzero = Number(stats, "nonzero_bytes");
   const uint64_t unique = Number(stats, "unique_bytes");
+  const uint64_t own = unique - std::min(unique, Number(stats, "borrowed_bytes"));
   const uint64_t compressed = Number(stats, "compressed_bytes");
   std::string text;
   const auto line = [&](std::string_view name, const std::string& value, std::string_view remark) {
@@ -244,11 +247,15 @@ std::string DescribeStats(const Json& stats) {
   line("logical", Size(stats, "logical_bytes"), "what images and snapshots hold, holes and all");
   line("non-zero", Size(stats, "nonzero_bytes"), "the same without holes");
   line("unique", Size(stats, "unique_bytes"), "each chunk counted once");
+  line("new blocks", base::FormatBytes(own), "of those, what no other chunk has");
   line("compressed", Size(stats, "compressed_bytes"), "as stored");
   line("physical", Size(stats, "physical_bytes"), "on disk, with maps and manifests");
   line("garbage", Size(stats, "garbage_bytes"), "waiting for the collector");
-  line("dedup", Ratio(nonzero, unique), "non-zero / unique");
-  line("compression", Ratio(unique, compressed), "unique / compressed");
+  line("lent alone", Size(stats, "lender_bytes"),
+       "of the physical bytes: kept for blocks that other chunks share");
+  line("chunk dedup", Ratio(nonzero, unique), "non-zero / unique");
+  line("block dedup", Ratio(unique, own), "unique / new blocks");
+  line("compression", Ratio(own, compressed), "new blocks / compressed");
   line("chunks", fmt::format("{}", Number(stats, "chunks")), "");
   line("holders", fmt::format("{}", Number(stats, "holders")),
        "images, uploads, layers of volumes");
@@ -262,9 +269,9 @@ std::string DescribeHolderStats(const Json& stats) {
   };
   line("logical", Size(stats, "logical_bytes"), "");
   line("non-zero", Size(stats, "nonzero_bytes"), "without holes");
-  line(
-      "unique", Size(stats, "unique_bytes"),
-      fmt::format("would be freed with it ({} as stored)", Size(stats, "unique_compressed_bytes")));
+  line("unique", Size(stats, "unique_bytes"),
+       fmt::format("in chunks of its own; {} of that in blocks of others, the rest {} as stored",
+                   Size(stats, "unique_borrowed_bytes"), Size(stats, "unique_compressed_bytes")));
   const Json* others = base::Find(stats, "shared_with");
   const size_t count = others != nullptr && others->is_array() ? others->as_array().size() : 0;
   line("shared", Size(stats, "shared_bytes"),

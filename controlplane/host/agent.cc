@@ -164,11 +164,7 @@ Result<Json> Agent::Handle(const Json& request, const ControlProgress& progress)
   if (what == "detach") return Detach(request);
   if (what == "ls") return List();
   if (what == "stats") return CacheStats();
-  if (what == "warm") return Warm(request, progress);
-  if (what == "pin") return Pin(request, progress);
-  if (what == "unpin") return Unpin(request);
-  if (what == "drop") return Drop(request, progress);
-  return Error(Code::kInvalidArgument, "the agent knows no command '" + what + "'");
+  return ChangeCache(what, request, progress);
 }
 
 Result<Json> Agent::Attach(const Json& request) {
@@ -231,44 +227,44 @@ Result<Origin> Agent::OriginOf(const Json& request) {
   return Origin{Origin::Kind::kImage, found.id};
 }
 
-Result<Json> Agent::Warm(const Json& request, const ControlProgress& progress) {
-  ASSIGN_OR_RETURN(const Origin origin, OriginOf(request));
-  const Json* const trace = base::Find(request, "trace");
-  const bool trace_only = trace != nullptr && trace->is_bool() && trace->as_bool();
-  const uint64_t before = cache_->stats().fetched_bytes;
-  RETURN_IF_ERROR(images_->Warm(origin, trace_only, progress));
-  return Json(
-      JsonObject{{"image", origin.id}, {"fetched_bytes", cache_->stats().fetched_bytes - before}});
-}
-
-Result<Json> Agent::Pin(const Json& request, const ControlProgress& progress) {
-  ASSIGN_OR_RETURN(const Origin origin, OriginOf(request));
-  RETURN_IF_ERROR(images_->Pin(origin, progress));
-  return Json(JsonObject{{"image", origin.id}});
-}
-
-Result<Json> Agent::Unpin(const Json& request) {
-  // An image that is gone is named by its id; for that, nobody is asked.
-  Origin origin{Origin::Kind::kImage, base::FindString(request, "image").value_or("")};
-  Result<void> unpinned = images_->Unpin(origin);
-  if (!unpinned.has_value()) {
-    ASSIGN_OR_RETURN(origin, OriginOf(request));
-    unpinned = images_->Unpin(origin);
-  }
-  if (unpinned.has_value()) return Json(JsonObject{{"image", origin.id}});
-  if (unpinned.error().code() != Code::kNotFound) return unpinned.error();
-  return Error(Code::kNotFound, "that image is not pinned; `quarry cache stats` shows which are");
-}
-
-Result<Json> Agent::Drop(const Json& request, const ControlProgress& progress) {
-  if (base::Find(request, "image") == nullptr) {
+Result<Json> Agent::ChangeCache(const std::string& what, const Json& request,
+                                const ControlProgress& progress) {
+  if (what == "drop" && base::Find(request, "image") == nullptr) {
     ASSIGN_OR_RETURN(const BlockDiskCache::Dropped dropped, cache_->DropAll());
     return Json(ViewOf(dropped));
   }
+  if (what == "unpin") {
+    // An image that is gone is named by its id.
+    const std::string image = base::FindString(request, "image").value_or("");
+    const Result<void> unpinned = images_->Unpin({Origin::Kind::kImage, image});
+    if (unpinned.has_value()) return Json(JsonObject{{"image", image}});
+  }
+  if (what != "warm" && what != "pin" && what != "unpin" && what != "drop")
+    return Error(Code::kInvalidArgument, "the agent knows no command '" + what + "'");
   ASSIGN_OR_RETURN(const Origin origin, OriginOf(request));
-  ASSIGN_OR_RETURN(const BlockDiskCache::Dropped dropped, images_->Drop(origin, progress));
-  JsonObject answer = ViewOf(dropped);
-  answer.emplace("image", origin.id);
+  JsonObject answer = {{"image", origin.id}};
+  if (what == "drop") {
+    ASSIGN_OR_RETURN(const BlockDiskCache::Dropped dropped, images_->Drop(origin, progress));
+    for (const auto& member : ViewOf(dropped)) answer.emplace(member.key(), member.value());
+    return Json(std::move(answer));
+  }
+  if (what == "unpin") {
+    Result<void> unpinned = images_->Unpin(origin);
+    if (!unpinned.has_value() && unpinned.error().code() == Code::kNotFound)
+      return Error(Code::kNotFound,
+                   "that image is not pinned; `quarry cache stats` shows which are");
+    RETURN_IF_ERROR(unpinned);
+    return Json(std::move(answer));
+  }
+  if (what == "pin") {
+    RETURN_IF_ERROR(images_->Pin(origin, progress));
+    return Json(std::move(answer));
+  }
+  const Json* trace = base::Find(request, "trace");
+  const bool trace_only = trace != nullptr && trace->is_bool() && trace->as_bool();
+  const uint64_t before = cache_->stats().fetched_bytes;
+  RETURN_IF_ERROR(images_->Warm(origin, trace_only, progress));
+  answer["fetched_bytes"] = cache_->stats().fetched_bytes - before;
   return Json(std::move(answer));
 }
 

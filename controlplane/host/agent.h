@@ -60,10 +60,8 @@ class Agent {
   base::Result<base::Json> Detach(const base::Json& request);
   base::Json List();
   base::Json CacheStats();
-  base::Result<base::Json> Warm(const base::Json& request, const ControlProgress& progress);
-  base::Result<base::Json> Pin(const base::Json& request, const ControlProgress& progress);
-  base::Result<base::Json> Unpin(const base::Json& request);
-  base::Result<base::Json> Drop(const base::Json& request, const ControlProgress& progress);
+  base::Result<base::Json> ChangeCache(const std::string& what, const base::Json& request,
+                                       const ControlProgress& progress);
   base::Result<Origin> OriginOf(const base::Json& request);
   void Upkeep();
 

@@ -92,35 +92,30 @@ void Images::BringTrace(const std::shared_ptr<ImageVolume>& volume, const BootTr
   LOG(kInfo, "host", "image {}: bringing what a boot of it reads", volume->id());
 }
 
-std::vector<Images::Unsent> Images::TakeComplete() {
-  std::vector<Unsent> complete;
-  base::MutexLock lock(opened_mutex_);
-  std::erase_if(recording_, [&](const std::shared_ptr<ImageVolume>& volume) {
-    // Nobody has it open, and nobody read it.
-    if (!volume->recorder()->ended())
-      return volume.use_count() == 1 && !volume->recorder()->begun();
-    if (std::optional<BootTrace> trace = volume->recorder()->Take())
-      complete.push_back({volume, *std::move(trace)});
-    return true;
-  });
-  return complete;
-}
-
 void Images::Upkeep() {
-  for (Unsent& complete : TakeComplete()) unsent_.push_back(std::move(complete));
-  std::erase_if(unsent_, [&](Unsent& unsent) {
-    const std::string& id = unsent.volume->id();
-    const Result<void> sent = unsent.volume->remote().WriteTrace(unsent.trace);
+  std::vector<std::shared_ptr<ImageVolume>> complete;
+  {
+    base::MutexLock lock(opened_mutex_);
+    std::erase_if(recording_, [&](std::shared_ptr<ImageVolume>& volume) {
+      const bool ended = volume->recorder()->ended();
+      if (ended) complete.push_back(volume);
+      // Nobody has it open, and nobody read it.
+      return ended || (volume.use_count() == 1 && !volume->recorder()->begun());
+    });
+  }
+  for (const std::shared_ptr<ImageVolume>& volume : complete) {
+    const std::optional<BootTrace> trace = volume->recorder()->Take();
+    if (!trace.has_value()) continue;
+    const Result<void> sent = volume->remote().WriteTrace(*trace);
     if (sent.has_value()) {
       traces_sent_.Add();
-      LOG(kInfo, "host", "image {}: sent what its boot read, {} runs of blocks", id,
-          unsent.trace.size());
-      return true;
+      LOG(kInfo, "host", "image {}: sent what its boot read, {} runs of blocks", volume->id(),
+          trace->size());
+    } else {
+      LOG(kWarn, "host", "image {}: its boot trace is not kept: {}", volume->id(),
+          sent.error().ToString());
     }
-    if (sent.error().code() == Code::kUnavailable) return false;
-    LOG(kWarn, "host", "image {}: its boot trace is not kept: {}", id, sent.error().ToString());
-    return true;
-  });
+  }
 }
 
 Result<void> Images::RunToEnd(const std::shared_ptr<Replay>& replay, const Progress& progress) {

@@ -43,8 +43,7 @@ class Images {
   // from now on; if none is, the first reads are recorded.
   base::Result<std::shared_ptr<ImageVolume>> Open(const Origin& origin);
 
-  // Sends the traces that are complete; again later where the service is down. Called now and then,
-  // by one thread.
+  // Sends the traces that are complete. Called now and then.
   void Upkeep();
 
   // What is done in an image, in batches; false calls it off.
@@ -70,13 +69,7 @@ class Images {
     }
   };
 
-  struct Unsent {
-    std::shared_ptr<ImageVolume> volume;
-    BootTrace trace;
-  };
-
   base::Result<std::shared_ptr<ImageVolume>> OpenAnew(const Origin& origin);
-  std::vector<Unsent> TakeComplete();
   void BringTrace(const std::shared_ptr<ImageVolume>& volume, const BootTrace& trace);
   using TableVisitor = std::function<base::Result<void>(const ChunkTable& table)>;
   base::Result<void> VisitTables(const Origin& origin, const Progress& progress,
@@ -95,7 +88,6 @@ class Images {
   base::Mutex opened_mutex_;
   bool gives_up_ GUARDED_BY(opened_mutex_) = false;
   std::vector<std::shared_ptr<ImageVolume>> recording_ GUARDED_BY(opened_mutex_);
-  std::vector<Unsent> unsent_;  // Upkeep's
 };
 
 }  // namespace controlplane::host

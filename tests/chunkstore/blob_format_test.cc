@@ -50,6 +50,7 @@ base::Result<std::string> Decode(std::string_view stored) {
   std::string plain(table.plain_length, '\0');
   base::MutableByteView out(reinterpret_cast<uint8_t*>(plain.data()), plain.size());
   for (const Block& block : table.blocks) {
+    if (!block.is_here()) continue;
     RETURN_IF_ERROR(DecodeBlock(block, bytes.subspan(block.stored_offset, block.stored_length),
                                 out.subspan(block.plain_offset, block.plain_length)));
   }
@@ -375,6 +376,84 @@ TEST(BlobGoldenTest, VersionOneIsReadable) {
   EXPECT_TRUE(Decode(golden).value() == mixed);
   EXPECT_FALSE(TableOf(golden).all_raw);
   EXPECT_EQ(TableOf(golden).kind, BlobKind::kChunk);
+}
+
+// A chunk whose second and third block lie elsewhere.
+std::string EncodeBorrowing(std::string_view plain) {
+  std::vector<Block> blocks = HashBlocks(base::AsBytes(plain));
+  for (size_t i = 1; i < 3; ++i) {
+    blocks[i].form = Block::Form::kElsewhere;
+    blocks[i].owner = static_cast<uint16_t>(2 - i);
+    blocks[i].owner_offset = static_cast<uint32_t>(i) * 1024 * 1024;
+  }
+  BlobEncoder encoder(EncodeOptions{.compression_level = 0});
+  const EncodedBlob blob = encoder.Encode(
+      base::Sha256(base::AsBytes(plain)), base::AsBytes(plain), blocks,
+      {base::Sha256(base::AsBytes("first owner")), base::Sha256(base::AsBytes("second owner"))});
+  std::string stored;
+  for (base::ByteView piece : blob.pieces()) stored.append(base::AsText(piece));
+  return stored;
+}
+
+TEST(BlobSharingTest, SaysWhereBlocksLie) {
+  const std::string plain = RandomText(300'000, 5);
+  const std::string stored = EncodeBorrowing(plain);
+  const BlobTable table = TableOf(stored);
+  ASSERT_GT(table.blocks.size(), 3u);
+  EXPECT_LT(stored.size(), plain.size());
+  EXPECT_FALSE(table.all_raw);
+  EXPECT_FALSE(table.partial);
+  EXPECT_EQ(table.owners.size(), 2u);
+  EXPECT_EQ(table.borrowed_bytes(), table.blocks[1].plain_length + table.blocks[2].plain_length);
+  EXPECT_EQ(table.blocks[1].owner, 1);
+  EXPECT_EQ(table.blocks[1].owner_offset, 1024u * 1024);
+  EXPECT_EQ(table.blocks[2].owner, 0);
+  EXPECT_TRUE(table.blocks[3].is_here());
+}
+
+TEST(BlobSharingTest, KeepsSomeBlocks) {
+  const std::string plain = WordyText(300'000, 5);
+  const std::string stored = Encode(plain);
+  const BlobTable whole = TableOf(stored);
+  std::vector<bool> keep(whole.blocks.size());
+  keep[1] = true;
+  const std::string left = EncodePartial(whole, base::AsBytes(stored), keep);
+  EXPECT_LT(left.size(), stored.size() / 2);
+  const BlobTable table = TableOf(left);
+  EXPECT_TRUE(table.partial);
+  EXPECT_EQ(table.id, whole.id);
+  for (size_t i = 0; i < table.blocks.size(); ++i) {
+    EXPECT_EQ(table.blocks[i].is_here(), i == 1);
+    EXPECT_EQ(table.blocks[i].hash, whole.blocks[i].hash);
+  }
+  const std::string decoded = Decode(left).value();
+  EXPECT_EQ(decoded.substr(table.blocks[1].plain_offset, table.blocks[1].plain_length),
+            plain.substr(table.blocks[1].plain_offset, table.blocks[1].plain_length));
+}
+
+// Every byte of what is borrowed is covered.
+TEST(BlobSharingTest, RefusesEveryFlippedBitOfTheTable) {
+  const std::string stored = EncodeBorrowing(RandomText(300'000, 5));
+  const BlobTable table = TableOf(stored);
+  const Block& last = table.blocks.back();
+  for (size_t at = last.stored_offset + last.stored_length; at < stored.size(); ++at) {
+    std::string bad = stored;
+    bad[at] = static_cast<char>(bad[at] ^ 4);
+    EXPECT_ERROR(DecodeTable(base::AsBytes(bad).last(TailReadBytes(bad.size())), bad.size()),
+                 Code::kCorruption)
+        << at;
+  }
+}
+
+TEST(BlobGoldenTest, VersionTwoIsReadable) {
+  const std::string kDir = QUARRY_SOURCE_DIR "/tests/golden/blob/";
+  const std::string plain = RandomText(100'000, 5);
+  EXPECT_TRUE(EncodeBorrowing(plain) == ReadFile(kDir + "v2-borrowing.blob"));
+  const std::string raw = Encode(plain, 0);
+  const BlobTable whole = TableOf(raw);
+  std::vector<bool> keep(whole.blocks.size());
+  keep.back() = true;
+  EXPECT_TRUE(EncodePartial(whole, base::AsBytes(raw), keep) == ReadFile(kDir + "v2-partial.blob"));
 }
 
 }  // namespace

@@ -17,6 +17,11 @@ void CheckTable(const BlobTable& table, base::ByteView blob) {
     CHECK(block.plain_offset == end);
     CHECK(block.plain_length > 0 && block.plain_length <= chunkstore::kMaxBlockBytes);
     CHECK(uint64_t{block.stored_offset} + block.stored_length <= blob.size());
+    if (block.form == Block::Form::kElsewhere) {
+      CHECK(block.owner < table.owners.size());
+      CHECK(uint64_t{block.owner_offset} + block.plain_length <= chunkstore::kChunkBytes);
+    }
+    CHECK(block.form != Block::Form::kAbsent || table.partial);
     end += block.plain_length;
   }
   CHECK(end == table.plain_length && end <= chunkstore::kChunkBytes);
@@ -29,6 +34,7 @@ void Read(base::ByteView blob) {
   if (!table) return;
   CheckTable(*table, blob);
   for (Block block : table->blocks) {
+    if (!block.is_here()) continue;
     std::vector<uint8_t> plain(block.plain_length);
     base::ByteView stored = blob.subspan(block.stored_offset, block.stored_length);
     if (chunkstore::DecodeBlock(block, stored, plain)) CHECK(base::Xxh3(plain) == block.hash);

@@ -19,7 +19,11 @@ using support::FaultPlan;
 constexpr uint64_t kFar = 1500;
 constexpr uint32_t kShort = 3000;
 constexpr uint64_t kChances = 4;
-constexpr uint64_t kSize = kFar * kChunkBytes + kShort;
+constexpr uint32_t kSharingChances = 1;  // its steps are many
+
+// What shares blocks has to have some.
+uint32_t LengthOf(uint32_t seed) { return seed >= kWoven ? 4 * kWovenPartBytes : kShort; }
+uint64_t SizeOf(uint32_t seed) { return kFar * kChunkBytes + LengthOf(seed); }
 
 class FaultyWorld {
  public:
@@ -41,8 +45,8 @@ class FaultyWorld {
   base::Result<void> Upload(const std::string& holder, uint32_t seed) {
     ASSIGN_OR_RETURN(std::unique_ptr<Ingest> ingest, store_->NewIngest(holder, "x"));
     ingests_.push_back(std::move(ingest));
-    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(seed, kShort))));
-    RETURN_IF_ERROR(ingests_.back()->Finish(kSize));
+    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(seed, LengthOf(seed)))));
+    RETURN_IF_ERROR(ingests_.back()->Finish(SizeOf(seed)));
     acknowledged_[holder] = seed;
     ingests_.pop_back();
     return {};
@@ -53,8 +57,8 @@ class FaultyWorld {
     ASSIGN_OR_RETURN(std::unique_ptr<Ingest> ingest, store_->NewIngestOver(holder, "z", source));
     ingests_.push_back(std::move(ingest));
     RETURN_IF_ERROR(ingests_.back()->PutHole(kFar - 1));
-    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(seed, kShort))));
-    RETURN_IF_ERROR(ingests_.back()->Finish(kSize));
+    RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(seed, LengthOf(seed)))));
+    RETURN_IF_ERROR(ingests_.back()->Finish(SizeOf(seed)));
     acknowledged_[holder] = seed;
     ingests_.pop_back();
     return {};
@@ -80,12 +84,13 @@ class FaultyWorld {
     ASSIGN_OR_RETURN(const ChunkStore::Held held, store_->FindHolder(holder));
     if (!held.root) return Error(Code::kNotFound, "only claimed");
     ASSIGN_OR_RETURN(const std::shared_ptr<Content> content, store_->Open(*held.root));
-    std::string bytes(kShort, '?');
-    RETURN_IF_ERROR(content->ReadAt(kFar * kChunkBytes,
-                                    {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
     const uint32_t expected =
         acknowledged_.contains(holder) ? acknowledged_[holder] : maybe_[holder];
-    if (bytes != MakeBytes(expected, kShort)) return Error(Code::kCorruption, "WRONG BYTES");
+    std::string bytes(LengthOf(expected), '?');
+    RETURN_IF_ERROR(content->ReadAt(kFar * kChunkBytes,
+                                    {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}));
+    if (bytes != MakeBytes(expected, LengthOf(expected)))
+      return Error(Code::kCorruption, "WRONG BYTES");
     return {};
   }
 
@@ -113,10 +118,23 @@ class FaultyWorld {
     RETURN_IF_ERROR(Release("a"));
     RETURN_IF_ERROR(Collect(false));
     RETURN_IF_ERROR(ingests_.back()->Put(kFar, base::AsBytes(MakeBytes(2, kShort))));
-    RETURN_IF_ERROR(ingests_.back()->Finish(kSize));
+    RETURN_IF_ERROR(ingests_.back()->Finish(SizeOf(2)));
     acknowledged_["b"] = 2;
     ingests_.pop_back();
     RETURN_IF_ERROR(UploadOver("b", "c", 1));
+    RETURN_IF_ERROR(Release("b"));
+    RETURN_IF_ERROR(Collect(false));
+    RETURN_IF_ERROR(Read("c"));
+    return {};
+  }
+
+  // A chunk borrows blocks of another, which goes, is compacted and comes back whole.
+  base::Result<void> Shares() {
+    RETURN_IF_ERROR(Upload("a", kWoven + 123'400));
+    RETURN_IF_ERROR(Upload("b", kWoven + 129'900));
+    RETURN_IF_ERROR(Release("a"));
+    RETURN_IF_ERROR(Collect(false));
+    RETURN_IF_ERROR(Upload("c", kWoven + 123'400));
     RETURN_IF_ERROR(Release("b"));
     RETURN_IF_ERROR(Collect(false));
     RETURN_IF_ERROR(Read("c"));
@@ -165,7 +183,7 @@ class FaultyWorld {
 };
 
 using Work = base::Result<void> (FaultyWorld::*)();
-constexpr Work kWorks[] = {&FaultyWorld::Uploads, &FaultyWorld::Overs};
+constexpr Work kWorks[] = {&FaultyWorld::Uploads, &FaultyWorld::Overs, &FaultyWorld::Shares};
 
 uint64_t CountOperations(Work work) {
   FaultyWorld world;
@@ -200,7 +218,8 @@ TEST_P(EveryOperation, IsTheLastBeforeACrash) {
   const uint64_t operations = CountOperations(work());
   for (uint64_t n = 1; n <= operations; ++n) {
     // What a crash keeps of each partition is chance.
-    for (uint64_t chance = 0; chance < kChances; ++chance) {
+    const uint64_t chances = work() == &FaultyWorld::Shares ? kSharingChances : kChances;
+    for (uint64_t chance = 0; chance < chances; ++chance) {
       SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(operations));
       FaultyWorld world;
       world.plan().FailFrom(n, Error(Code::kIo, "injected"), when());
@@ -215,7 +234,7 @@ TEST_P(EveryOperation, IsTheLastBeforeACrash) {
 
 std::string NameOf(const ::testing::TestParamInfo<EveryOperation::ParamType>& info) {
   static constexpr const char* kWays[] = {"Before", "After", "Torn"};
-  static constexpr const char* kNames[] = {"Uploads", "Overs"};
+  static constexpr const char* kNames[] = {"Uploads", "Overs", "Shares"};
   return std::string(kNames[std::get<1>(info.param)]) +
          kWays[static_cast<size_t>(std::get<0>(info.param))];
 }
@@ -224,7 +243,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, EveryOperation,
                          ::testing::Combine(::testing::Values(FaultPlan::When::kBefore,
                                                               FaultPlan::When::kAfter,
                                                               FaultPlan::When::kTorn),
-                                            ::testing::Values(0, 1)),
+                                            ::testing::Values(0, 1, 2)),
                          NameOf);
 
 }  // namespace

@@ -48,6 +48,35 @@ TEST(Records, Golden) {
   EXPECT_EQ(TagKey(IdOf("x"), IngestTag(2)), IngestTag(2) + id);
 }
 
+TEST(Records, GoldenOfSharing) {
+  const Record record{.kind = BlobKind::kChunk,
+                      .suffix = 0x1122334455667788,
+                      .incarnation = 0x1122334455667788,
+                      .plain_length = 4096,
+                      .stored_length = 300,
+                      .count = 2,
+                      .partial = true,
+                      .lent = 2,
+                      .lendings = 3,
+                      .borrowed_bytes = 0};
+  const std::string encoded = EncodeRecord(record);
+  EXPECT_EQ(base::ToHex(encoded),
+            "0201048877665544332211887766554433221180"
+            "20ac0202020300");
+  EXPECT_EQ(DecodeRecord(encoded).value(), record);
+  for (size_t length = 0; length < encoded.size(); ++length)
+    EXPECT_ERROR(DecodeRecord(encoded.substr(0, length)), Code::kCorruption) << length;
+  EXPECT_EQ(base::ToHex(EncodeLent(std::vector<uint16_t>{0, 8, 200})), "030008c001");
+  EXPECT_EQ(DecodeLent(EncodeLent(std::vector<uint16_t>{0, 8, 1023})).value(),
+            (std::vector<uint16_t>{0, 8, 1023}));
+  for (const char* bad : {"", "0100ff", "020000", "028008", "0180808008", "02ff0701"})
+    EXPECT_ERROR(DecodeLent(base::FromHex(bad).value()), Code::kCorruption) << bad;
+  EXPECT_EQ(base::ToHex(EncodeIntent({.suffix = 0x1F})), "000000000000001f");
+  EXPECT_EQ(base::ToHex(EncodeIntent({.suffix = 0x1F, .borrows = true})), "000000000000001f01");
+  EXPECT_TRUE(DecodeIntent(EncodeIntent({.suffix = 3, .borrows = true})).value().borrows);
+  EXPECT_ERROR(DecodeIntent("12345678x"), Code::kCorruption);
+}
+
 base::Digest256 Filled(char byte) {
   return base::Digest256::FromBytes(std::string(32, byte)).value();
 }

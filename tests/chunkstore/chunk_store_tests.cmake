@@ -12,6 +12,7 @@ quarry_test(chunk_store_test
     ${dir}/chunk_store_over_test.cc
     ${dir}/chunk_store_read_test.cc
     ${dir}/chunk_store_records_test.cc
+    ${dir}/chunk_store_sharing_test.cc
     ${dir}/chunk_store_stress_test.cc
     ${dir}/chunk_store_upkeep_test.cc
   LIBS quarry_chunkstore_memory quarry_chunkstore_local

@@ -115,6 +115,11 @@ class Model {
   }
 
  private:
+  // Some have most of their blocks in common.
+  uint32_t WholeChunk() {
+    if (Chance(2)) return static_cast<uint32_t>(1 + random_() % 3);
+    return static_cast<uint32_t>(kWoven + 100'000 * (random_() % 2) + random_() % 3);
+  }
   bool Chance(uint64_t one_in) { return random_() % one_in == 0; }
   FaultPlan::When AnyWay() { return static_cast<FaultPlan::When>(random_() % 3); }
 
@@ -141,7 +146,7 @@ class Model {
     Sparse content;
     content.chunks = std::vector<uint64_t>{0, 1, 1, 1, 1500, 1500, 3000}[random_() % 7];
     if (content.chunks > 0 && !Chance(5)) content.seeds[content.chunks - 1] = 1 + random_() % 4;
-    if (content.chunks > 1 && Chance(2)) content.seeds[random_() % 2 * 1024] = 1 + random_() % 3;
+    if (content.chunks > 1 && Chance(2)) content.seeds[random_() % 2 * 1024] = WholeChunk();
     return content;
   }
   std::string AnyName() { return "h/" + std::to_string(random_() % 8); }

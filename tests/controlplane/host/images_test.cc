@@ -76,9 +76,7 @@ TEST_F(ImagesTest, WhatABootReadIsKeptAndBroughtBeforeTheNextOne) {
     images.Upkeep();
     EXPECT_FALSE(volume->recorder()->ended());
     clock.AdvanceUs(1'000);
-    remote[kBase]->Fail(Error(Code::kUnavailable, "down"));
     images.Upkeep();
-    remote[kBase]->Fail(std::nullopt);
     images.Upkeep();
     world.background.Drain();
   }
