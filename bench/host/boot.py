@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How long a guest takes to its first prompt, and until it has read its programs, with its disk in
 a local file and behind `quarry host`, on a slow link: a proxy between agent and service lets
-through so many bits a second and delays what it lets through. Prints lines for a table.
+through so many bits a second and delays what it lets through. Prints lines for a table, and how
+much of the link one reader takes who reads on.
 
     bench/host/boot.py --binary build/release/bin/quarry --rounds 3
 """
@@ -94,6 +95,16 @@ def boot(qemu, folder, disk, name):
         return prompt, time.monotonic() - begun
 
 
+def read_on(uri, link):
+    """A disk read from its beginning to its end, 128 KiB at a time, one after the other."""
+    before, begun = link.passed["down"], time.monotonic()
+    subprocess.run(["qemu-img", "bench", "-f", "raw", "-c", "8192", "-d", "1", "-s", "131072", "-S",
+                    "131072", uri], check=True, stdout=subprocess.DEVNULL)
+    seconds, came = time.monotonic() - begun, link.passed["down"] - before
+    print(f"read on: {seconds:.1f} s, {came * 8 / seconds / 1e6:.0f} Mbit/s of the link, "
+          f"{(1 << 30) / seconds / 1e6:.0f} MB/s of the disk")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--binary", default="build/release/bin/quarry")
@@ -154,6 +165,9 @@ def main():
             took = time.monotonic() - begun
             prompt, work = boot(qemu, folder, local, f"pulled{turn}")
             note("downloaded first", took + prompt, took + work, link.passed["down"] - before)
+
+        with Host(service, options=["--trace=off"]) as host:
+            read_on(host.attach(image), link)
 
     local = [statistics.median(column) for column in zip(*found["a local file"])]
     for case, rounds in found.items():
