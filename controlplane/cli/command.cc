@@ -46,6 +46,17 @@ bool IsGroup(std::string_view word) {
   });
 }
 
+// Those that a command which is one word by itself has below it: `quarry host`.
+std::string SubcommandsOf(std::string_view group) {
+  std::string text;
+  for (const Command& command : Commands()) {
+    if (!command.name.starts_with(std::string(group) + " ")) continue;
+    text += fmt::format("  quarry {:<{}}  {}\n", command.name, Longest(&Command::name),
+                        command.summary);
+  }
+  return text;
+}
+
 // The commands that begin with one word: `quarry image`.
 std::string GroupUsage(std::string_view group) {
   std::string text =
@@ -198,6 +209,7 @@ bool ParseOptions(const Command& command, base::ConfigBuilder& options,
   if (options.help_wanted()) {
     fmt::print("{}\n  {}\n  for example: {}\n\n{}", usage, command.summary, ExampleOf(command),
                options.HelpText());
+    if (IsGroup(command.name)) fmt::print("\nMore commands:\n{}", SubcommandsOf(command.name));
     if (options.hides_some()) {
       fmt::print(
           "\nThe service's other settings may stand in the file and the environment too;\n"

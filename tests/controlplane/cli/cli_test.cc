@@ -177,6 +177,15 @@ TEST(Commands, AGroupAloneTeachesItsSubcommands) {
   EXPECT_EQ(asked.out, alone.err);
 }
 
+TEST(Commands, ACommandThatIsAGroupAsWellNamesWhatIsBelowIt) {
+  const std::string host = RunCaptured({"host", "--help"}).out;
+  EXPECT_THAT(host, HasSubstr("--cache-size"));
+  EXPECT_THAT(host, HasSubstr("\n  quarry host attach "));
+  EXPECT_THAT(host, HasSubstr("\n  quarry host ls "));
+  EXPECT_THAT(host, Not(HasSubstr("quarry cache")));
+  EXPECT_THAT(RunCaptured({"host", "ls", "--help"}).out, Not(HasSubstr("host detach")));
+}
+
 // Where a line's last column begins: after the last run of two blanks.
 size_t LastColumn(const std::string& line) { return line.rfind("  ") + 2; }
 
