@@ -3,12 +3,16 @@
 namespace controlplane::host {
 
 bool TraceRecorder::EndedLocked() const {
-  return given_up_ || (begun_ && clock_.MonotonicNs() >= until_ns_);
+  return given_up_ || (begun_ && bytes_ >= kMinBytes && clock_.MonotonicNs() >= until_ns_);
+}
+
+bool TraceRecorder::LapsedLocked() const {
+  return !given_up_ && begun_ && bytes_ < kMinBytes && clock_.MonotonicNs() >= until_ns_;
 }
 
 bool TraceRecorder::begun() const {
   base::MutexLock lock(mutex_);
-  return begun_;
+  return begun_ && !LapsedLocked();
 }
 
 bool TraceRecorder::ended() const {
@@ -19,8 +23,11 @@ bool TraceRecorder::ended() const {
 void TraceRecorder::Note(uint64_t chunk, size_t first, size_t last, uint64_t bytes) {
   base::MutexLock lock(mutex_);
   if (EndedLocked()) return;
-  if (!begun_) {
+  if (!begun_ || LapsedLocked()) {
     begun_ = true;
+    bytes_ = 0;
+    seen_.clear();
+    trace_.clear();
     until_ns_ = clock_.MonotonicNs() + window_ns_;
   }
   bytes_ += bytes;

@@ -14,12 +14,16 @@
 namespace controlplane::host {
 
 // Which blocks of an image are read first, in order: the trace of a boot. It begins with the first
-// read and lasts a time. Thread-safe.
+// read and lasts a time. If hardly anything was read then, that was a look at the disk (`nbdinfo`,
+// `qemu-img info`, a probe for partitions) and no boot: it begins anew with the next read.
+// Thread-safe.
 class TraceRecorder {
  public:
   // Beyond either it is a copy of the image, not a boot: it is given up.
   static constexpr size_t kMaxBlocks = 32'768;
   static constexpr uint64_t kMaxBytes = 512 * base::kMiB;
+  // Below it is no boot: a Linux kernel with an initial RAM disk has read more.
+  static constexpr uint64_t kMinBytes = 1 * base::kMiB;
 
   // `clock` is borrowed.
   TraceRecorder(int64_t window_ms, const base::Clock& clock)
@@ -27,7 +31,7 @@ class TraceRecorder {
 
   // Blocks `first` to `last` of a chunk, `bytes` of the image together, are read.
   void Note(uint64_t chunk, size_t first, size_t last, uint64_t bytes);
-  // Something was read.
+  // Something was read that may be a boot.
   bool begun() const;
   // True once the window is over, or the recording given up.
   bool ended() const;
@@ -36,6 +40,8 @@ class TraceRecorder {
 
  private:
   bool EndedLocked() const REQUIRES(mutex_);
+  // The window is over, and it was no boot.
+  bool LapsedLocked() const REQUIRES(mutex_);
 
   const int64_t window_ns_;
   const base::Clock& clock_;

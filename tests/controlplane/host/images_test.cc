@@ -72,7 +72,7 @@ TEST_F(ImagesTest, WhatABootReadIsKeptAndBroughtBeforeTheNextOne) {
     Images images(Opener(), world.parts(), Traced());
     ASSERT_OK_AND_ASSIGN(const auto volume, images.Open(kBase));
     ReadAt(*volume, 2 * chunkstore::kChunkBytes, 4096);
-    ReadAt(*volume, 64 * base::kKiB, 4096);
+    ReadAt(*volume, 64 * base::kKiB, TraceRecorder::kMinBytes);
     images.Upkeep();
     EXPECT_FALSE(volume->recorder()->ended());
     clock.AdvanceUs(1'000);

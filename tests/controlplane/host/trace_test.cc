@@ -13,7 +13,7 @@ TEST(TraceRecorder, KeepsEachBlockOnceInTheOrderInWhichTheyCame) {
   base::ManualClock clock;
   TraceRecorder recorder(1000, clock);
   EXPECT_FALSE(recorder.begun());
-  recorder.Note(7, 3, 5, 4096);
+  recorder.Note(7, 3, 5, TraceRecorder::kMinBytes);
   recorder.Note(7, 4, 6, 4096);
   recorder.Note(2, 0, 0, 4096);
   recorder.Note(7, 7, 7, 4096);
@@ -25,6 +25,25 @@ TEST(TraceRecorder, KeepsEachBlockOnceInTheOrderInWhichTheyCame) {
   ASSERT_TRUE(recorder.ended());
   EXPECT_EQ(recorder.Take(), (BootTrace{{7, 3, 4}, {2, 0, 1}, {7, 7, 1}}));
   EXPECT_FALSE(recorder.Take().has_value()) << "once";
+}
+
+TEST(TraceRecorder, ALookAtTheDiskIsNoBootAndTheNextReadBeginsAnew) {
+  base::ManualClock clock;
+  TraceRecorder recorder(1000, clock);
+  recorder.Note(0, 0, 1, TraceRecorder::kMinBytes - 1);
+  EXPECT_TRUE(recorder.begun());
+  clock.AdvanceUs(1'000'000);
+  EXPECT_FALSE(recorder.ended());
+  EXPECT_FALSE(recorder.begun());
+  EXPECT_FALSE(recorder.Take().has_value());
+  recorder.Note(5, 0, 0, 1);
+  EXPECT_TRUE(recorder.begun());
+  clock.AdvanceUs(999'999);
+  recorder.Note(5, 1, 1, TraceRecorder::kMinBytes - 1);
+  EXPECT_FALSE(recorder.ended()) << "the window begins with the boot";
+  clock.AdvanceUs(1);
+  ASSERT_TRUE(recorder.ended());
+  EXPECT_EQ(recorder.Take(), (BootTrace{{5, 0, 2}})) << "nothing of the look";
 }
 
 TEST(TraceRecorder, ACopyOfTheImageIsNoBoot) {
