@@ -54,10 +54,10 @@ Result<void> CheckOptions(const BlockDiskCacheOptions& options) {
   if (options.limit_bytes >= BlockDiskCache::kMinLimitBytes &&
       options.limit_bytes <= BlockDiskCache::kMaxLimitBytes)
     return {};
-  return Error(
-      Code::kInvalidArgument,
-      fmt::format("a cache of {} bytes can't be: from {} to {} will do", options.limit_bytes,
-                  BlockDiskCache::kMinLimitBytes, BlockDiskCache::kMaxLimitBytes));
+  return Error(Code::kInvalidArgument,
+               fmt::format("a cache of {} bytes can't be: from {}MiB to {}TiB will do",
+                           options.limit_bytes, BlockDiskCache::kMinLimitBytes / base::kMiB,
+                           BlockDiskCache::kMaxLimitBytes / base::kTiB));
 }
 
 // A directory with other files is somebody's mistake, and not to be filled.
