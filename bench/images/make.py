@@ -5,13 +5,16 @@
 
 Every image is a raw ext4 file system with a Debian system inside, sparse on disk:
 
-    base           1 GiB   a small server system at the state of the suite's last point release
-    added          1 GiB   a copy of base, packages installed in place
-    upgraded       1 GiB   a copy of base, every pending update installed in place
-    rebuilt        1 GiB   the packages of base, bootstrapped and formatted again from nothing
-    rebuilt-added  1 GiB   the packages of added, bootstrapped and formatted from nothing
-    full           2 GiB   a well-filled system (compilers, a kernel, a database, a Java runtime)
-    base.qcow2             base, converted by qemu-img
+    base              1 GiB   a small server system at the state of the suite's last point release
+    added             1 GiB   a copy of base, packages installed in place
+    upgraded          1 GiB   a copy of base, every pending update installed in place
+    booted            1 GiB   a copy of base after one boot in QEMU, with small writes in the guest
+    rebuilt           1 GiB   the packages of base, bootstrapped and formatted again from nothing
+    rebuilt-added     1 GiB   the packages of added, bootstrapped and formatted from nothing
+    rebuilt-upgraded  1 GiB   those of base with every update, bootstrapped and formatted
+    next              1 GiB   those of base in the Debian release after this machine's
+    full              2 GiB   a well-filled system (compilers, a kernel, a database, a Java runtime)
+    base.qcow2                base, converted by qemu-img
 
 A finished image is never made again: a second run does nothing. Packages come from the sources that
 this machine's apt is configured with, through apt itself. Needs root (chroot, loop mount or FUSE).
@@ -44,6 +47,24 @@ ADDED_PACKAGES = ["python3", "git", "vim", "rsync", "curl", "tcpdump", "tmux"]
 FULL_PACKAGES = ADDED_PACKAGES + ["linux-image-cloud-amd64", "build-essential", "postgresql",
                                   "default-jre-headless", "clang", "perl", "python3-numpy"]
 MIB = 1 << 20
+
+BOOT_LIMIT_S = 900
+# What a guest does in the time after its first boot: settings, a log, a user's files, a deletion.
+FIRST_BOOT = """[Unit]
+Description=Small writes, then off
+After=multi-user.target
+
+[Service]
+Type=oneshot
+StandardOutput=journal+console
+ExecStart=/bin/sh -ec 'echo guest-1 >/etc/hostname; useradd -m alice; \\
+  ssh-keygen -q -t ed25519 -N "" -f /home/alice/key; \\
+  for i in $$(seq 1 500); do echo "$$i: something happened" >>/var/log/app.log; done; \\
+  for i in $$(seq 1 40); do head -c 20000 /dev/urandom >/home/alice/file-$$i; done; \\
+  rm -f /home/alice/file-1* /etc/systemd/system/first-boot.service \\
+    /etc/systemd/system/multi-user.target.wants/first-boot.service; sync; echo first boot done'
+ExecStopPost=/bin/systemctl poweroff --no-block
+"""
 
 
 def say(text):
@@ -187,6 +208,37 @@ def make_qcow2(image, cache, _work):
     run("qemu-img", "convert", "-O", "qcow2", cache / "base.raw", image)
 
 
+def next_release(suite):
+    """The suite's source, as one of the Debian release after it."""
+    following = {"bullseye": "bookworm", "bookworm": "trixie", "trixie": "forky"}
+    release, line = suite[0]
+    if release not in following:
+        sys.exit(f"error: no release is known that follows {release}: add it to make.py")
+    return [(following[release], line.replace(f" {release} ", f" {following[release]} "))]
+
+
+def made_by_a_boot(image, cache, work):
+    """A maker: copy base, boot the copy once, make small writes in the guest, power off."""
+    import guest  # which imports this file
+    install_tools(guest.TOOLS)
+    parts = guest.make_guest(cache)
+    run("cp", "--sparse=always", cache / "base.raw", image)
+    with mounted(image, work) as root:
+        # The unit is there for one boot and gone with it.
+        unit = root / "etc/systemd/system/first-boot.service"
+        unit.write_text(FIRST_BOOT)
+        wants = root / "etc/systemd/system/multi-user.target.wants/first-boot.service"
+        wants.parent.mkdir(exist_ok=True)
+        wants.symlink_to("../first-boot.service")
+    said = run("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+               "-m", "512", "-display", "none", "-no-reboot", "-monitor", "none",
+               "-serial", "stdio", "-kernel", parts / "vmlinuz", "-initrd", parts / "initrd",
+               "-append", "console=ttyS0 panic=-1 systemd.mask=serial-getty@ttyS0.service",
+               "-drive", f"file={image},format=raw,if=virtio,cache=unsafe", timeout=BOOT_LIMIT_S)
+    if "first boot done" not in said:
+        sys.exit("error: the guest did not come to its first boot's end:\n" + said[-1500:])
+
+
 def recipes():
     """Name -> (file name, other images it needs, maker)."""
     lines = sources()
@@ -198,6 +250,9 @@ def recipes():
         "rebuilt": ("rebuilt.raw", [], made_again(BASE_PACKAGES, suite, 1024)),
         "rebuilt-added": ("rebuilt-added.raw", [],
                           made_again(BASE_PACKAGES + ADDED_PACKAGES, suite, 1024)),
+        "rebuilt-upgraded": ("rebuilt-upgraded.raw", [], made_again(BASE_PACKAGES, lines, 1024)),
+        "next": ("next.raw", [], made_again(BASE_PACKAGES, next_release(suite), 1024)),
+        "booted": ("booted.raw", ["base"], made_by_a_boot),
         "full": ("full.raw", [], made_again(BASE_PACKAGES + FULL_PACKAGES, suite, 2048)),
         "base.qcow2": ("base.qcow2", ["base"], make_qcow2),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from system import MIB, Failed, disk_bytes, install, run, settle, warm
 from transfer import curl, wait_idle
 
-IMAGES = ["base", "added", "upgraded", "rebuilt", "rebuilt-added"]
+IMAGES = ["base", "added", "upgraded", "rebuilt", "rebuilt-upgraded", "rebuilt-added"]
 
 
 class Restic:
@@ -100,7 +100,7 @@ def measure(context, figures):
     images = [context.image(name) for name in IMAGES]
     for path in images:
         warm(path)
-    figures.note("similar images: five 1 GiB ext4 disks, one after the other into an empty store: "
+    figures.note("similar images: six 1 GiB ext4 disks, one after the other into an empty store: "
                  + ", ".join(IMAGES) + "; 'data' is what they occupy (holes not counted)")
     figures.note("similar images: restic encrypts; borg with zstd, unencrypted; casync with zstd; "
                  "Quarry by its API, stored bytes after its background work")

@@ -135,11 +135,17 @@ Figures PutAndRead(chunkstore::ChunkStore& store, const std::string& name, const
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
+  constexpr std::string_view kLevel = "--level=";
+  int first = 3;
+  chunkstore::ChunkStoreOptions options;
+  if (argc > first && std::string_view(argv[first]).starts_with(kLevel))
+    options.compression_level = std::atoi(argv[first++] + kLevel.size());
+  if (argc <= first) {
     fmt::print(
         stderr,
-        "usage: {} DIR share|alone IMAGE.raw...\n"
-        "Puts the images one after the other into an empty store in DIR and reads each back.\n",
+        "usage: {} DIR share|alone [--level=N] IMAGE.raw...\n"
+        "Puts the images one after the other into an empty store in DIR, at zstd's level N,\n"
+        "and reads each back.\n",
         argv[0]);
     return 2;
   }
@@ -148,13 +154,12 @@ int main(int argc, char** argv) {
   base::Metrics metrics;
   auto blobs = Must(chunkstore::local::LocalBlobStore::Open(base::SystemFiles(), dir), dir);
   auto meta = Must(chunkstore::local::OpenLocalMetaStore(dir + "/meta", {}), dir);
+  options.share_blocks = std::string_view(argv[2]) == "share";
   auto store =
-      Must(chunkstore::ChunkStore::Open({.share_blocks = std::string_view(argv[2]) == "share"},
-                                        *blobs, *meta, base::SystemClock(), metrics),
-           dir);
+      Must(chunkstore::ChunkStore::Open(options, *blobs, *meta, base::SystemClock(), metrics), dir);
   fmt::print("{:<16} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>10}\n", "image", "MiB", "chunks",
              "blocks", "disk MiB", "put MB/s", "read MB/s", "runs/chunk");
-  for (int i = 3; i < argc; ++i) {
+  for (int i = first; i < argc; ++i) {
     const Image image(argv[i]);
     const std::string name = std::filesystem::path(argv[i]).stem().string();
     const Figures f = PutAndRead(*store, name, image);
