@@ -27,6 +27,13 @@ constexpr uint64_t kMaxIdleShare = 5;  // of a lender's bytes, one in so many ma
 
 Error Cancelled() { return Error(Code::kCancelled, "called off"); }
 
+// A full disk, a damaged or lost blob (or one that another collector took away in this moment), a
+// lease that ran out: the chunk stays as large as it is, scrub tells of damage, the rest goes on.
+bool IsOfOneLender(Code code) {
+  return code == Code::kOutOfSpace || code == Code::kCorruption || code == Code::kNotFound ||
+         code == Code::kCancelled;
+}
+
 }  // namespace
 
 Result<CollectReport> ChunkStoreImpl::Collect(bool list_orphans, const ProgressFn& progress) {
@@ -183,13 +190,13 @@ Result<ChunkStoreImpl::Partitions> ChunkStoreImpl::CompactLenders(CollectReport*
         return Cancelled();
       std::vector<Doomed> doomed;
       const Result<uint64_t> compacted = CompactLender(id, &claim, &doomed, throttle);
-      // A full disk, or a damaged blob: it is as large as it was, and scrub tells of damage.
-      if (!compacted.has_value() && compacted.error().code() != Code::kOutOfSpace &&
-          compacted.error().code() != Code::kCorruption)
+      if (!compacted.has_value() && !IsOfOneLender(compacted.error().code()))
         return compacted.error();
-      if (!compacted.has_value())
+      if (!compacted.has_value()) {
         LOG(kWarn, "chunkstore", "not compacted: chunk {}: {}", id.hex(),
             compacted.error().ToString());
+        claim.reset();  // it may have been given up
+      }
       if (doomed.empty()) continue;
       // The record names the new blob for good before the old one goes.
       RETURN_IF_ERROR(meta_.Sync());
@@ -260,9 +267,13 @@ Result<uint64_t> ChunkStoreImpl::CompactLender(const Digest256& id, std::unique_
                     .incarnation = ref.suffix,
                     .plain_length = record->plain_length,
                     .stored_length = static_cast<uint32_t>(rest->size())};
-  ASSIGN_OR_RETURN(const bool shrunk,
-                   references_.Shrink((*claim)->token(), id, *record, mine, doomed));
-  if (!shrunk) return 0;
+  const Result<bool> shrunk = references_.Shrink((*claim)->token(), id, *record, mine, doomed);
+  if (!shrunk.has_value() && shrunk.error().code() == Code::kCancelled) {
+    // Who took us for gone could not know of a blob that came after.
+    RETURN_IF_ERROR(blobs_.Remove(BlobName(ref)));
+  }
+  RETURN_IF_ERROR(shrunk);
+  if (!*shrunk) return 0;
   cache_.EraseBlob(id);
   return record->stored_length - std::min<uint64_t>(record->stored_length, rest->size());
 }

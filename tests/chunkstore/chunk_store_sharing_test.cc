@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/log.h"
+#include "chunkstore/references_format.h"
 #include "chunkstore/zstd_frames.h"
 #include "tests/chunkstore/chunk_store_world.h"
 
@@ -262,6 +264,26 @@ TEST_F(Sharing, WhatIsCompactedLetsGoOfWhatItBorrowed) {
   ExpectAllReads();
   // Nothing of a is left.
   EXPECT_FALSE(Tables(world_.blobs()).contains(base::Sha256(base::AsBytes(Woven(123456).Bytes()))));
+}
+
+// A lender whose file is gone is one chunk's trouble: the rest is collected all the same.
+TEST_F(Sharing, ALostLenderDoesNotStopTheCollector) {
+  ASSERT_TRUE(base::SetLogLevel("error"));
+  Put("a", Woven(123456));
+  const base::Digest256 id = base::Sha256(base::AsBytes(specs_["a"].Bytes()));
+  Put("b", Woven(129999));
+  for (const std::string& name : BlobNames(world_.blobs())) {
+    if (name.starts_with(id.hex())) ASSERT_OK(world_.blobs().Remove(name));
+  }
+  Drop("a");
+  const std::string orphan = BlobName({base::Sha256(base::AsBytes("orphan")), 1});
+  const base::ByteView some[] = {base::AsBytes("orphan")};
+  ASSERT_OK(world_.blobs().Put(orphan, some));
+  ASSERT_OK_AND_ASSIGN(const CollectReport report, store().Collect(true, nullptr));
+  EXPECT_EQ(report.removed_orphans, 1u);
+  Drop("b");
+  Collect(true);
+  ExpectEmpty(world_.blobs(), world_.meta());
 }
 
 TEST_F(Sharing, TheIndexForgetsWhatIsGone) {

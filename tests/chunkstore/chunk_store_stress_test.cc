@@ -142,6 +142,97 @@ TEST(ChunkStoreStress, ContentsMadeOfOthersRaceReleasesAndCollectors) {
   stress.Run();
 }
 
+// Chunks that differ a little come and go in two stores, while collectors compact what only lends.
+class SharingStress {
+ public:
+  SharingStress() {
+    world_.options().cache_bytes = 1 << 20;  // so that blobs are read
+    world_.Reopen();
+    auto opened =
+        ChunkStore::Open(world_.options(), world_.blobs(), world_.meta(), world_.clock(), metrics_);
+    EXPECT_OK(opened);
+    other_ = *std::move(opened);
+    for (uint32_t seed : {123456, 123457, 123999, 888999, 888456, 993456, 123000, 777000}) {
+      bytes_.push_back(MakeBytes(kWoven + seed, kWovenDigits * kWovenPartBytes));
+    }
+  }
+
+  void Read(ChunkStore& store, const Root& root, size_t which) {
+    const base::Result<std::string> read = ReadBack(store, root);
+    ASSERT_OK(read);
+    ASSERT_TRUE(*read == bytes_[which]);
+  }
+
+  void Worker(int number) {
+    ChunkStore& store = number % 2 ? *other_ : world_.store();
+    std::mt19937_64 random(number);
+    std::map<std::string, std::pair<Root, size_t>> held;
+    for (int round = 0; round < kSharingRounds && !::testing::Test::HasFatalFailure(); ++round) {
+      const std::string name = "h/" + std::to_string(number) + "/" + std::to_string(random() % 3);
+      if (const auto found = held.find(name); found != held.end()) {
+        Read(number % 3 ? *other_ : world_.store(), found->second.first, found->second.second);
+        ASSERT_OK(store.Release(name));
+        held.erase(found);
+        continue;
+      }
+      const size_t which = random() % bytes_.size();
+      ASSERT_OK_AND_ASSIGN(const auto ingest, store.NewIngest(name, ""));
+      ASSERT_OK(ingest->Put(0, base::AsBytes(bytes_[which])));
+      if (random() % 8 == 0) continue;  // given up
+      ASSERT_OK_AND_ASSIGN(const Root root, ingest->Finish(bytes_[which].size()));
+      held[name] = {root, which};
+      Read(store, root, which);
+    }
+    for (const auto& [name, held_as] : held) ASSERT_OK(store.Release(name));
+    --running_;
+  }
+
+  void Collector(ChunkStore& store, bool orphans) {
+    while (running_ > 0) {
+      ASSERT_OK_AND_ASSIGN(const CollectReport report, store.Collect(orphans, nullptr));
+      EXPECT_EQ(report.removed_orphans, 0u);
+      compacted_ += report.compacted_chunks;
+    }
+  }
+
+  void Scrubber() {
+    while (running_ > 0) {
+      ASSERT_OK_AND_ASSIGN(const ScrubReport report, world_.store().Scrub(true, nullptr));
+      EXPECT_EQ(report.orphan_blobs, 0u);
+      EXPECT_EQ(report.leaked_references, 0u);
+      for (const auto& finding : report.findings) ADD_FAILURE() << finding.id << finding.problem;
+    }
+  }
+
+  void Run() {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) threads.emplace_back([this, i] { Worker(i); });
+    threads.emplace_back([this] { Collector(world_.store(), true); });
+    threads.emplace_back([this] { Collector(*other_, false); });
+    threads.emplace_back([this] { Scrubber(); });
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_GT(compacted_, 0u);
+    ExpectClean(world_.store());
+    ASSERT_OK(world_.store().Collect(false, nullptr));
+    ExpectEmpty(world_.blobs(), world_.meta());
+  }
+
+ private:
+  static constexpr int kSharingRounds = 150;
+  World world_;
+  base::Metrics metrics_;
+  std::unique_ptr<ChunkStore> other_;
+  std::vector<std::string> bytes_;
+  std::atomic<int> running_ = kThreads;
+  std::atomic<uint64_t> compacted_ = 0;
+};
+
+TEST(ChunkStoreStress, ChunksThatShareBlocksRaceReleasesAndCompaction) {
+  ASSERT_TRUE(base::SetLogLevel("error"));
+  SharingStress stress;
+  stress.Run();
+}
+
 TEST(ChunkStoreStress, ThreadsOfOneUploadShareItsIngest) {
   World world;
   for (int round = 0; round < 5; ++round) {
