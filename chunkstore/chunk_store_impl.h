@@ -234,6 +234,9 @@ class ChunkStoreImpl : public ChunkStore {
   enum class Whose { kChunk, kBorrowers };
   base::Result<void> WithBlob(const base::Digest256& id, const BlobReader& read,
                               Whose whose = Whose::kChunk);
+  // The same for a borrower; `read` sets `fits`: whether the blob has what was borrowed.
+  base::Result<void> WithOwner(const base::Digest256& owner, const BlobReader& read,
+                               const bool& fits);
   void Quarantine(const BlobRef& blob, const base::Error& error);
   base::Result<void> ReadBlocks(const OpenBlob& blob, uint32_t offset, base::MutableByteView into,
                                 bool keep);

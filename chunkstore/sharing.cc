@@ -181,19 +181,20 @@ Result<bool> ChunkStoreImpl::TakeLoans(const BlobRef& borrower, const SharingPla
 
 // --- reading what is borrowed
 
-namespace {
-
-// What is wrong with an owner is wrong with the chunk that borrows.
-Result<void> LoanError(const Digest256& owner, const Result<void>& read, bool fits) {
-  if (!read.has_value() && read.error().code() != Code::kNotFound) return read;
-  if (!read.has_value())
-    return Error(Code::kCorruption, "it borrows of chunk " + owner.hex() + ", which is lost");
-  if (!fits)
-    return Error(Code::kCorruption, "it borrows of chunk " + owner.hex() + " what that has not");
-  return {};
+// What is wrong with an owner is wrong with the chunk that borrows. A blob that the cache knows may
+// be older than the loan (another process, or another reader, put it there): where what was
+// borrowed is not in it, `fits` says so, and the owner is looked at again.
+Result<void> ChunkStoreImpl::WithOwner(const Digest256& owner, const BlobReader& read,
+                                       const bool& fits) {
+  for (int look = 0; look < 2; ++look) {
+    if (look > 0) cache_.EraseBlob(owner);
+    const Result<void> done = WithBlob(owner, read, Whose::kBorrowers);
+    if (!done.has_value() && done.error().code() == Code::kNotFound)
+      return Error(Code::kCorruption, "it borrows of chunk " + owner.hex() + ", which is lost");
+    if (!done.has_value() || fits) return done;
+  }
+  return Error(Code::kCorruption, "it borrows of chunk " + owner.hex() + " what that has not");
 }
-
-}  // namespace
 
 Result<void> ChunkStoreImpl::ReadBorrowed(const BlobTable& table, size_t first, size_t last,
                                           base::MutableByteView into) {
@@ -205,7 +206,7 @@ Result<void> ChunkStoreImpl::ReadBorrowed(const BlobTable& table, size_t first, 
     if (!fits) return {};
     return ReadBlocks(blob, offset, into, /*keep=*/false);
   };
-  RETURN_IF_ERROR(LoanError(owner, WithBlob(owner, std::cref(read), Whose::kBorrowers), fits));
+  RETURN_IF_ERROR(WithOwner(owner, std::cref(read), fits));
   for (size_t i = first; i <= last; ++i) {
     const Block& block = table.blocks[i];
     const ByteView plain = into.subspan(block.owner_offset - offset, block.plain_length);
@@ -236,7 +237,7 @@ Result<ContentPiece> ChunkStoreImpl::BorrowedFrames(const BlobTable& table, size
     ASSIGN_OR_RETURN(piece, StoredFrames(blob, from, to));
     return {};
   };
-  RETURN_IF_ERROR(LoanError(owner, WithBlob(owner, std::cref(read), Whose::kBorrowers), fits));
+  RETURN_IF_ERROR(WithOwner(owner, std::cref(read), fits));
   if (same) return piece;
   Bytes plain(length);
   RETURN_IF_ERROR(ReadBorrowed(table, first, last, plain.view()));

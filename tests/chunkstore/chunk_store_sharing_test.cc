@@ -286,6 +286,24 @@ TEST_F(Sharing, ALostLenderDoesNotStopTheCollector) {
   ExpectEmpty(world_.blobs(), world_.meta());
 }
 
+// Another process made the owner whole again and lent more of it, while this one knows the rest
+// that was left before.
+TEST_F(Sharing, AnOldTableOfAnOwnerInTheCacheIsNoDamage) {
+  base::Metrics metrics;
+  ASSERT_OK_AND_ASSIGN(const auto other, ChunkStore::Open(world_.options(), world_.blobs(),
+                                                          world_.meta(), world_.clock(), metrics));
+  Put("a", Woven(123456));
+  Put("b", Woven(123999));
+  Drop("a");
+  EXPECT_EQ(Collect().compacted_chunks, 1u);
+  ASSERT_OK(ReadBack(*other, roots_["b"]));  // knows what is left of a
+  Put("c", Woven(123456));
+  Put("d", Woven(888456));  // borrows of it what was not left
+  ASSERT_OK_AND_ASSIGN(const std::string bytes, ReadBack(*other, roots_["d"]));
+  EXPECT_TRUE(bytes == specs_["d"].Bytes());
+  ExpectAllReads();
+}
+
 TEST_F(Sharing, TheIndexForgetsWhatIsGone) {
   Put("a", Woven(123456));
   Collect(true);
