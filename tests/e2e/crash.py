@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import service as quarry  # noqa: E402
 
 CHUNK = 4 << 20
-POOL_CHUNKS = 6  # uploads share these, so that deletes and uploads meet on the same chunks
+POOL_CHUNKS = 6  # uploads share these, or blocks of them: deletes and uploads meet on the same
 MAX_IMAGES = 12
 WORKERS = 3
 MAX_KILL_AFTER_SECONDS = 0.5
@@ -101,8 +101,16 @@ class Workload:
                 self.errors.append(repr(error))
                 return
 
+    def part(self, rng):
+        chunk = rng.choice(self.pool)
+        if rng.random() < 0.5:
+            return chunk
+        # One that shares blocks with it, and nothing else but those.
+        at, size = rng.randrange(CHUNK - (1 << 20)), rng.randrange(1, 1 << 20)
+        return chunk[:at] + rng.randbytes(size) + chunk[at + size:]
+
     def content(self, rng):
-        parts = [rng.choice(self.pool) for _ in range(rng.randrange(0, 5))]
+        parts = [self.part(rng) for _ in range(rng.randrange(0, 5))]
         parts.append(rng.randbytes(rng.randrange(1, 300_000)))
         return b"".join(parts)
 
