@@ -210,12 +210,10 @@ EncodedBlob BlobEncoder::Encode(const base::Digest256& id, base::ByteView plain,
 EncodedBlob BlobEncoder::Encode(BlobTable table, base::ByteView plain) {
   EncodedBlob blob;
   std::string frames = impl_->EncodeBlocks(plain, &table);
-  uint64_t saved = SavedBytes(table);
-  // Not where blocks lie elsewhere: such a blob can't leave by sendfile anyway.
-  if (table.owners.empty() && (saved == 0 || saved < plain.size() / kMinSavingDivisor)) {
-    MakeAllRaw(&table);
-    frames.clear();
-  }
+  // Not where blocks lie elsewhere: such a blob can't leave by sendfile anyway. And not for the sake
+  // of a chunk whose blocks save little: how each block is stored is a matter of its bytes alone,
+  // or it would tell those who may see it whether somebody else has other blocks of the chunk.
+  if (table.owners.empty() && SavedBytes(table) == 0) MakeAllRaw(&table);
   PlaceBlocks(&table);
 
   // Both strings first: the pieces borrow from where they come to lie.

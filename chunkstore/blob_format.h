@@ -71,8 +71,8 @@ struct BlobTable {
 // its own. FORMAT.md, "Choosing sizes", has what other values cost.
 constexpr uint32_t kMinSharedRunBytes = 32 * base::kKiB;
 
-// A block is stored compressed if that saves at least 1/16 of it; a blob with compressed blocks is
-// kept if they save at least 1/16 of the blob, because all raw it can leave by sendfile.
+// A block is stored compressed if that saves at least 1/16 of it, whatever the rest of its chunk is
+// like and wherever that lies.
 constexpr uint32_t kMinSavingDivisor = 16;
 
 struct EncodeOptions {

@@ -330,6 +330,28 @@ TEST_F(Sharing, GivesNoRightToTheOwner) {
   EXPECT_EQ(reachable, (std::vector<bool>{false, true}));
 }
 
+// What a tenant is shown of how his chunk is stored must not tell whether somebody else has a part
+// of it: a little that compresses, in a chunk that does not, is stored alike with and without.
+TEST_F(Sharing, HowAChunkIsStoredTellsNothingOfOthers) {
+  const auto see = [](bool other_has_it) {
+    World world;
+    if (other_has_it) EXPECT_OK(Upload(world.store(), "victim", Spec{{2}, kBytes}));
+    std::string probe = MakeBytes(4, kChunkBytes);
+    probe.replace(0, 4 * kWovenPartBytes, MakeBytes(2, 4 * kWovenPartBytes));
+    probe.replace(2 * base::kMiB, 2 * kWovenPartBytes, MakeBytes(3, 2 * kWovenPartBytes));
+    std::vector<std::pair<uint32_t, bool>> seen;
+    const auto ingest = world.store().NewIngest("probe", "");
+    EXPECT_OK((*ingest)->Put(0, base::AsBytes(probe)));
+    const auto root = (*ingest)->Finish(kChunkBytes);
+    EXPECT_EQ(world.store().Stats()->borrowed_bytes > 0, other_has_it);
+    const auto content = world.store().Open(*root);
+    for (const StoredBlock& block : *(*content)->BlocksOf(0))
+      seen.emplace_back(block.stored_length, block.compressed);
+    return seen;
+  };
+  EXPECT_EQ(see(true), see(false));
+}
+
 // Damages the byte of the stored block at this plain offset of a chunk.
 void Rot(MemoryBlobStore& blobs, const base::Digest256& id, uint32_t plain_offset) {
   for (const std::string& name : BlobNames(blobs)) {
