@@ -210,9 +210,10 @@ EncodedBlob BlobEncoder::Encode(const base::Digest256& id, base::ByteView plain,
 EncodedBlob BlobEncoder::Encode(BlobTable table, base::ByteView plain) {
   EncodedBlob blob;
   std::string frames = impl_->EncodeBlocks(plain, &table);
-  // Not where blocks lie elsewhere: such a blob can't leave by sendfile anyway. And not for the sake
-  // of a chunk whose blocks save little: how each block is stored is a matter of its bytes alone,
-  // or it would tell those who may see it whether somebody else has other blocks of the chunk.
+  // Not where blocks lie elsewhere: such a blob can't leave by sendfile anyway. And not for the
+  // sake of a chunk whose blocks save little: how each block is stored is a matter of its bytes
+  // alone, or it would tell those who may see it whether somebody else has other blocks of the
+  // chunk.
   if (table.owners.empty() && SavedBytes(table) == 0) MakeAllRaw(&table);
   PlaceBlocks(&table);
 

@@ -345,7 +345,8 @@ TEST_F(Sharing, HowAChunkIsStoredTellsNothingOfOthers) {
     const auto root = (*ingest)->Finish(kChunkBytes);
     EXPECT_EQ(world.store().Stats()->borrowed_bytes > 0, other_has_it);
     const auto content = world.store().Open(*root);
-    for (const StoredBlock& block : *(*content)->BlocksOf(0))
+    const auto blocks = (*content)->BlocksOf(0);
+    for (const StoredBlock& block : *blocks)
       seen.emplace_back(block.stored_length, block.compressed);
     return seen;
   };
