@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -29,6 +30,11 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Of the whole process: what other programs do meanwhile hardly shows in it.
+double CpuSecondsSince(std::clock_t start) {
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 [[noreturn]] void Die(const std::string& why) {
@@ -79,6 +85,8 @@ struct Figures {
   uint64_t stored_bytes = 0;     // that the store grew by
   double put_s = 0;
   double read_s = 0;
+  double put_cpu_s = 0;
+  double read_cpu_s = 0;
   uint64_t runs = 0;  // pieces in one place, in the chunks that borrow
   uint64_t borrowing_chunks = 0;
 };
@@ -87,12 +95,14 @@ Figures PutAndRead(chunkstore::ChunkStore& store, const std::string& name, const
   Figures figures;
   const uint64_t before = Must(store.Stats(), "stats").physical_bytes;
   const auto start = Clock::now();
+  const std::clock_t cpu_start = std::clock();
   auto ingest = Must(store.NewIngest(name, ""), name);
   std::vector<bool> known(image.chunks());
   for (uint64_t i = 0; i < image.chunks(); ++i)
     known[i] = Must(ingest->Put(i, image.Chunk(i)), name).known;
   const chunkstore::Root root = Must(ingest->Finish(image.size()), name);
   figures.put_s = SecondsSince(start);
+  figures.put_cpu_s = CpuSecondsSince(cpu_start);
   figures.stored_bytes = Must(store.Stats(), "stats").physical_bytes - before;
   figures.nonzero_bytes = image.NonzeroBytes(0, image.size());
   const auto content = Must(store.Open(root), name);
@@ -118,6 +128,7 @@ Figures PutAndRead(chunkstore::ChunkStore& store, const std::string& name, const
   }
   std::vector<uint8_t> buffer(kChunkBytes);
   const auto read_start = Clock::now();
+  const std::clock_t read_cpu_start = std::clock();
   for (uint64_t at = 0; at < image.size(); at += kChunkBytes) {
     uint64_t left = std::min<uint64_t>(kChunkBytes, image.size() - at);
     for (uint64_t done = 0; done < left;) {
@@ -129,6 +140,7 @@ Figures PutAndRead(chunkstore::ChunkStore& store, const std::string& name, const
     }
   }
   figures.read_s = SecondsSince(read_start);
+  figures.read_cpu_s = CpuSecondsSince(read_cpu_start);
   return figures;
 }
 
@@ -157,20 +169,23 @@ int main(int argc, char** argv) {
   options.share_blocks = std::string_view(argv[2]) == "share";
   auto store =
       Must(chunkstore::ChunkStore::Open(options, *blobs, *meta, base::SystemClock(), metrics), dir);
-  fmt::print("{:<16} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>10}\n", "image", "MiB", "chunks",
-             "blocks", "disk MiB", "put MB/s", "read MB/s", "runs/chunk");
+  fmt::print("{:<16} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>10} {:>10} {:>10}\n", "image", "MiB",
+             "chunks", "blocks", "disk MiB", "put MB/s", "read MB/s", "put/CPU s", "read/CPU s",
+             "runs/chunk");
   for (int i = first; i < argc; ++i) {
     const Image image(argv[i]);
     const std::string name = std::filesystem::path(argv[i]).stem().string();
     const Figures f = PutAndRead(*store, name, image);
     const double nonzero = static_cast<double>(f.nonzero_bytes);
-    fmt::print("{:<16} {:>8.1f} {:>7.1f}% {:>7.1f}% {:>9.1f} {:>8.0f} {:>8.0f} {:>10.1f}\n", name,
-               nonzero / (1 << 20), 100 * static_cast<double>(f.new_chunk_bytes) / nonzero,
-               100 * static_cast<double>(f.new_block_bytes) / nonzero,
-               static_cast<double>(f.stored_bytes) / (1 << 20), nonzero / f.put_s / 1e6,
-               nonzero / f.read_s / 1e6,
-               static_cast<double>(f.runs) /
-                   static_cast<double>(std::max<uint64_t>(1, f.borrowing_chunks)));
+    fmt::print(
+        "{:<16} {:>8.1f} {:>7.1f}% {:>7.1f}% {:>9.1f} {:>8.0f} {:>8.0f} {:>10.0f} {:>10.0f} "
+        "{:>10.1f}\n",
+        name, nonzero / (1 << 20), 100 * static_cast<double>(f.new_chunk_bytes) / nonzero,
+        100 * static_cast<double>(f.new_block_bytes) / nonzero,
+        static_cast<double>(f.stored_bytes) / (1 << 20), nonzero / f.put_s / 1e6,
+        nonzero / f.read_s / 1e6, nonzero / f.put_cpu_s / 1e6, nonzero / f.read_cpu_s / 1e6,
+        static_cast<double>(f.runs) /
+            static_cast<double>(std::max<uint64_t>(1, f.borrowing_chunks)));
     std::fflush(stdout);
   }
   return 0;
