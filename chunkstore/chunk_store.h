@@ -314,6 +314,10 @@ class ChunkStore {
   // kNotFound if no chunk of this id and length is stored (any more); kCorruption, kIo.
   virtual base::Result<void> ReadChunk(const base::Digest256& id, base::MutableByteView into) = 0;
 
+  // The same of a part: from `offset` on. kNotFound also if the chunk ends before.
+  virtual base::Result<void> ReadChunkPart(const base::Digest256& id, uint32_t offset,
+                                           base::MutableByteView into) = 0;
+
   // What differs between two contents, chunk by chunk from number `from` on, ascending; walks only
   // where their maps differ. What lies before `from` (where a visitor stopped the last time) is
   // passed over unread. An id is missing where that side has a hole.

@@ -68,6 +68,8 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<std::vector<bool>> WhichReachable(std::span<const base::Digest256> ids,
                                                  const HolderCheck& may_read) override;
   base::Result<void> ReadChunk(const base::Digest256& id, base::MutableByteView into) override;
+  base::Result<void> ReadChunkPart(const base::Digest256& id, uint32_t offset,
+                                   base::MutableByteView into) override;
   base::Result<void> Diff(const Root& a, const Root& b, uint64_t from,
                           const DiffVisitor& visit) override;
   base::Result<void> DiffAcross(const Root& a, ChunkStore& store_of_b, const Root& b,

@@ -152,4 +152,16 @@ Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, base::MutableByteVie
   return ReadChunk(id, record->plain_length, 0, into, /*keep=*/false);
 }
 
+Result<void> ChunkStoreImpl::ReadChunkPart(const Digest256& id, uint32_t offset,
+                                           base::MutableByteView into) {
+  ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
+  if (!record || !record->is_whole() || record->kind != BlobKind::kChunk ||
+      offset > record->plain_length || into.size() > record->plain_length - offset) {
+    return base::Error(Code::kNotFound, "no chunk " + id.hex() + " with " +
+                                            std::to_string(into.size()) + " bytes from " +
+                                            std::to_string(offset) + " on is stored");
+  }
+  return ReadChunk(id, record->plain_length, offset, into, /*keep=*/false);
+}
+
 }  // namespace chunkstore

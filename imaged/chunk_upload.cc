@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "imaged/errors.h"
 #include "imaged/holder.h"
 #include "imaged/policy.h"
+#include "imaged/recipe_wire.h"
 
 namespace imaged {
 
@@ -75,8 +77,16 @@ Result<Response> ListWanted(DataPath& path, const Request& request) {
                                               image.id, StatusName(image.status)));
   }
   ASSIGN_OR_RETURN(const ChunkList list, DecodeChunkList(request.body));
-  ASSIGN_OR_RETURN(const std::vector<bool> readable,
-                   WhichReadable(path, *request.caller, list.ids));
+  // Images that have some of it likely have blocks of the rest. All of them may be downloaded.
+  std::vector<std::string> alike;
+  ASSIGN_OR_RETURN(
+      const std::vector<bool> readable,
+      path.store().WhichReachable(list.ids, [&](std::string_view holder) -> Result<bool> {
+        ASSIGN_OR_RETURN(const bool may, MayRead(path.catalog(), *request.caller, holder));
+        const std::string_view other = ImageOfHolder(holder);
+        if (may && !other.empty() && alike.size() < kMaxAlike) alike.emplace_back(other);
+        return may;
+      }));
   std::vector<ChunkRun> wanted;
   for (size_t i = 0; i < list.ids.size(); ++i) {
     if (readable[i] || IsHole(list.ids[i])) continue;
@@ -86,17 +96,18 @@ Result<Response> ListWanted(DataPath& path, const Request& request) {
     }
     ++wanted.back().count;
   }
-  return Response::Text(200, EncodeWanted(wanted), "application/json");
+  return Response::Text(200, EncodeWanted(wanted, alike), "application/json");
 }
 
 class ChunkStreamReader : public BodyReader {
  public:
   ChunkStreamReader(DataPath& path, std::shared_ptr<const Request> request, BodyReader& body,
-                    uint64_t size_bytes)
+                    uint64_t size_bytes, uint16_t version)
       : path_(path),
         request_(std::move(request)),
         body_(body),
         size_bytes_(size_bytes),
+        version_(version),
         chunks_(chunkstore::ChunkCount(size_bytes)) {}
 
   std::optional<uint64_t> content_length() const override { return size_bytes_; }
@@ -121,6 +132,11 @@ class ChunkStreamReader : public BodyReader {
       Result<void> checked = co_await CheckNamedAgain();
       if (!checked.has_value()) co_return checked.error();
       filled = co_await TakeNamed(entry.id, chunk);
+    } else if (entry.how == ChunkHow::kAssembled) {
+      Result<void> checked = co_await CheckNamedAgain();
+      if (!checked.has_value()) co_return checked.error();
+      filled = co_await Assemble(entry.id, chunk);
+      ++next_recipe_;
     } else {
       std::memset(chunk.data(), 0, chunk.size());
     }
@@ -141,12 +157,38 @@ class ChunkStreamReader : public BodyReader {
     const MutableByteView view(reinterpret_cast<uint8_t*>(raw.data()), raw.size());
     Result<void> read = co_await ReadAll(view);
     if (!read.has_value()) co_return read.error();
-    Result<std::vector<ChunkEntry>> entries = DecodeChunkEntries(view, next_);
+    Result<std::vector<ChunkEntry>> entries = DecodeChunkEntries(view, next_, version_);
     if (!entries.has_value()) co_return entries.error();
     batch_ = std::move(*entries);
     batch_end_ = next_ + count;
+    Result<void> recipes = co_await ReadRecipes();
+    if (!recipes.has_value()) co_return recipes.error();
     Result<void> checked = co_await CheckNamed();
     co_return checked;
+  }
+
+  Task<Result<void>> ReadRecipes() {
+    recipes_ = {};
+    next_recipe_ = 0;
+    if (version_ == kChunkWireVersion) co_return Result<void>();
+    uint8_t head[kRecipeHeadBytes];
+    Result<void> read = co_await ReadAll(MutableByteView(head));
+    if (!read.has_value()) co_return read.error();
+    Result<RecipeCounts> counts = DecodeRecipeHead(ByteView(head));
+    if (!counts.has_value()) co_return counts.error();
+    std::string raw(counts->bytes(), '\0');
+    const MutableByteView view(reinterpret_cast<uint8_t*>(raw.data()), raw.size());
+    if (!raw.empty()) read = co_await ReadAll(view);
+    if (!read.has_value()) co_return read.error();
+    std::vector<uint32_t> lengths;
+    for (uint64_t number = next_; number < batch_end_; ++number) {
+      if (batch_[number - next_].how != ChunkHow::kAssembled) continue;
+      lengths.push_back(chunkstore::ChunkLength(number, size_bytes_));
+    }
+    Result<Recipes> recipes = DecodeRecipes(view, *counts, lengths);
+    if (!recipes.has_value()) co_return recipes.error();
+    recipes_ = std::move(*recipes);
+    co_return Result<void>();
   }
 
   // What is named is checked batch by batch, and again where a batch takes long: a right that ends
@@ -164,11 +206,20 @@ class ChunkStreamReader : public BodyReader {
     std::vector<Digest256> ids;
     std::vector<uint64_t> numbers;
     const uint64_t batch_begin = batch_end_ - batch_.size();
+    std::set<uint16_t> owners;
+    size_t recipe = next_recipe_;
     for (uint64_t number = next_; number < batch_end_; ++number) {
       const ChunkEntry& entry = batch_[number - batch_begin];
-      if (entry.how != ChunkHow::kNamed) continue;
-      ids.push_back(entry.id);
-      numbers.push_back(number);
+      if (entry.how == ChunkHow::kNamed) {
+        ids.push_back(entry.id);
+        numbers.push_back(number);
+      }
+      if (entry.how != ChunkHow::kAssembled) continue;
+      for (const RecipePiece& piece : recipes_.chunks[recipe++]) {
+        if (piece.how != RecipePiece::How::kNamed || !owners.insert(piece.owner).second) continue;
+        ids.push_back(recipes_.owners[piece.owner]);
+        numbers.push_back(number);
+      }
     }
     if (ids.empty()) co_return Result<void>();
     auto check = [&path = path_, request = request_, ids, numbers]() -> Result<void> {
@@ -195,6 +246,54 @@ class ChunkStreamReader : public BodyReader {
     };
     Result<void> done = co_await base::async::Offload(path_.data_pool(), std::move(read));
     co_return done;
+  }
+
+  // The next recipe. What is sent of it lies in the body one after the other.
+  Task<Result<void>> Assemble(Digest256 id, MutableByteView chunk) {
+    const Recipe& recipe = recipes_.chunks[next_recipe_];
+    auto fill = [&path = path_, &recipe, &owners = recipes_.owners, chunk,
+                 number = next_]() -> Result<void> {
+      return FillIn(path, recipe, owners, chunk, number);
+    };
+    Result<void> filled = co_await base::async::Offload(path_.data_pool(), std::move(fill));
+    if (!filled.has_value()) co_return filled.error();
+    uint32_t at = 0;
+    for (const RecipePiece& piece : recipe) {
+      if (piece.how == RecipePiece::How::kSent) {
+        Result<void> read = co_await ReadAll(chunk.subspan(at, piece.length));
+        if (!read.has_value()) co_return read.error();
+      }
+      at += piece.length;
+    }
+    // Not the bytes sent alone decide: the client may have been told wrong of what is there.
+    auto check = [id, chunk, number = next_]() -> Result<void> {
+      if (base::Sha256(chunk) == id) return {};
+      return Error(Code::kConflict,
+                   fmt::format("chunk {} as it was assembled is not what its id {} says: send it",
+                               number, id.hex()));
+    };
+    Result<void> done = co_await base::async::Offload(path_.data_pool(), std::move(check));
+    co_return done;
+  }
+
+  // What is there already, and zeros.
+  static Result<void> FillIn(DataPath& path, const Recipe& recipe,
+                             const std::vector<Digest256>& owners, MutableByteView chunk,
+                             uint64_t number) {
+    for (const RecipePiece& piece : recipe) {
+      const MutableByteView part = chunk.first(piece.length);
+      chunk = chunk.subspan(piece.length);
+      if (piece.how == RecipePiece::How::kZeros) std::memset(part.data(), 0, part.size());
+      if (piece.how != RecipePiece::How::kNamed) continue;
+      const Result<void> read = path.store().ReadChunkPart(owners[piece.owner], piece.offset, part);
+      if (!read.has_value()) {
+        const Code code = read.error().code();
+        if (code == Code::kNotFound || code == Code::kCorruption) return NotThere(number);
+        return read;
+      }
+      path.CountNamed(part.size());
+    }
+    return {};
   }
 
   Task<Result<void>> TakeSent(Digest256 id, MutableByteView chunk) {
@@ -230,8 +329,8 @@ class ChunkStreamReader : public BodyReader {
 
   static Error NotThere(uint64_t number) {
     return Error(Code::kConflict,
-                 fmt::format("chunk {} is not there (any more): ask again which are wanted, or "
-                             "send it",
+                 fmt::format("chunk {}, or what it is assembled of, is not there (any more): ask "
+                             "again which are wanted, or send it",
                              number));
   }
 
@@ -239,10 +338,13 @@ class ChunkStreamReader : public BodyReader {
   const std::shared_ptr<const Request> request_;
   BodyReader& body_;
   const uint64_t size_bytes_;
+  const uint16_t version_;
   const uint64_t chunks_;
   uint64_t next_ = 0;
   std::vector<ChunkEntry> batch_;  // of chunks up to batch_end_
   uint64_t batch_end_ = 0;
+  Recipes recipes_;         // of the batch
+  size_t next_recipe_ = 0;  // of the next chunk that is assembled
   int64_t checked_ns_ = 0;  // when the named ones were
 };
 
@@ -257,7 +359,10 @@ base::http::Route WantedRoute(DataPath& path) {
   return route;
 }
 
-bool IsChunkStream(const Request& request) { return MediaType(request) == kChunkStreamType; }
+bool IsChunkStream(const Request& request) {
+  const std::string_view type = MediaType(request);
+  return type == kChunkStreamType || type == kRecipeStreamType;
+}
 
 Task<Result<std::unique_ptr<BodyReader>>> ExpandChunkStream(DataPath& path,
                                                             std::shared_ptr<const Request> request,
@@ -268,10 +373,12 @@ Task<Result<std::unique_ptr<BodyReader>>> ExpandChunkStream(DataPath& path,
   if (*read < sizeof(header)) {
     co_return Error(Code::kInvalidArgument, "the chunk stream ends within its header");
   }
-  Result<uint64_t> size_bytes = DecodeChunkStreamHeader(ByteView(header));
+  const uint16_t version =
+      MediaType(*request) == kRecipeStreamType ? kRecipeStreamVersion : kChunkWireVersion;
+  Result<uint64_t> size_bytes = DecodeChunkStreamHeader(ByteView(header), version);
   if (!size_bytes.has_value()) co_return size_bytes.error();
   co_return std::unique_ptr<BodyReader>(
-      std::make_unique<ChunkStreamReader>(path, std::move(request), body, *size_bytes));
+      std::make_unique<ChunkStreamReader>(path, std::move(request), body, *size_bytes, version));
 }
 
 }  // namespace imaged

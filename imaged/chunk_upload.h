@@ -18,6 +18,9 @@
 // the caller could download at this moment (policy.h), or came from his project in an upload that
 // broke off (kept_parts.h); all others are asked for, whether they are stored or not, and
 // deduplicated silently. Both requests check it, by the same rule.
+//
+// In version 2 of the stream a chunk may be assembled of parts of chunks that are there by that
+// rule, and bytes that are sent (recipe_wire.h). What comes out must have the announced id.
 
 namespace imaged {
 
@@ -35,8 +38,8 @@ bool IsChunkStream(const base::http::Request& request);
 // header at once. Each Read must ask for kChunkBytes, as ReceiveBody does. `body` must outlive what
 // it answers. Errors, of this and of Read: kInvalidArgument for a stream that is not one, that does
 // not end where it says, or whose bytes are not those of the announced id (the chunk's number in
-// the message); kConflict for a named chunk that the caller can't read (any more): ask again which
-// are wanted.
+// the message); kConflict for a named chunk that the caller can't read (any more), or an assembled
+// one that is not what its id says: ask again which are wanted.
 base::async::Task<base::Result<std::unique_ptr<base::http::BodyReader>>> ExpandChunkStream(
     DataPath& path, std::shared_ptr<const base::http::Request> request,
     base::http::BodyReader& body);

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/coding.h"
 #include "base/json.h"
+#include "base/uuid.h"
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/map.h"
 
@@ -26,23 +27,23 @@ constexpr std::string_view kStreamMagic = "QCHS";
 
 Error Bad(std::string why) { return Error(Code::kInvalidArgument, std::move(why)); }
 
-void AppendHead(std::string* out, std::string_view magic, uint64_t size_bytes) {
+void AppendHead(std::string* out, std::string_view magic, uint16_t version, uint64_t size_bytes) {
   out->append(magic);
-  base::PutFixed<uint16_t>(out, kChunkWireVersion);
+  base::PutFixed<uint16_t>(out, version);
   base::PutFixed<uint16_t>(out, 0);
   base::PutFixed<uint64_t>(out, size_bytes);
 }
 
 // What both begin with: magic, version, 16 bits that are 0, the image's size.
-Result<uint64_t> TakeHead(base::Decoder* decoder, std::string_view magic) {
+Result<uint64_t> TakeHead(base::Decoder* decoder, std::string_view magic, uint16_t expected) {
   ASSIGN_OR_RETURN(const std::string_view found, decoder->Bytes(magic.size()));
   ASSIGN_OR_RETURN(const uint16_t version, decoder->Fixed<uint16_t>());
   ASSIGN_OR_RETURN(const uint16_t flags, decoder->Fixed<uint16_t>());
   ASSIGN_OR_RETURN(const uint64_t size_bytes, decoder->Fixed<uint64_t>());
   if (found != magic) return Bad(fmt::format("the body does not begin with \"{}\"", magic));
-  if (version != kChunkWireVersion || flags != 0) {
+  if (version != expected || flags != 0) {
     return Bad(fmt::format("version {} (flags {}) of the chunk format is not known here, only {}",
-                           version, flags, kChunkWireVersion));
+                           version, flags, expected));
   }
   if (size_bytes > chunkstore::kMaxContentBytes) {
     return Bad(fmt::format("an image of {} bytes: at most {} are possible", size_bytes,
@@ -53,7 +54,7 @@ Result<uint64_t> TakeHead(base::Decoder* decoder, std::string_view magic) {
 
 Result<ChunkList> TakeList(base::Decoder* decoder) {
   ChunkList list;
-  ASSIGN_OR_RETURN(list.size_bytes, TakeHead(decoder, kListMagic));
+  ASSIGN_OR_RETURN(list.size_bytes, TakeHead(decoder, kListMagic, kChunkWireVersion));
   ASSIGN_OR_RETURN(list.first, decoder->Fixed<uint64_t>());
   ASSIGN_OR_RETURN(const uint32_t count, decoder->Fixed<uint32_t>());
   ASSIGN_OR_RETURN(const uint32_t reserved, decoder->Fixed<uint32_t>());
@@ -93,13 +94,19 @@ std::optional<ChunkRun> RunOf(const base::Json& json) {
   return ChunkRun{numbers[0], numbers[1]};
 }
 
+base::JsonArray JsonOf(const std::vector<ChunkRun>& runs) {
+  base::JsonArray json;
+  for (const ChunkRun& run : runs) json.push_back(base::JsonArray{run.first, run.count});
+  return json;
+}
+
 }  // namespace
 
 std::string EncodeChunkList(const ChunkList& list) {
   CHECK(list.ids.size() <= kMaxListedChunks);
   std::string body;
   body.reserve(kChunkListHeaderBytes + 32 * list.ids.size());
-  AppendHead(&body, kListMagic, list.size_bytes);
+  AppendHead(&body, kListMagic, kChunkWireVersion, list.size_bytes);
   base::PutFixed<uint64_t>(&body, list.first);
   base::PutFixed<uint32_t>(&body, static_cast<uint32_t>(list.ids.size()));
   base::PutFixed<uint32_t>(&body, 0);
@@ -116,9 +123,26 @@ Result<ChunkList> DecodeChunkList(std::string_view body) {
 }
 
 std::string EncodeWanted(const std::vector<ChunkRun>& runs) {
-  base::JsonArray wanted;
-  for (const ChunkRun& run : runs) wanted.push_back(base::JsonArray{run.first, run.count});
-  return base::ToText(base::JsonObject{{"wanted", std::move(wanted)}});
+  return base::ToText(base::JsonObject{{"wanted", JsonOf(runs)}});
+}
+
+std::string EncodeWanted(const std::vector<ChunkRun>& runs, const std::vector<std::string>& alike) {
+  base::JsonArray images;
+  for (const std::string& image : alike) images.emplace_back(image);
+  return base::ToText(base::JsonObject{{"wanted", JsonOf(runs)}, {"alike", std::move(images)}});
+}
+
+std::optional<std::vector<std::string>> DecodeAlike(std::string_view body) {
+  const Result<base::Json> json = base::ParseJson(body);
+  const base::Json* alike = json.has_value() ? base::Find(*json, "alike") : nullptr;
+  if (alike == nullptr || !alike->is_array()) return std::nullopt;
+  std::vector<std::string> images;
+  for (const base::Json& image : alike->as_array()) {
+    if (images.size() == kMaxAlike) break;
+    if (image.is_string() && base::IsUuid(image.as_string()))
+      images.emplace_back(image.as_string());
+  }
+  return images;
 }
 
 Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& list) {
@@ -170,16 +194,16 @@ Result<std::vector<ChunkRun>> DecodeFetch(std::string_view body, uint64_t size_b
   return runs;
 }
 
-std::string EncodeChunkStreamHeader(uint64_t size_bytes) {
+std::string EncodeChunkStreamHeader(uint64_t size_bytes, uint16_t version) {
   std::string header;
-  AppendHead(&header, kStreamMagic, size_bytes);
+  AppendHead(&header, kStreamMagic, version, size_bytes);
   return header;
 }
 
-Result<uint64_t> DecodeChunkStreamHeader(ByteView header) {
+Result<uint64_t> DecodeChunkStreamHeader(ByteView header, uint16_t version) {
   CHECK(header.size() == kChunkStreamHeaderBytes);
   base::Decoder decoder(base::AsText(header));
-  return TakeHead(&decoder, kStreamMagic).Annotate("a bad chunk stream");
+  return TakeHead(&decoder, kStreamMagic, version).Annotate("a bad chunk stream");
 }
 
 void AppendChunkEntry(std::string* out, const ChunkEntry& entry) {
@@ -187,12 +211,14 @@ void AppendChunkEntry(std::string* out, const ChunkEntry& entry) {
   out->append(entry.id.view());
 }
 
-Result<std::vector<ChunkEntry>> DecodeChunkEntries(ByteView bytes, uint64_t first) {
+Result<std::vector<ChunkEntry>> DecodeChunkEntries(ByteView bytes, uint64_t first,
+                                                   uint16_t version) {
   CHECK(bytes.size() % kChunkEntryBytes == 0);
+  const ChunkHow last = version == kChunkWireVersion ? ChunkHow::kSent : ChunkHow::kAssembled;
   std::vector<ChunkEntry> entries(bytes.size() / kChunkEntryBytes);
   for (size_t i = 0; i < entries.size(); ++i) {
     const ByteView raw = bytes.subspan(i * kChunkEntryBytes, kChunkEntryBytes);
-    if (raw[0] > static_cast<uint8_t>(ChunkHow::kSent)) {
+    if (raw[0] > static_cast<uint8_t>(last)) {
       return Bad(fmt::format("chunk {} comes in the unknown way {}", first + i, raw[0]));
     }
     entries[i].how = static_cast<ChunkHow>(raw[0]);

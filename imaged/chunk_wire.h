@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,8 +27,11 @@ namespace imaged {
 // client falls back.
 constexpr std::string_view kChunkListType = "application/vnd.quarry.chunk-list.v1";
 constexpr std::string_view kChunkStreamType = "application/vnd.quarry.chunks.v1";
+// Version 2 may assemble chunks (recipe_wire.h).
+constexpr std::string_view kRecipeStreamType = "application/vnd.quarry.chunks.v2";
 constexpr std::string_view kChunkBytesType = "application/vnd.quarry.chunk-bytes.v1";
 constexpr uint16_t kChunkWireVersion = 1;
+constexpr uint16_t kRecipeStreamVersion = 2;  // of streams alone
 
 constexpr size_t kChunkListHeaderBytes = 32;
 constexpr size_t kChunkStreamHeaderBytes = 16;
@@ -37,6 +41,8 @@ constexpr size_t kMaxListedChunks = 16'384;
 constexpr size_t kMaxChunkListBytes = kChunkListHeaderBytes + 32 * kMaxListedChunks;
 // Of a body that asks for chunks: as long as runs of one chunk each make it, and white space.
 constexpr size_t kMaxFetchBytes = 512 * base::kKiB;
+// Images that a service names as being like the one that is asked about.
+constexpr size_t kMaxAlike = 8;
 // Chunks whose entries stand together in a stream, before their bytes: those of 256 MiB.
 constexpr size_t kChunksOfBatch = 64;
 
@@ -59,8 +65,13 @@ struct ChunkRun {
   bool operator==(const ChunkRun&) const = default;
 };
 std::string EncodeWanted(const std::vector<ChunkRun>& runs);
+// The same with ids of images in which chunks lie that are there.
+std::string EncodeWanted(const std::vector<ChunkRun>& runs, const std::vector<std::string>& alike);
 // One flag a chunk of the list that was asked with. kInvalidArgument for runs outside of it.
 base::Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& list);
+// The images that such an answer names, at most kMaxAlike; nothing from a service that takes
+// streams of version 1 only.
+std::optional<std::vector<std::string>> DecodeAlike(std::string_view body);
 
 // The chunks that a client fetches, in the form of EncodeWanted: runs that are not empty, ascending
 // and apart, within an image of this size, of at most kMaxListedChunks together.
@@ -68,14 +79,16 @@ base::Result<std::vector<ChunkRun>> DecodeFetch(std::string_view body, uint64_t 
 
 // A stream is a header; then, for every kChunksOfBatch chunks (the last time fewer), their entries
 // and behind them the bytes of those that are sent, in order. After the last chunk the body ends.
-std::string EncodeChunkStreamHeader(uint64_t size_bytes);
-// The image's size. REQUIRES: kChunkStreamHeaderBytes of them.
-base::Result<uint64_t> DecodeChunkStreamHeader(base::ByteView header);
+std::string EncodeChunkStreamHeader(uint64_t size_bytes, uint16_t version = kChunkWireVersion);
+// The image's size. REQUIRES: kChunkStreamHeaderBytes of them. Another version is refused.
+base::Result<uint64_t> DecodeChunkStreamHeader(base::ByteView header,
+                                               uint16_t version = kChunkWireVersion);
 
 enum class ChunkHow : uint8_t {
-  kHole = 0,   // zeros; the id is 32 zero bytes
-  kNamed = 1,  // the service has it, in what the caller may read
-  kSent = 2,   // its bytes follow
+  kHole = 0,       // zeros; the id is 32 zero bytes
+  kNamed = 1,      // the service has it, in what the caller may read
+  kSent = 2,       // its bytes follow
+  kAssembled = 3,  // version 2: of parts of other chunks and bytes that follow
 };
 struct ChunkEntry {
   ChunkHow how = ChunkHow::kHole;
@@ -84,6 +97,7 @@ struct ChunkEntry {
 };
 void AppendChunkEntry(std::string* out, const ChunkEntry& entry);
 // `bytes` are whole entries; `first` is the number of the first, for the sentence of an error.
-base::Result<std::vector<ChunkEntry>> DecodeChunkEntries(base::ByteView bytes, uint64_t first);
+base::Result<std::vector<ChunkEntry>> DecodeChunkEntries(base::ByteView bytes, uint64_t first,
+                                                         uint16_t version = kChunkWireVersion);
 
 }  // namespace imaged

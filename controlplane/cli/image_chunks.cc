@@ -1,13 +1,15 @@
 #include "controlplane/cli/image_chunks.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "base/check.h"
 #include "chunkstore/blob_format.h"
 #include "chunkstore/map.h"
+#include "controlplane/cli/chunk_stream_body.h"
+#include "controlplane/cli/image_blocks.h"
 #include "controlplane/cli/image_requests.h"
 #include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
@@ -24,7 +26,6 @@ using base::Result;
 using base::http::ClientRequest;
 using base::http::Response;
 using chunkstore::kChunkBytes;
-using imaged::ChunkHow;
 using imaged::ChunkList;
 
 // How often a service may take back what it agreed to (an image was deleted meanwhile) before
@@ -49,9 +50,15 @@ Result<bool> IsSpoken(ApiClient& client, const std::string& url) {
   return answer.error();
 }
 
-Result<std::vector<bool>> AskAll(ApiClient& client, const std::string& url,
-                                 const FileChunks& chunks, PushTotals* totals) {
-  std::vector<bool> wanted;
+struct Wanted {
+  std::vector<bool> chunks;
+  // Images that are like it; nothing from a service that assembles no chunks.
+  std::optional<std::vector<std::string>> alike;
+};
+
+Result<Wanted> AskAll(ApiClient& client, const std::string& url, const FileChunks& chunks,
+                      PushTotals* totals) {
+  Wanted wanted;
   for (size_t first = 0; first < chunks.ids.size(); first += imaged::kMaxListedChunks) {
     ChunkList list{.size_bytes = chunks.size_bytes, .first = first};
     const size_t count = std::min(imaged::kMaxListedChunks, chunks.ids.size() - first);
@@ -61,32 +68,41 @@ Result<std::vector<bool>> AskAll(ApiClient& client, const std::string& url,
     ASSIGN_OR_RETURN(const Response answer, AskWhich(client, url, list));
     Result<std::vector<bool>> some = imaged::DecodeWanted(answer.body, list);
     if (!some.has_value()) return some.error().Annotate("the list of wanted chunks");
-    wanted.insert(wanted.end(), some->begin(), some->end());
+    for (size_t i = 0; i < count; ++i) {
+      wanted.chunks.push_back((*some)[i] && !imaged::IsHole(list.ids[i]));
+    }
+    if (first == 0) wanted.alike = imaged::DecodeAlike(answer.body);
   }
   return wanted;
 }
 
-// The file's bytes in these chunks, which are no holes.
-uint64_t BytesOf(const FileChunks& chunks, const std::vector<bool>& which) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < which.size(); ++i) {
-    if (which[i]) bytes += chunkstore::ChunkLength(i, chunks.size_bytes);
-  }
-  return bytes;
+// What to send of what is wanted. `by_blocks`: where it helps, only blocks.
+Result<SendPlan> PlanToSend(ApiClient& client, const std::string& images_url,
+                            const ImageSource& source, const FileChunks& chunks, Wanted wanted,
+                            bool by_blocks) {
+  SendPlan plan{.wanted = std::move(wanted.chunks), .recipes = {}};
+  const bool any = std::ranges::count(plan.wanted, true) > 0;
+  if (!by_blocks || !any || !wanted.alike.has_value()) return plan;
+  ASSIGN_OR_RETURN(const ServiceBlocks blocks,
+                   FindServiceBlocks(client, images_url, *wanted.alike, plan.wanted));
+  if (blocks.empty()) return plan;
+  ASSIGN_OR_RETURN(plan.recipes, CookChunks(source, chunks, plan.wanted, blocks));
+  return plan;
 }
 
 Result<void> Send(ApiClient& client, const std::string& url, const ImageSource& source,
-                  const FileChunks& chunks, const std::vector<bool>& wanted,
-                  const std::string& name, bool quiet, PushTotals* totals) {
-  ChunkStreamBody body(source, chunks, wanted);
-  const uint64_t skipped = chunks.size_bytes - BytesOf(chunks, wanted);
-  const uint64_t data = chunks.size_bytes - chunks.zero_bytes;
+                  const FileChunks& chunks, const SendPlan& plan, const std::string& name,
+                  bool quiet, PushTotals* totals) {
+  ChunkStreamBody body(source, chunks, plan);
+  const uint64_t skipped = chunks.size_bytes - plan.FileBytes(chunks);
+  const uint64_t data = chunks.size_bytes - totals->bytes_zero;
   const std::string note =
       data == 0 ? "" : fmt::format("already there: {} %", totals->bytes_already_there * 100 / data);
   ProgressBar bar("push " + name, ProgressBar::Unit::kBytes, quiet);
   bar.Update(skipped, chunks.size_bytes, note);
   ClientRequest request = Ask("PUT", url);
-  request.headers.Set("Content-Type", imaged::kChunkStreamType);
+  request.headers.Set("Content-Type",
+                      plan.has_recipes() ? imaged::kRecipeStreamType : imaged::kChunkStreamType);
   request.body_size = body.size_bytes();
   request.answer_timeout_ms =
       kAnswerMs + static_cast<int64_t>(chunks.size_bytes / kAnswerBytesPerMs);
@@ -140,71 +156,6 @@ Result<FileChunks> HashChunks(const ImageSource& source,
   return visited.error();
 }
 
-ChunkStreamBody::ChunkStreamBody(const ImageSource& source, const FileChunks& chunks,
-                                 std::vector<bool> sent)
-    : source_(source),
-      chunks_(chunks),
-      sent_(std::move(sent)),
-      text_(imaged::EncodeChunkStreamHeader(chunks.size_bytes)),
-      chunk_(kChunkBytes) {
-  CHECK(sent_.size() == chunks.ids.size());
-  size_bytes_ = text_.size() + imaged::kChunkEntryBytes * sent_.size() + BytesOf(chunks, sent_);
-  piece_ = base::AsBytes(text_);
-}
-
-Result<size_t> ChunkStreamBody::Fill(MutableByteView into) {
-  RETURN_IF_ERROR(CheckInterrupt());
-  if (piece_.empty()) RETURN_IF_ERROR(Refill());
-  const size_t count = std::min(into.size(), piece_.size());
-  std::copy_n(piece_.begin(), count, into.begin());
-  if (from_file_) file_bytes_ += count;
-  piece_ = piece_.subspan(count);
-  out_bytes_ += count;
-  // The service has not got all of it yet: an error leaves nothing behind there.
-  if (count > 0 && out_bytes_ == size_bytes_) RETURN_IF_ERROR(source_.CheckUnchanged());
-  return count;
-}
-
-Result<void> ChunkStreamBody::Refill() {
-  while (next_ < sent_.size()) {
-    if (next_ == entries_end_) {
-      AppendEntries();
-      return {};
-    }
-    if (sent_[next_]) return LoadChunk();
-    ++next_;
-  }
-  return {};
-}
-
-void ChunkStreamBody::AppendEntries() {
-  text_.clear();
-  entries_end_ = std::min<uint64_t>(next_ + imaged::kChunksOfBatch, sent_.size());
-  for (uint64_t i = next_; i < entries_end_; ++i) {
-    const Digest256& id = chunks_.ids[i];
-    const ChunkHow how = imaged::IsHole(id) ? ChunkHow::kHole
-                         : sent_[i]         ? ChunkHow::kSent
-                                            : ChunkHow::kNamed;
-    imaged::AppendChunkEntry(&text_, {how, id});
-  }
-  piece_ = base::AsBytes(text_);
-  from_file_ = false;
-}
-
-Result<void> ChunkStreamBody::LoadChunk() {
-  const MutableByteView bytes =
-      chunk_.view().first(chunkstore::ChunkLength(next_, chunks_.size_bytes));
-  const Result<void> read = source_.file()->ReadAt(next_ * kChunkBytes, bytes);
-  if (!read.has_value() && read.error().code() != Code::kCorruption) return read.error();
-  if (!read.has_value() || base::Sha256(bytes) != chunks_.ids[next_]) {
-    return ChangedMeanwhile(fmt::format("at its byte {} or after", next_ * kChunkBytes));
-  }
-  piece_ = bytes;
-  from_file_ = true;
-  ++next_;
-  return {};
-}
-
 Result<bool> PushByChunks(ApiClient& client, const std::string& images_url,
                           const std::string& image_id, const ImageSource& source,
                           const std::string& name, bool quiet, PushTotals* totals) {
@@ -221,13 +172,14 @@ Result<bool> PushByChunks(ApiClient& client, const std::string& images_url,
 
   const std::string file_url = fmt::format("{}/{}/file", images_url, image_id);
   for (int tried = 0; tried < kTries; ++tried) {
-    ASSIGN_OR_RETURN(std::vector<bool> wanted, AskAll(client, wanted_url, chunks, totals));
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      if (imaged::IsHole(chunks.ids[i])) wanted[i] = false;
-    }
-    totals->bytes_zero = chunks.zero_bytes;
-    totals->bytes_already_there = chunks.size_bytes - chunks.zero_bytes - BytesOf(chunks, wanted);
-    const Result<void> sent = Send(client, file_url, source, chunks, wanted, name, quiet, totals);
+    ASSIGN_OR_RETURN(Wanted wanted, AskAll(client, wanted_url, chunks, totals));
+    // The last time without blocks: fewer can be gone.
+    ASSIGN_OR_RETURN(const SendPlan plan,
+                     PlanToSend(client, images_url, source, chunks, std::move(wanted),
+                                /*by_blocks=*/tried + 1 < kTries));
+    totals->bytes_zero = chunks.zero_bytes + plan.ZeroBytes();
+    totals->bytes_already_there = chunks.size_bytes - totals->bytes_zero - plan.FileBytes(chunks);
+    const Result<void> sent = Send(client, file_url, source, chunks, plan, name, quiet, totals);
     if (sent.has_value()) return true;
     if (sent.error().code() != Code::kConflict) return sent.error();
   }

@@ -39,38 +39,8 @@ using FileChunkVisitor = std::function<base::Result<void>(
     uint64_t number, const base::Digest256& id, base::ByteView bytes)>;
 base::Result<void> VisitChunks(const ImageSource& source, const FileChunkVisitor& visit);
 
-// The body of PUT .../file that names all chunks but those in `sent`. Checks that what it sends is
-// what was hashed, and at its end that the file is as it was: kCancelled. One thread; borrows file
-// and chunks.
-class ChunkStreamBody {
- public:
-  ChunkStreamBody(const ImageSource& source, const FileChunks& chunks, std::vector<bool> sent);
-
-  uint64_t size_bytes() const { return size_bytes_; }
-  uint64_t file_bytes() const { return file_bytes_; }  // of the file, in what came out so far
-  // 0 at the end.
-  base::Result<size_t> Fill(base::MutableByteView into);
-
- private:
-  base::Result<void> Refill();
-  base::Result<void> LoadChunk();
-  void AppendEntries();
-
-  const ImageSource& source_;
-  const FileChunks& chunks_;
-  const std::vector<bool> sent_;
-  uint64_t size_bytes_ = 0;
-  uint64_t out_bytes_ = 0;
-  uint64_t file_bytes_ = 0;
-  uint64_t next_ = 0;  // chunk
-  uint64_t entries_end_ = 0;
-  std::string text_;
-  base::Buffer chunk_;
-  base::ByteView piece_;  // of text_ or chunk_: what comes out next
-  bool from_file_ = false;
-};
-
-// Uploads the file's bytes into a queued image, by its ids. False if the service does not know how
+// Uploads the file's bytes into a queued image, by its ids, and of chunks that are wanted only the
+// blocks that are in no image like it. False if the service does not know how
 // (Glance does not), or refuses what it had agreed to several times: upload them plainly then.
 // Adds what it moved to `totals` in any case. `images_url` is .../v2/images.
 base::Result<bool> PushByChunks(ApiClient& client, const std::string& images_url,

@@ -129,6 +129,16 @@ TEST_F(ReachTest, ReadsAChunkByItsId) {
     ASSERT_FALSE(read.has_value());
     EXPECT_EQ(read.error().code(), Code::kNotFound);
   }
+  // A part of it, to its end and not beyond.
+  const std::string whole = MakeBytes(2, kChunkBytes);
+  ASSERT_OK(store_->ReadChunkPart(IdOf(2), kChunkBytes - 70'000, into.first(70'000)));
+  EXPECT_TRUE(bytes.substr(0, 70'000) == whole.substr(kChunkBytes - 70'000));
+  for (const auto& [id, offset] : std::vector<std::pair<Digest256, uint32_t>>{
+           {IdOf(2), kChunkBytes - 99}, {IdOf(2), 0xffffffff}, {IdOf(3), 0}, {held.root->id, 0}}) {
+    const auto read = store_->ReadChunkPart(id, offset, into.first(100));
+    ASSERT_FALSE(read.has_value());
+    EXPECT_EQ(read.error().code(), Code::kNotFound);
+  }
   ASSERT_OK_AND_ASSIGN(const ScrubReport report, store_->Scrub(false, nullptr));
   EXPECT_EQ(report.finding_count, 0u);
 }

@@ -2,10 +2,12 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/check.h"
 #include "chunkstore/map.h"
 #include "imaged/chunk_wire.h"
+#include "imaged/recipe_wire.h"
 
 // The bodies of negotiated transfers: what is taken says the same when it is written again.
 
@@ -22,6 +24,52 @@ void CheckList(std::string_view body) {
   CHECK(list->ids.size() <= imaged::kMaxListedChunks);
   CHECK(list->first + list->ids.size() <= chunkstore::ChunkCount(list->size_bytes));
   CHECK(imaged::EncodeChunkList(*list) == body);
+}
+
+// Entries of a batch of version 2 and its recipes: two bytes say how many entries, and how long
+// the last chunk is.
+void CheckRecipes(std::string_view body) {
+  if (body.size() < 2) return;
+  const size_t count = static_cast<uint8_t>(body[0]) % 5;
+  const uint32_t last_bytes = static_cast<uint8_t>(body[1]) + 1u;
+  body.remove_prefix(2);
+  if (body.size() < count * imaged::kChunkEntryBytes + imaged::kRecipeHeadBytes) return;
+  const auto entries =
+      imaged::DecodeChunkEntries(base::AsBytes(body.substr(0, count * imaged::kChunkEntryBytes)), 0,
+                                 imaged::kRecipeStreamVersion);
+  if (!entries.has_value()) return;
+  body.remove_prefix(count * imaged::kChunkEntryBytes);
+  std::vector<uint32_t> lengths;
+  for (const auto& entry : *entries) {
+    if (entry.how == imaged::ChunkHow::kAssembled) lengths.push_back(chunkstore::kChunkBytes);
+  }
+  if (!lengths.empty()) lengths.back() = last_bytes;
+  const auto counts =
+      imaged::DecodeRecipeHead(base::AsBytes(body.substr(0, imaged::kRecipeHeadBytes)));
+  if (!counts.has_value()) return;
+  const size_t all_bytes = imaged::kRecipeHeadBytes + counts->bytes();
+  if (body.size() < all_bytes) return;
+  body = body.substr(0, all_bytes);
+  const auto recipes =
+      imaged::DecodeRecipes(base::AsBytes(body.substr(imaged::kRecipeHeadBytes)), *counts, lengths);
+  if (!recipes.has_value()) {
+    CHECK(recipes.error().code() == base::Code::kInvalidArgument);
+    return;
+  }
+  CHECK(recipes->chunks.size() == lengths.size());
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    uint64_t filled = 0;
+    for (const imaged::RecipePiece& piece : recipes->chunks[i]) {
+      CHECK(piece.length > 0);
+      if (piece.how == imaged::RecipePiece::How::kNamed) {
+        CHECK(piece.owner < recipes->owners.size());
+        CHECK(uint64_t{piece.offset} + piece.length <= chunkstore::kChunkBytes);
+      }
+      filled += piece.length;
+    }
+    CHECK(filled == lengths[i]);
+  }
+  CHECK(imaged::EncodeRecipes(*recipes) == body);
 }
 
 void CheckStream(std::string_view body) {
@@ -43,6 +91,8 @@ void CheckWanted(std::string_view body) {
       .size_bytes = uint64_t{100} << 30, .first = 7, .ids = {50, base::Digest256{}}};
   const auto flags = imaged::DecodeWanted(body, asked);
   if (flags.has_value()) CHECK(flags->size() == asked.ids.size());
+  const auto alike = imaged::DecodeAlike(body);
+  if (alike.has_value()) CHECK(alike->size() <= imaged::kMaxAlike);
 }
 
 void CheckFetch(std::string_view body) {
@@ -69,9 +119,10 @@ void CheckFetch(std::string_view body) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
-  if (data[0] % 4 == 0) CheckList(body);
-  if (data[0] % 4 == 1) CheckStream(body);
-  if (data[0] % 4 == 2) CheckWanted(body);
-  if (data[0] % 4 == 3) CheckFetch(body);
+  if (data[0] % 5 == 0) CheckList(body);
+  if (data[0] % 5 == 1) CheckStream(body);
+  if (data[0] % 5 == 2) CheckWanted(body);
+  if (data[0] % 5 == 3) CheckFetch(body);
+  if (data[0] % 5 == 4) CheckRecipes(body);
   return 0;
 }

@@ -138,5 +138,36 @@ TEST(ChunkWireTest, AStreamsHeaderAndEntries) {
   }
 }
 
+TEST(ChunkWireTest, ImagesThatAreAlike) {
+  const std::string id = "6d6e1b0c-0d49-4c8c-9f5d-0f3c3a1d1f2e";
+  const std::string body = EncodeWanted({{3, 1}}, {id});
+  EXPECT_EQ(body, R"({"wanted":[[3,1]],"alike":[")" + id + R"("]})");
+  EXPECT_EQ(DecodeAlike(body), std::vector<std::string>{id});
+  ASSERT_OK(DecodeWanted(body, {.size_bytes = 9 * kChunk, .first = 3, .ids = {Id(1)}}));
+  EXPECT_EQ(DecodeAlike(EncodeWanted({}, {})), std::vector<std::string>());
+  // A service of version 1; what is no answer; ids that would lead elsewhere; too many.
+  EXPECT_EQ(DecodeAlike(EncodeWanted({{3, 1}})), std::nullopt);
+  EXPECT_EQ(DecodeAlike("nonsense"), std::nullopt);
+  EXPECT_EQ(DecodeAlike(R"({"alike":["../x",7]})"), std::vector<std::string>());
+  const auto many = DecodeAlike(EncodeWanted({}, std::vector<std::string>(100, id)));
+  EXPECT_EQ(many->size(), kMaxAlike);
+}
+
+TEST(ChunkWireTest, AStreamOfVersion2) {
+  const std::string header = EncodeChunkStreamHeader(12345, kRecipeStreamVersion);
+  EXPECT_EQ(base::ToHex(header),
+            "5143485302000000"
+            "3930000000000000");
+  ASSERT_OK(DecodeChunkStreamHeader(base::AsBytes(header), kRecipeStreamVersion));
+  EXPECT_ERROR(DecodeChunkStreamHeader(base::AsBytes(header)), Code::kInvalidArgument);
+  std::string entry;
+  AppendChunkEntry(&entry, {ChunkHow::kAssembled, Id(1)});
+  ASSERT_OK(DecodeChunkEntries(base::AsBytes(entry), 0, kRecipeStreamVersion));
+  EXPECT_ERROR(DecodeChunkEntries(base::AsBytes(entry), 0), Code::kInvalidArgument);
+  entry[0] = 4;
+  EXPECT_ERROR(DecodeChunkEntries(base::AsBytes(entry), 0, kRecipeStreamVersion),
+               Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace imaged

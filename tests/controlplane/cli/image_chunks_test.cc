@@ -11,8 +11,11 @@
 
 #include "base/files.h"
 #include "chunkstore/blob_format.h"
+#include "controlplane/cli/chunk_stream_body.h"
+#include "controlplane/cli/image_blocks.h"
 #include "controlplane/cli/image_transfer.h"
 #include "imaged/chunk_wire.h"
+#include "imaged/recipe_wire.h"
 #include "tests/support/results.h"
 #include "tests/support/temp_dir.h"
 
@@ -20,7 +23,6 @@ namespace controlplane::cli {
 namespace {
 
 using base::Code;
-using Flags = std::vector<bool>;
 
 constexpr size_t kChunk = chunkstore::kChunkBytes;
 
@@ -94,7 +96,8 @@ TEST_F(ImageChunksTest, TheBodyNamesAllButWhatIsSent) {
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[2]});
   expected += "tail";
   for (const size_t piece : {size_t{1}, size_t{50}, size_t{1} << 20}) {
-    ChunkStreamBody body(*source, chunks, {false, false, true});
+    const SendPlan plan{.wanted = {false, false, true}, .recipes = {}};
+    ChunkStreamBody body(*source, chunks, plan);
     EXPECT_EQ(body.size_bytes(), expected.size());
     ASSERT_OK_AND_ASSIGN(const std::string sent, Drain(body, piece));
     EXPECT_EQ(sent, expected);
@@ -102,10 +105,100 @@ TEST_F(ImageChunksTest, TheBodyNamesAllButWhatIsSent) {
   }
 }
 
+// Bytes of which no page is like another.
+std::string Noise(size_t size, uint32_t seed) {
+  std::string bytes(size, '\0');
+  uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+  for (char& byte : bytes) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    byte = static_cast<char>(state >> 56);
+  }
+  return bytes;
+}
+
+ServiceBlocks BlocksOf(const std::vector<std::string>& chunks) {
+  ServiceBlocks blocks;
+  for (const std::string& chunk : chunks) {
+    const base::ByteView bytes = base::AsBytes(chunk);
+    for (const chunkstore::Block& block : chunkstore::HashBlocks(bytes)) {
+      blocks.Add(base::Sha256(bytes), block.plain_offset, block.plain_length, block.hash);
+    }
+  }
+  return blocks;
+}
+
+// As the service does it.
+std::string Made(const ChunkRecipe& recipe, const std::vector<std::string>& chunks,
+                 const std::string& chunk) {
+  std::string made;
+  for (const imaged::RecipePiece& piece : recipe.pieces) {
+    if (piece.how == imaged::RecipePiece::How::kZeros) made += std::string(piece.length, '\0');
+    if (piece.how == imaged::RecipePiece::How::kSent)
+      made += chunk.substr(made.size(), piece.length);
+    if (piece.how != imaged::RecipePiece::How::kNamed) continue;
+    for (const std::string& other : chunks) {
+      if (base::Sha256(base::AsBytes(other)) != recipe.owners[piece.owner]) continue;
+      made += other.substr(piece.offset, piece.length);
+    }
+  }
+  return made;
+}
+
+TEST(CookChunkTest, TakesWhatLiesElsewhere) {
+  const std::vector<std::string> there = {Noise(kChunk, 1), Noise(kChunk, 2), Noise(70'000, 3)};
+  const std::string page = Noise(4096, 4);
+  const std::string chunk = there[1].substr(0, 1'048'576) + page + std::string(1'048'576, '\0') +
+                            there[0].substr(2'097'152, 1'500'000) + there[2];
+  const ServiceBlocks blocks = BlocksOf(there);
+  const auto recipe = CookChunk(base::AsBytes(chunk), blocks);
+  ASSERT_TRUE(recipe.has_value());
+  EXPECT_EQ(Made(*recipe, there, chunk), chunk);
+  EXPECT_LT(recipe->sent_bytes, 8 * chunkstore::kMaxBlockBytes);
+  EXPECT_GT(recipe->zero_bytes, 1'048'576 - 2 * chunkstore::kMaxBlockBytes);
+  EXPECT_EQ(recipe->sent_bytes + recipe->zero_bytes + recipe->named_bytes, chunk.size());
+  EXPECT_LT(recipe->pieces.size(), 20u) << "neighbours are one piece";
+  EXPECT_FALSE(CookChunk(base::AsBytes(Noise(kChunk, 5)), blocks).has_value());
+  EXPECT_FALSE(CookChunk(base::AsBytes(chunk.substr(0, 300'000)), ServiceBlocks()).has_value());
+}
+
+TEST_F(ImageChunksTest, ABodyOfRecipes) {
+  // Nothing of the first chunk has to be sent, of the second and last a little, or all.
+  const std::vector<std::string> there = {Noise(kChunk, 1), Noise(kChunk, 2)};
+  Write(there[1] + Noise(8192, 9) + there[0].substr(8192) + "tail");
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  SendPlan plan{.wanted = {true, true, true}, .recipes = {}};
+  ASSERT_OK_AND_ASSIGN(plan.recipes, CookChunks(*source, chunks, plan.wanted, BlocksOf(there)));
+  ASSERT_TRUE(plan.recipes[0].has_value() && plan.recipes[1].has_value());
+  ASSERT_FALSE(plan.recipes[2].has_value());
+  EXPECT_EQ(plan.recipes[0]->sent_bytes, 0u);
+  const size_t sent_bytes = plan.recipes[1]->sent_bytes;
+  EXPECT_EQ(plan.FileBytes(chunks), sent_bytes + 4);
+
+  std::string expected = imaged::EncodeChunkStreamHeader(bytes_.size(), 2);
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kAssembled, chunks.ids[0]});
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kAssembled, chunks.ids[1]});
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[2]});
+  imaged::Recipes recipes{.owners = {chunks.ids[0], base::Sha256(base::AsBytes(there[0]))},
+                          .chunks = {plan.recipes[0]->pieces, plan.recipes[1]->pieces}};
+  for (imaged::RecipePiece& piece : recipes.chunks[1]) {
+    if (piece.how == imaged::RecipePiece::How::kNamed) piece.owner = 1;
+  }
+  expected += imaged::EncodeRecipes(recipes) + bytes_.substr(kChunk, sent_bytes) + "tail";
+  for (const size_t piece : {size_t{1000}, size_t{1} << 20}) {
+    ChunkStreamBody body(*source, chunks, plan);
+    EXPECT_EQ(body.size_bytes(), expected.size());
+    ASSERT_OK_AND_ASSIGN(const std::string sent, Drain(body, piece));
+    EXPECT_TRUE(sent == expected);
+    EXPECT_EQ(body.file_bytes(), sent_bytes + 4);
+  }
+}
+
 TEST_F(ImageChunksTest, AChangeIsSeenBeforeTheLastByteLeaves) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
-  ChunkStreamBody body(*source, chunks, {false, false, false});
+  const SendPlan plan{.wanted = {false, false, false}, .recipes = {}};
+  ChunkStreamBody body(*source, chunks, plan);
   Overwrite(0, "b");  // in a chunk that is only named
   std::vector<uint8_t> buffer(1);
   for (size_t out = 0; out + 1 < body.size_bytes(); ++out) ASSERT_OK(body.Fill(buffer));
@@ -116,7 +209,8 @@ TEST_F(ImageChunksTest, SentBytesAreThoseThatWereHashed) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
   Overwrite(2 * kChunk, "T", /*later=*/false);
-  ChunkStreamBody body(*source, chunks, {false, false, true});
+  const SendPlan plan{.wanted = {false, false, true}, .recipes = {}};
+  ChunkStreamBody body(*source, chunks, plan);
   const auto sent = Drain(body, 1000);
   ASSERT_FALSE(sent.has_value());
   EXPECT_EQ(sent.error().code(), Code::kCancelled);
@@ -127,7 +221,8 @@ TEST_F(ImageChunksTest, AFileThatGetsShorterChanged) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
   ASSERT_EQ(::truncate(path_.c_str(), kChunk), 0);
-  ChunkStreamBody body(*source, chunks, {false, false, true});
+  const SendPlan plan{.wanted = {false, false, true}, .recipes = {}};
+  ChunkStreamBody body(*source, chunks, plan);
   EXPECT_ERROR(Drain(body, 1000), Code::kCancelled);
   EXPECT_ERROR(source->CheckUnchanged(), Code::kCancelled);
   std::vector<uint8_t> buffer(3 * kChunk);
