@@ -172,20 +172,26 @@ Result<void> LivePages::Adopt() {
   base::MutexLock lock(mutex_);
   if (dir_->descriptor() < 0) return {};
   RETURN_IF_ERROR(OpenFile(0));
-  RETURN_IF_ERROR(ReadHeader());
-  return ReadFound();
+  ASSIGN_OR_RETURN(const bool begun, ReadHeader());
+  if (begun) return ReadFound();
+  CloseFile();
+  dir_->Remove(id_);
+  return {};
 }
 
-Result<void> LivePages::ReadHeader() {
+// False: killed between making the file and the end of its header. No page was in it yet.
+Result<bool> LivePages::ReadHeader() {
   struct stat file{};
   if (::fstat(descriptor_, &file) != 0) return LastError("stat", id_);
   std::string header(kMapPageBytes, '\0');
   ASSIGN_OR_RETURN(
       const uint64_t length,
       ReadUpTo(descriptor_, 0, {reinterpret_cast<uint8_t*>(header.data()), header.size()}));
-  if (S_ISREG(file.st_mode) && file.st_uid == ::geteuid() && length == header.size() &&
-      header == header_)
-    return {};
+  const bool own = S_ISREG(file.st_mode) && file.st_uid == ::geteuid();
+  if (own && length == header.size() && header == header_) return true;
+  const bool unfinished = std::ranges::equal(
+      header, header_, [](char found, char meant) { return found == meant || found == '\0'; });
+  if (own && unfinished && static_cast<uint64_t>(file.st_size) <= kMapPageBytes) return false;
   return Error(
       Code::kCorruption,
       "it is of another boot, of another file, or of another mount of its file system, or damaged");

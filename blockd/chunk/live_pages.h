@@ -73,7 +73,7 @@ class LivePages {
   base::Result<void> OpenFile(int flags) REQUIRES(mutex_);
   base::Result<void> Create() REQUIRES(mutex_);
   void CloseFile() REQUIRES(mutex_);
-  base::Result<void> ReadHeader() REQUIRES(mutex_);
+  base::Result<bool> ReadHeader() REQUIRES(mutex_);
   base::Result<void> ReadFound() REQUIRES(mutex_);
   base::Result<void> TakeSpace(uint64_t file_page) REQUIRES(mutex_);
   base::Result<MapWords*> MakeLive(uint64_t number, const Words& words) REQUIRES(mutex_);

@@ -134,6 +134,25 @@ TEST_F(LivePagesTest, ADamagedHeaderIsNotBelieved) {
   EXPECT_EQ(States(*layer_, 12), "12 absent");
 }
 
+// Killed while the file was made: nothing was in it, so nothing is lost, and nobody is told so.
+TEST_F(LivePagesTest, AFileThatWasOnlyBegunIsNone) {
+  for (const uint64_t header_bytes : {0, 1, 30}) {
+    WriteUnflushed();
+    const std::string path = LiveFile();
+    Kill();
+    std::filesystem::resize_file(path, header_bytes);
+    if (header_bytes > 0) std::filesystem::resize_file(path, kMapPageBytes);
+    ::testing::internal::CaptureStderr();
+    OpenDir();
+    OpenLayer();
+    EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+    EXPECT_EQ(States(*layer_, 12), "12 absent");
+    WriteUnflushed();
+    Restart();
+    EXPECT_EQ(States(*layer_, 12), kUnflushed);
+  }
+}
+
 // And neither are the other pages: somebody else has written there.
 TEST_F(LivePagesTest, APageWithAnImpossibleStateIsNotBelieved) {
   WriteUnflushed();
