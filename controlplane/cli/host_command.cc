@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -167,14 +168,83 @@ void Welcome(const Agent& agent, const std::string& socket_dir) {
   std::fflush(stdout);
 }
 
-// One image by its name, or all: what `quarry cache drop` is for must be said.
-Result<JsonObject> DropRequest(const std::vector<std::string>& words, bool all) {
-  if (all == words.empty()) {
-    JsonObject request = {{"do", "drop"}};
-    if (!all) request.emplace("image", words[0]);
-    return request;
+// What takes long and is shown as it goes on; nothing for the rest.
+std::string TitleOf(const JsonObject& request) {
+  const std::string work(base::View(request.at("do").get_string()));
+  const Json* const image = request.if_contains("image");
+  if (work != "pin" && work != "warm" && work != "drop") return {};
+  return image == nullptr ? work : work + " " + std::string(base::View(image->get_string()));
+}
+
+// A command to the agent, from its words to what it prints. `make_request` is called when the
+// options were read; its error says how the command is used.
+struct WordCount {
+  size_t least = 0;
+  size_t most = 0;
+};
+int TellAgent(const Command& command, const std::vector<std::string>& args,
+              base::ConfigBuilder& options, WordCount words,
+              const std::function<Result<JsonObject>()>& make_request,
+              const std::function<void(const Json& answer)>& print) {
+  const AgentOptions common(options);
+  int exit_code = kOk;
+  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, words.least,
+                    words.most, &exit_code))
+    return exit_code;
+  const Result<JsonObject> request = make_request();
+  if (!request.has_value()) {
+    fmt::print(stderr, "quarry {}: {}\n", command.name, request.error().message());
+    return kUsage;
   }
-  return Error(Code::kInvalidArgument, "name an image, or say --all");
+  const Result<Json> answer = common.Ask(*request, TitleOf(*request));
+  if (!Answered(answer, *common.json, &exit_code)) print(*answer);
+  return exit_code;
+}
+
+// The same for a command that is told of one image, disk or nothing, and has no options of its own.
+int TellAgent(const Command& command, const std::vector<std::string>& args, const char* work,
+              const char* word, const std::function<void(const Json& answer)>& print) {
+  base::ConfigBuilder options;
+  const size_t words = word == nullptr ? 0 : 1;
+  const auto request = [&]() -> Result<JsonObject> {
+    JsonObject made = {{"do", work}};
+    if (word != nullptr) made.emplace(word, options.positional()[0]);
+    return made;
+  };
+  return TellAgent(command, args, options, {words, words}, request, print);
+}
+
+void PrintDisks(const Json& disks) {
+  fmt::print("{:<36}  {:<8}  {:<36}  {:<9}  {}\n", "ID", "KIND", "OF", "GUEST", "NAME");
+  for (const Json& disk : disks.as_array()) {
+    const std::string kind = Text(disk, "kind");
+    const Json* const connected = base::Find(disk, "connected");
+    fmt::print("{:<36}  {:<8}  {:<36}  {:<9}  {}\n", Text(disk, "id"), kind, Text(disk, kind),
+               connected != nullptr && connected->as_bool() ? "connected" : "-",
+               Text(disk, "name"));
+  }
+}
+
+void PrintCacheStats(const Json& stats) {
+  const auto plain = [&](std::string_view key) { return static_cast<double>(Number(stats, key)); };
+  const double read = plain("hit_plain_bytes") + plain("miss_plain_bytes");
+  fmt::print("on disk        {} of {}, {} blocks\n", Bytes(stats, "disk_bytes"),
+             Bytes(stats, "limit_bytes"), Number(stats, "blocks"));
+  fmt::print("pinned         {}, {} blocks\n", Bytes(stats, "pinned_bytes"),
+             Number(stats, "pinned_blocks"));
+  for (const Json& group : base::Find(stats, "pinned")->as_array())
+    fmt::print("  {}  {}\n", Text(group, "name"), Bytes(group, "bytes"));
+  fmt::print("since the start:\n");
+  fmt::print("read           {}, {:.1f} % of it from the cache\n",
+             base::FormatBytes(static_cast<uint64_t>(read)),
+             read == 0 ? 0.0 : 100 * plain("hit_plain_bytes") / read);
+  fmt::print("fetched        {}, {} blocks\n", Bytes(stats, "fetched_bytes"),
+             Number(stats, "fetched_blocks"));
+  fmt::print("evicted        {} blocks; damaged {}\n", Number(stats, "evicted_blocks"),
+             Number(stats, "damaged_blocks"));
+  const Json* const writing = base::Find(stats, "writing");
+  if (writing != nullptr && !writing->as_bool())
+    fmt::print("the disk is full, or fails: nothing new is kept now\n");
 }
 
 }  // namespace
@@ -207,163 +277,80 @@ int RunHost(const Command& command, const std::vector<std::string>& args) {
 
 int RunHostAttach(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const AgentOptions common(options);
   auto& snapshot =
       options.String("snapshot", "", "a snapshot of a volume, by id or name, instead of an image");
   auto& volume =
       options.String("volume", "",
                      "a volume, by id or name, to read and write; what it has of its image is read "
                      "through the cache");
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 1,
-                    &exit_code))
-    return exit_code;
-  JsonObject request = {{"do", "attach"}};
-  if (!options.positional().empty()) request.emplace("image", options.positional()[0]);
-  if (!snapshot->empty()) request.emplace("snapshot", *snapshot);
-  if (!volume->empty()) request.emplace("volume", *volume);
-  if (request.size() != 2) {
-    fmt::print(stderr, "quarry {}: name one image, or --snapshot, or --volume\n", command.name);
-    return kUsage;
-  }
-  const Result<Json> answer = common.Ask(request);
-  if (!Answered(answer, *common.json, &exit_code)) fmt::print("{}\n", Text(*answer, "uri"));
-  return exit_code;
+  const auto request = [&]() -> Result<JsonObject> {
+    JsonObject made = {{"do", "attach"}};
+    if (!options.positional().empty()) made.emplace("image", options.positional()[0]);
+    if (!snapshot->empty()) made.emplace("snapshot", *snapshot);
+    if (!volume->empty()) made.emplace("volume", *volume);
+    if (made.size() == 2) return made;
+    return Error(Code::kInvalidArgument, "name one image, or --snapshot, or --volume");
+  };
+  return TellAgent(command, args, options, {.most = 1}, request,
+                   [](const Json& disk) { fmt::print("{}\n", Text(disk, "uri")); });
 }
 
 int RunHostDetach(const Command& command, const std::vector<std::string>& args) {
-  base::ConfigBuilder options;
-  const AgentOptions common(options);
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-  const Result<Json> answer = common.Ask({{"do", "detach"}, {"disk", options.positional()[0]}});
-  if (!Answered(answer, *common.json, &exit_code)) {
-    fmt::print("{}  detached from {} {}\n", Text(*answer, "id"), Text(*answer, "kind"),
-               Text(*answer, "name"));
-  }
-  return exit_code;
+  return TellAgent(command, args, "detach", "disk", [](const Json& disk) {
+    fmt::print("{}  detached from {} {}\n", Text(disk, "id"), Text(disk, "kind"),
+               Text(disk, "name"));
+  });
 }
 
 int RunHostLs(const Command& command, const std::vector<std::string>& args) {
-  base::ConfigBuilder options;
-  const AgentOptions common(options);
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
-                    &exit_code))
-    return exit_code;
-  const Result<Json> answer = common.Ask({{"do", "ls"}});
-  if (Answered(answer, *common.json, &exit_code)) return exit_code;
-  fmt::print("{:<36}  {:<8}  {:<36}  {:<9}  {}\n", "ID", "KIND", "OF", "GUEST", "NAME");
-  for (const Json& disk : answer->as_array()) {
-    const std::string kind = Text(disk, "kind");
-    const Json* const connected = base::Find(disk, "connected");
-    fmt::print("{:<36}  {:<8}  {:<36}  {:<9}  {}\n", Text(disk, "id"), kind, Text(disk, kind),
-               connected != nullptr && connected->as_bool() ? "connected" : "-",
-               Text(disk, "name"));
-  }
-  return kOk;
+  return TellAgent(command, args, "ls", nullptr, PrintDisks);
 }
 
 int RunCacheStats(const Command& command, const std::vector<std::string>& args) {
-  base::ConfigBuilder options;
-  const AgentOptions common(options);
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 0,
-                    &exit_code))
-    return exit_code;
-  const Result<Json> answer = common.Ask({{"do", "stats"}});
-  if (Answered(answer, *common.json, &exit_code)) return exit_code;
-  const Json& stats = *answer;
-  const auto plain = [&](std::string_view key) { return static_cast<double>(Number(stats, key)); };
-  const double read = plain("hit_plain_bytes") + plain("miss_plain_bytes");
-  fmt::print("on disk        {} of {}, {} blocks\n", Bytes(stats, "disk_bytes"),
-             Bytes(stats, "limit_bytes"), Number(stats, "blocks"));
-  fmt::print("pinned         {}, {} blocks\n", Bytes(stats, "pinned_bytes"),
-             Number(stats, "pinned_blocks"));
-  for (const Json& group : base::Find(stats, "pinned")->as_array())
-    fmt::print("  {}  {}\n", Text(group, "name"), Bytes(group, "bytes"));
-  fmt::print("since the start:\n");
-  fmt::print("read           {}, {:.1f} % of it from the cache\n",
-             base::FormatBytes(static_cast<uint64_t>(read)),
-             read == 0 ? 0.0 : 100 * plain("hit_plain_bytes") / read);
-  fmt::print("fetched        {}, {} blocks\n", Bytes(stats, "fetched_bytes"),
-             Number(stats, "fetched_blocks"));
-  fmt::print("evicted        {} blocks; damaged {}\n", Number(stats, "evicted_blocks"),
-             Number(stats, "damaged_blocks"));
-  const Json* const writing = base::Find(stats, "writing");
-  if (writing != nullptr && !writing->as_bool())
-    fmt::print("the disk is full, or fails: nothing new is kept now\n");
-  return kOk;
+  return TellAgent(command, args, "stats", nullptr, PrintCacheStats);
 }
 
 int RunCachePin(const Command& command, const std::vector<std::string>& args) {
-  base::ConfigBuilder options;
-  const AgentOptions common(options);
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-  const std::string& image = options.positional()[0];
-  const Result<Json> answer = common.Ask({{"do", "pin"}, {"image", image}}, "pin " + image);
-  if (!Answered(answer, *common.json, &exit_code)) {
+  return TellAgent(command, args, "pin", "image", [](const Json& pinned) {
     fmt::print("{}  pinned: what of it is here, or comes, stays; `quarry cache warm` brings it\n",
-               Text(*answer, "image"));
-  }
-  return exit_code;
+               Text(pinned, "image"));
+  });
 }
 
 int RunCacheUnpin(const Command& command, const std::vector<std::string>& args) {
-  base::ConfigBuilder options;
-  const AgentOptions common(options);
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-  const Result<Json> answer = common.Ask({{"do", "unpin"}, {"image", options.positional()[0]}});
-  if (!Answered(answer, *common.json, &exit_code))
-    fmt::print("{}  not pinned any more\n", Text(*answer, "image"));
-  return exit_code;
+  return TellAgent(command, args, "unpin", "image", [](const Json& unpinned) {
+    fmt::print("{}  not pinned any more\n", Text(unpinned, "image"));
+  });
 }
 
 int RunCacheDrop(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const AgentOptions common(options);
   auto& all = options.Bool("all", false, "everything but what is pinned");
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 0, 1,
-                    &exit_code))
-    return exit_code;
-  const Result<JsonObject> request = DropRequest(options.positional(), *all);
-  if (!request.has_value()) {
-    fmt::print(stderr, "quarry {}: {}\n", command.name, request.error().message());
-    return kUsage;
-  }
-  const Result<Json> answer = common.Ask(*request, "drop");
-  if (Answered(answer, *common.json, &exit_code)) return exit_code;
-  fmt::print("dropped {}, {} blocks", Bytes(*answer, "bytes"), Number(*answer, "blocks"));
-  const uint64_t pinned = Number(*answer, "pinned_blocks");
-  fmt::print("{}\n", pinned == 0 ? "" : fmt::format("; {} are pinned and stay", pinned));
-  return kOk;
+  const auto request = [&]() -> Result<JsonObject> {
+    // One image by its name, or all: that must be said.
+    if (*all != options.positional().empty())
+      return Error(Code::kInvalidArgument, "name an image, or say --all");
+    JsonObject made = {{"do", "drop"}};
+    if (!*all) made.emplace("image", options.positional()[0]);
+    return made;
+  };
+  return TellAgent(command, args, options, {.most = 1}, request, [](const Json& dropped) {
+    fmt::print("dropped {}, {} blocks", Bytes(dropped, "bytes"), Number(dropped, "blocks"));
+    const uint64_t pinned = Number(dropped, "pinned_blocks");
+    fmt::print("{}\n", pinned == 0 ? "" : fmt::format("; {} are pinned and stay", pinned));
+  });
 }
 
 int RunCacheWarm(const Command& command, const std::vector<std::string>& args) {
   base::ConfigBuilder options;
-  const AgentOptions common(options);
   auto& trace = options.Bool("trace", false, "only what a boot of the image reads");
-  int exit_code = kOk;
-  if (!ParseOptions(command, options, args, base::ConfigBuilder::Unknown::kIgnore, 1, 1,
-                    &exit_code))
-    return exit_code;
-  const std::string& image = options.positional()[0];
-  const Result<Json> answer =
-      common.Ask({{"do", "warm"}, {"image", image}, {"trace", *trace}}, "warm " + image);
-  if (!Answered(answer, *common.json, &exit_code)) {
-    fmt::print("{}  is here now; fetched {}\n", Text(*answer, "image"),
-               Bytes(*answer, "fetched_bytes"));
-  }
-  return exit_code;
+  const auto request = [&]() -> Result<JsonObject> {
+    return JsonObject{{"do", "warm"}, {"image", options.positional()[0]}, {"trace", *trace}};
+  };
+  return TellAgent(command, args, options, {1, 1}, request, [](const Json& warmed) {
+    fmt::print("{}  is here now; fetched {}\n", Text(warmed, "image"),
+               Bytes(warmed, "fetched_bytes"));
+  });
 }
 
 }  // namespace controlplane::cli
