@@ -28,6 +28,10 @@ def disk(seed=0):
             + bytes(CHUNK) + os.urandom(512 * 100))
 
 
+# The first is for a disk that is open, the second for a kill while it is opened.
+PATIENT = {"reconnect-delay": 60, "open-timeout": 60}
+
+
 @pytest.fixture(scope="module")
 def service():
     need("qemu-img", "qemu-io", "nbdinfo")
@@ -122,7 +126,7 @@ def test_guests_ride_out_a_kill_of_the_agent(host, image, data):
     def read():
         for _ in range(6):
             outcomes.append(hashlib.sha256(
-                read_disk(uri, **{"reconnect-delay": 60})).digest() == digest)
+                read_disk(uri, **PATIENT)).digest() == digest)
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(4):
@@ -289,6 +293,15 @@ def test_a_volume_reads_its_image_through_the_cache(host, service, volumes, imag
     assert said.returncode == 1 and "quarry volume detach" in said.stderr, said.stderr
 
 
+def test_a_volume_of_several_writers_is_refused(host, volumes):
+    kind = volumes.ok("POST", "/types", {"volume_type": {
+        "name": "shared", "extra_specs": {"multiattach": "<is> True"}}})["volume_type"]
+    volume = volumes.create(volume_type=kind["id"])
+    said = host.run("attach", "--volume", volume, check=False)
+    assert said.returncode == 1 and "quarry volume attach" in said.stderr, said.stderr
+    assert volumes.ok("GET", f"/volumes/{volume}")["volume"]["status"] == "available"
+
+
 def test_a_snapshot_is_a_disk_to_read(host, volumes, images):
     data = disk(4)
     volume = volumes.create(imageRef=images.make(data, "below"))
@@ -304,7 +317,7 @@ def test_a_guest_lives_on_a_volume_of_its_host(host, service, volumes, tmp_path)
     assert pushed.returncode == 0, pushed.stderr
     volume = volumes.create(imageRef=json.loads(pushed.stdout)["id"])
     uri = host.attach("--volume", volume)
-    patient = {"driver": "raw", "file": node(uri, **{"reconnect-delay": 60})}
+    patient = {"driver": "raw", "file": node(uri, **PATIENT)}
     synced = {}
     with qemu.Guest(tmp_path, patient, "rider") as rider:
         rider.say(WRITER)
