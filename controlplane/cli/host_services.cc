@@ -129,6 +129,15 @@ Result<RemoteAttachment> HostServices::AttachVolume(const std::string& volume) {
   ASSIGN_OR_RETURN(ApiClient* const client, Client());
   ASSIGN_OR_RETURN(const Json found, FindOne(*client, "volume", volume, "quarry volume ls"));
   const std::string id = Text(found, "id");
+  // What is still the image's is read here: another writer's blocks would not be seen.
+  const Json* const shared = base::Find(found, "multiattach");
+  if (shared != nullptr && shared->is_bool() && shared->get_bool()) {
+    return Error(Code::kConflict,
+                 fmt::format("volume {} may have several writers (multiattach), and a host's cache "
+                             "can't see what others write: attach it straight to its service "
+                             "(`quarry volume attach {}`)",
+                             id, id));
+  }
   const JsonObject attachment = {{"volume_uuid", id},
                                  {"instance_uuid", nullptr},
                                  {"mode", "rw"},
