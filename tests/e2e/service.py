@@ -13,6 +13,7 @@ import urllib.request
 QUARRY = os.environ.get("TEST_QUARRY_BINARY", "build/release/bin/quarry")
 START_SECONDS = 30
 STOP_SECONDS = 40
+USER_PASSWORD = "s3cret"  # of those that tests make
 
 
 class Reply:
@@ -151,6 +152,25 @@ class Service:
         return {**self.environment, "OS_USERNAME": user, "OS_PROJECT_NAME": project,
                 "OS_AUTH_URL": self.entrance() + "/identity/v3",
                 "OS_PASSWORD": password or self.password()}
+
+    def new_member(self, user="alice", project="red"):
+        """A new user, with USER_PASSWORD, who is a member of a new project; its id."""
+        headers = {"X-Auth-Token": self.token()}
+        identity = self.base + "/identity/v3"
+
+        def make(kind, **fields):
+            reply = call("POST", f"{identity}/{kind}s", {kind: {"domain_id": "default", **fields}},
+                         headers)
+            assert reply.status == 201, reply.body
+            return reply.json()[kind]["id"]
+
+        project_id = make("project", name=project)
+        user_id = make("user", name=user, password=USER_PASSWORD)
+        roles = call("GET", identity + "/roles?name=member", None, headers).json()["roles"]
+        reply = call("PUT", f"{identity}/projects/{project_id}/users/{user_id}/roles/"
+                     f"{roles[0]['id']}", None, headers)
+        assert reply.status == 204, reply.body
+        return project_id
 
     def quarry(self, *args, **kwargs):
         """Runs the command line against this data directory."""

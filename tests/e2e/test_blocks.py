@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from nbd_tools import need, qemu_io
-from service import Images, Service, call
+from service import USER_PASSWORD, Images, Service, call
 from volumes import Volumes
 
 CHUNK = 4 << 20
@@ -146,21 +146,8 @@ Alice = collections.namedtuple("Alice", "project token")
 @pytest.fixture(scope="module")
 def alice(service):
     """A member of another project."""
-    admin = {"X-Auth-Token": service.token()}
-    identity = service.base + "/identity/v3"
-
-    def make(path, kind, body):
-        reply = call("POST", f"{identity}/{path}", {kind: body}, admin)
-        assert reply.status == 201, reply.body
-        return reply.json()[kind]["id"]
-
-    project = make("projects", "project", {"name": "red", "domain_id": "default"})
-    user = make("users", "user", {"name": "alice", "password": "s3cret", "domain_id": "default"})
-    roles = call("GET", identity + "/roles?name=member", None, admin).json()["roles"]
-    granted = call("PUT", f"{identity}/projects/{project}/users/{user}/roles/{roles[0]['id']}",
-                   None, admin)
-    assert granted.status == 204
-    return Alice(project, service.token("alice", "s3cret", "red"))
+    project = service.new_member("alice", "red")
+    return Alice(project, service.token("alice", USER_PASSWORD, "red"))
 
 
 def test_the_blocks_are_the_image(service, images):

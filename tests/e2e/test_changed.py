@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from nbd_tools import need, qemu_io
-from service import QUARRY, Images, Service, call
+from service import QUARRY, USER_PASSWORD, Images, Service, call
 from volumes import Volumes
 
 CHUNK = 4 << 20
@@ -131,21 +131,8 @@ def test_snapshots_and_the_image_that_their_volume_is_of(service, images, volume
 
 def test_pages_by_hand_and_other_tenants(service, images, volumes):
     # A user without a role in the project of these images.
-    admin = {"X-Auth-Token": service.token()}
-    identity = service.base + "/identity/v3"
-
-    def make(path, kind, body):
-        reply = call("POST", f"{identity}/{path}", {kind: body}, admin)
-        assert reply.status == 201, reply.body
-        return reply.json()[kind]["id"]
-
-    project = make("projects", "project", {"name": "red", "domain_id": "default"})
-    user = make("users", "user", {"name": "alice", "password": "s3cret", "domain_id": "default"})
-    roles = call("GET", identity + "/roles?name=member", None, admin).json()["roles"]
-    granted = call("PUT", f"{identity}/projects/{project}/users/{user}/roles/{roles[0]['id']}",
-                   None, admin)
-    assert granted.status == 204
-    token = service.token("alice", "s3cret", "red")
+    service.new_member("alice", "red")
+    token = service.token("alice", USER_PASSWORD, "red")
     hers = Images(service, token)
     her_volumes = Volumes(service, token)
 

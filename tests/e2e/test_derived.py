@@ -12,8 +12,8 @@ import nbd
 import pytest
 
 from nbd_tools import SECONDS, need, qemu_io, run
-from service import Images, Service, call
-from volumes import Volumes
+from service import USER_PASSWORD, Images, Service, call
+from volumes import Volumes, keep_nbd_port
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(os.environ.get(
     "TEST_QUARRY_BINARY", "build/release/bin/quarry"))), "derived_test_server")
@@ -25,17 +25,8 @@ STRIPE = 512 * 1024            # one thread's, of as many as there are threads
 @pytest.fixture(name="service", scope="module")
 def service_on_one_port(tmp_path_factory):
     """Whose NBD clients find it again where it was."""
-    service = Service(str(tmp_path_factory.mktemp("derived") / "data"))
-    with service:
-        volumes = Volumes(service)
-        volume = volumes.create()
-        attachment, connection = volumes.attach(volume)
-        service.options.append(f"--block.nbd-listen=127.0.0.1:{connection['port']}")
-        volumes.detach(attachment)
-        volumes.wait("volume", volume, "available")
-        volumes.delete(volume)
-        assert service.stop() == 0
-        service.start()
+    with Service(str(tmp_path_factory.mktemp("derived") / "data")) as service:
+        keep_nbd_port(service)
         yield service
 
 
@@ -97,25 +88,6 @@ def data_name(images, image_id):
                  {**images.headers, "Content-Type": kind, "Accept": kind})
     assert reply.status == 200 and reply.body[:4] == b"QBLK", reply.body
     return reply.body[16:32].hex()
-
-
-def stranger(service):
-    """A token of a project of its own."""
-    headers = {"X-Auth-Token": service.token()}
-    identity = service.base + "/identity/v3"
-
-    def make(kind, **fields):
-        reply = call("POST", f"{identity}/{kind}s", {kind: fields}, headers)
-        assert reply.status == 201, reply.body
-        return reply.json()[kind]["id"]
-
-    project = make("project", name="red")
-    user = make("user", name="alice", password="s3cret")
-    roles = call("GET", f"{identity}/roles?name=member", None, headers).json()["roles"]
-    reply = call("PUT", f"{identity}/projects/{project}/users/{user}/roles/{roles[0]['id']}", None,
-                 headers)
-    assert reply.status == 204, reply.body
-    return service.token("alice", "s3cret", "red")
 
 
 def wait_until_sealed(volumes, uri, image_id, ranges):
@@ -183,7 +155,8 @@ def test_it_is_told_of_images_that_the_project_reads(service, image):
     other = images.make(b"x" * MIB, "other")
     assert changed(uri, other) == [(0, 36 * MIB)]  # the last chunk of either is zeros
     qcow = images.create("qcow", disk_format="qcow2")["id"]
-    hers = Images(service, stranger(service)).make(b"y" * MIB, "hers")
+    service.new_member("alice", "red")
+    hers = Images(service, service.token("alice", USER_PASSWORD, "red")).make(b"y" * MIB, "hers")
     for unknown in (qcow, hers, "0" * 32, "", "../" + image_id, image_id[:-1]):
         assert changed(uri, unknown) is None, unknown
     # With the name of the data it is these bytes or nothing.

@@ -8,7 +8,7 @@ import pytest
 
 from nbd_tools import SECONDS, need, qemu_io
 from service import Service
-from volumes import Volumes
+from volumes import Volumes, keep_nbd_port
 
 MIB = 1 << 20
 PIECES = 40  # places of a write, a few maps' pages apart
@@ -47,17 +47,9 @@ class Client:
 @pytest.fixture(name="service")
 def service_on_one_port(tmp_path):
     """Whose NBD clients find it again where it was."""
-    service = Service(str(tmp_path / "data"), [f"--block.nbd-socket={tmp_path}/nbd.sock"])
-    with service:
-        volumes = Volumes(service)
-        volume = volumes.create()
-        attachment, connection = volumes.attach(volume)
-        service.options.append(f"--block.nbd-listen=127.0.0.1:{connection['port']}")
-        volumes.detach(attachment)
-        volumes.wait("volume", volume, "available")
-        volumes.delete(volume)
-        assert service.stop() == 0
-        service.start()
+    options = [f"--block.nbd-socket={tmp_path}/nbd.sock"]
+    with Service(str(tmp_path / "data"), options) as service:
+        keep_nbd_port(service)
         yield service
 
 

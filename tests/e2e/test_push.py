@@ -97,26 +97,6 @@ def test_a_changed_copy_sends_what_changed(world, tmp_path):
     assert received(world) - before < 4000
 
 
-def member(world, name, project_name):
-    """The environment of a new user of a new project."""
-    token = world.token()
-    identity = world.base + "/identity/v3"
-
-    def make(kind, body_of):
-        reply = quarry.call("POST", f"{identity}/{kind}s", {kind: body_of}, {"X-Auth-Token": token})
-        assert reply.status == 201, reply.body
-        return reply.json()[kind]["id"]
-
-    project = make("project", {"name": project_name, "domain_id": "default"})
-    user = make("user", {"name": name, "password": "s3cret", "domain_id": "default"})
-    roles = quarry.call("GET", f"{identity}/roles?name=member", None,
-                        {"X-Auth-Token": token}).json()["roles"]
-    reply = quarry.call("PUT", f"{identity}/projects/{project}/users/{user}/roles/{roles[0]['id']}",
-                        None, {"X-Auth-Token": token})
-    assert reply.status == 204
-    return world.as_user(name, "s3cret", project_name)
-
-
 def upgraded(data):
     """Pages changed, inserted and gone here and there, as a file system does it: each chunk of
     data differs, and most of what it has lies elsewhere in the old image."""
@@ -143,7 +123,8 @@ def test_blocks_within_chunks_are_not_sent_again(world, tmp_path):
     assert pushed["bytes_already_there"] > 0.6 * nonzero
     assert body(world, pushed["id"]) == new
     # Not by one who could not download the old one; nor is he told of it.
-    alice = member(world, "carol", "blue")
+    world.new_member("carol", "blue")
+    alice = world.as_user("carol", quarry.USER_PASSWORD, "blue")
     hers = push(world, path, environment=alice)
     assert hers["bytes_already_there"] == 0 and hers["bytes_sent"] > nonzero
     assert body(world, hers["id"]) == new
@@ -194,7 +175,8 @@ def test_a_service_of_version_1(world, tmp_path):
 def test_another_project_is_told_nothing(world, tmp_path):
     data = disk()
     mine = push(world, write(tmp_path / "mine.raw", data))
-    alice = member(world, "alice", "red")
+    world.new_member("alice", "red")
+    alice = world.as_user("alice", quarry.USER_PASSWORD, "red")
     hers = push(world, tmp_path / "mine.raw", environment=alice)
     assert hers["bytes_already_there"] == 0 and hers["bytes_sent"] > len(data) - 3 * CHUNK
     reply = quarry.Images(world).call(

@@ -96,3 +96,16 @@ class Volumes:
             if len(page) < 1000:
                 return items
             marker = "&marker=" + page[-1]["id"]
+
+
+def keep_nbd_port(service):
+    """From now on clients find its NBD server at one place, over its starts."""
+    volumes = Volumes(service)
+    volume = volumes.create()
+    attachment, connection = volumes.attach(volume)
+    service.options.append(f"--block.nbd-listen=127.0.0.1:{connection['port']}")
+    volumes.detach(attachment)
+    volumes.wait("volume", volume, "available")
+    volumes.delete(volume)
+    assert service.stop() == 0
+    service.start()
