@@ -162,8 +162,7 @@ def test_pages_by_hand_and_other_tenants(service, images, volumes):
     assert images.call("GET", f"/{new}/changed?limit=0").status == 400
     assert call("GET", f"{images.url}/{new}/changed").status == 401
 
-    environment = {**service.environment, "OS_AUTH_URL": identity, "OS_USERNAME": "alice",
-                   "OS_PASSWORD": "s3cret", "OS_PROJECT_NAME": "red"}
+    environment = service.as_user("alice", USER_PASSWORD, "red")
     done = subprocess.run([QUARRY, "diff", new, mine, "--json"], env=environment, text=True,
                           capture_output=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and "no image and no snapshot" in done.stderr and done.stdout == ""
