@@ -19,11 +19,11 @@
 #include "controlplane/admin/schedule.h"
 #include "controlplane/admin/scrub_log.h"
 #include "controlplane/credentials.h"
-#include "controlplane/embedded_store.h"
 #include "controlplane/identity/identity.h"
 #include "controlplane/layer_names.h"
 #include "controlplane/public_url.h"
 #include "controlplane/status_service.h"
+#include "controlplane/store.h"
 #include "controlplane/volume_images.h"
 #include "controlplane/volumes.h"
 #include "imaged/catalog.h"
@@ -133,7 +133,7 @@ class QuarryImpl : public Quarry {
   bool stopped_ = false;
 
   base::Metrics metrics_;
-  std::unique_ptr<EmbeddedStore> store_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<base::async::Pool> pool_;
 
   std::unique_ptr<identity::Identity> identity_;
@@ -263,8 +263,7 @@ Result<void> QuarryImpl::Serve() {
 
 Result<void> QuarryImpl::Start() {
   ASSIGN_OR_RETURN(public_url_, ParsePublicUrl(*settings_.public_url));
-  ASSIGN_OR_RETURN(store_,
-                   EmbeddedStore::Open(settings_, metrics_, EmbeddedStore::Purpose::kServe));
+  ASSIGN_OR_RETURN(store_, OpenStore(settings_, metrics_, StorePurpose::kServe));
   pool_ = std::make_unique<base::async::Pool>(
       "worker", static_cast<size_t>(*settings_.http_workers), base::kMaxQueuedJobs);
   RETURN_IF_ERROR(StartIdentity());
@@ -292,7 +291,7 @@ void QuarryImpl::StartMaintenance() {
   schedule_ = std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
                                                 base::SystemClock());
 
-  EmbeddedStore* backups = volumes_->backup_store();
+  Store* backups = volumes_->backup_store();
   if (backups == nullptr) return;
   backup_operations_ = std::make_unique<admin::Operations>(base::SystemClock());
   backup_scrubs_ = std::make_unique<admin::ScrubLog>(*backups->meta, base::SystemClock());

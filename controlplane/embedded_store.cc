@@ -21,12 +21,7 @@ using base::Result;
 
 namespace {
 
-// The metadata stops some way before the end of the disk; a deletion must find room above that.
-constexpr char kAdvised[] = "fsck --rebuild-index";
-constexpr uint64_t kLeastReserveBytes = 32 * base::kMiB;
 constexpr uint64_t kLeastRoomBytes = 8 * base::kMiB;
-// Backups are read from end to end, once.
-constexpr uint64_t kBackupCacheBytes = 8 * base::kMiB;
 
 // Nothing but its trailer and its index says what a blob is for. Without the index all of them look
 // like garbage, so a lost or half made one is told before anything is opened.
@@ -62,19 +57,18 @@ Result<void> CheckRoom(base::Files& files, const std::string& dir) {
 }
 
 // Somebody else has it open: what to do depends on what was asked for.
-Error ExplainHeld(Error error, const std::string& dir, EmbeddedStore::Purpose purpose) {
-  using Purpose = EmbeddedStore::Purpose;
+Error ExplainHeld(Error error, const std::string& dir, StorePurpose purpose) {
   if (error.code() != Code::kConflict) return error;
   std::string what;
-  if (purpose == Purpose::kBackups) {
+  if (purpose == StorePurpose::kBackups) {
     what = fmt::format(
         "block.backup-dir: {} is in use: it must be another directory than --data-dir, and of one "
         "service",
         dir);
-  } else if (purpose == Purpose::kServe) {
+  } else if (purpose == StorePurpose::kServe) {
     what = fmt::format(
         "{} is in use: stop that process first, or serve another directory with --data-dir", dir);
-  } else if (purpose == Purpose::kInspect && blockd::backup::IsHome(dir)) {
+  } else if (purpose == StorePurpose::kInspect && blockd::backup::IsHome(dir)) {
     what = fmt::format(
         "{} holds the backups of a service that runs: ask that, with --backups and with --data-dir "
         "at its own directory",
@@ -88,25 +82,6 @@ Error ExplainHeld(Error error, const std::string& dir, EmbeddedStore::Purpose pu
 
 }  // namespace
 
-base::Error ExplainDamage(base::Error error, const std::string& data_dir) {
-  // Some that say more of the damage bring their own advice.
-  if (error.code() != Code::kCorruption || error.message().find(kAdvised) != std::string::npos)
-    return error;
-  return Error(error.code(),
-               fmt::format("the index in {0}/meta is damaged: run `quarry fsck --rebuild-index "
-                           "--data-dir {0}`, which makes it again from the blobs\n  ({1})",
-                           data_dir, error.message()));
-}
-
-Result<void> ReadIndex(chunkstore::MetaStore& meta) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> partitions, meta.Partitions(""));
-  for (const std::string& partition : partitions) {
-    RETURN_IF_ERROR(meta.Scan(partition, "", "", SIZE_MAX,
-                              [](std::string_view, std::string_view) { return true; }));
-  }
-  return {};
-}
-
 Result<std::string> SetIndexAside(const std::string& data_dir) {
   const std::string aside = fmt::format("{}/meta.damaged-{}", data_dir, base::NewUuid());
   RETURN_IF_ERROR(base::WriteFileDurably(RebuildMarker(data_dir),
@@ -119,13 +94,9 @@ std::string LayersDir(const std::string& data_dir) { return data_dir + "/layers"
 
 std::string RebuildMarker(const std::string& data_dir) { return data_dir + "/REBUILDING"; }
 
-Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& settings,
-                                                           base::Metrics& metrics,
-                                                           Purpose purpose) {
+Result<std::unique_ptr<Store>> OpenEmbeddedStore(const std::string& dir, StorePurpose purpose) {
   base::Files& files = base::SystemFiles();
-  const bool backups = purpose == Purpose::kBackups;
-  const std::string& dir = backups ? *settings.block_backup_dir : *settings.data_dir;
-  if (purpose != Purpose::kServe && !backups) {
+  if (purpose == StorePurpose::kInspect || purpose == StorePurpose::kRebuild) {
     const Result<base::FileInfo> blobs = files.Stat(dir + "/blobs");
     if (!blobs.has_value() && blobs.error().code() != Code::kNotFound)
       return ExplainDenied(blobs.error(), dir);
@@ -135,11 +106,11 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
     }
   }
   RETURN_IF_ERROR(files.CreateDirs(dir));
-  if (purpose != Purpose::kRebuild) RETURN_IF_ERROR(CheckIndex(files, dir));
+  if (purpose != StorePurpose::kRebuild) RETURN_IF_ERROR(CheckIndex(files, dir));
 
   RETURN_IF_ERROR(CheckRoom(files, dir));
 
-  auto store = std::make_unique<EmbeddedStore>();
+  auto store = std::make_unique<Store>();
   auto blobs = chunkstore::local::LocalBlobStore::Open(files, dir);
   if (!blobs.has_value())
     return ExplainDenied(ExplainHeld(std::move(blobs).error(), dir, purpose), dir);
@@ -147,21 +118,6 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(const Settings& setti
   auto meta = chunkstore::local::OpenLocalMetaStore(dir + "/meta", {});
   if (!meta.has_value()) return ExplainHeld(std::move(meta).error(), dir, purpose);
   store->meta = *std::move(meta);
-  chunkstore::ChunkStoreOptions options;
-  options.compression_level = static_cast<int>(*settings.store_compression_level);
-  options.cache_bytes = backups ? kBackupCacheBytes : *settings.store_cache;
-  if (*settings.store_reserve < kLeastReserveBytes) {
-    return Error(Code::kInvalidArgument,
-                 fmt::format("store.reserve is {}: less than {} would leave no room to delete on a "
-                             "full disk",
-                             base::FormatBytes(*settings.store_reserve),
-                             base::FormatBytes(kLeastReserveBytes)));
-  }
-  options.reserve_bytes = *settings.store_reserve;
-  options.lease_ms = *settings.store_lease;
-  options.background_bytes_per_s = *settings.store_background_rate;
-  ASSIGN_OR_RETURN(store->chunks, chunkstore::ChunkStore::Open(options, *store->blobs, *store->meta,
-                                                               base::SystemClock(), metrics));
   return store;
 }
 

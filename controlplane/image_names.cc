@@ -15,7 +15,7 @@ using base::Code;
 using base::Error;
 using base::Result;
 
-Result<std::string> FindStoredImage(EmbeddedStore& store, std::string_view id_or_name) {
+Result<std::string> FindStoredImage(Store& store, std::string_view id_or_name) {
   imaged::Catalog catalog(*store.meta, base::SystemClock());
   if (base::IsUuid(id_or_name)) {
     const Result<imaged::Image> by_id = catalog.Get(id_or_name);
@@ -42,7 +42,7 @@ Result<std::string> FindStoredImage(EmbeddedStore& store, std::string_view id_or
   return named[0].id;
 }
 
-Result<std::string> NameOfStoredImage(EmbeddedStore& store, std::string_view id) {
+Result<std::string> NameOfStoredImage(Store& store, std::string_view id) {
   imaged::Catalog catalog(*store.meta, base::SystemClock());
   ASSIGN_OR_RETURN(const imaged::Image image, catalog.Get(id));
   return image.name.value_or("");

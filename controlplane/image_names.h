@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
-#include "controlplane/embedded_store.h"
+#include "controlplane/store.h"
 
 namespace controlplane {
 
@@ -14,9 +14,9 @@ namespace controlplane {
 
 // The id of the image with this id, or of the only one with this name. kNotFound; kConflict when
 // several have the name.
-base::Result<std::string> FindStoredImage(EmbeddedStore& store, std::string_view id_or_name);
+base::Result<std::string> FindStoredImage(Store& store, std::string_view id_or_name);
 
 // The name of an image, empty where it has none. kNotFound.
-base::Result<std::string> NameOfStoredImage(EmbeddedStore& store, std::string_view id);
+base::Result<std::string> NameOfStoredImage(Store& store, std::string_view id);
 
 }  // namespace controlplane

@@ -11,6 +11,7 @@
 #include "blockd/chunk/records.h"
 #include "controlplane/admin/reports.h"
 #include "controlplane/compose.h"
+#include "controlplane/embedded_store.h"
 #include "imaged/catalog.h"
 #include "imaged/data_options.h"
 #include "imaged/reconcile.h"
@@ -66,8 +67,7 @@ Result<size_t> KeepLostHolders(chunkstore::ChunkStore& chunks) {
 
 // The records of volumes lie in the index alone. Where they are gone, what the next start would
 // take for leftovers and remove is the only copy of somebody's data.
-Result<void> SetVolumesAside(EmbeddedStore& store, const std::string& data_dir,
-                             base::JsonObject* report) {
+Result<void> SetVolumesAside(Store& store, const std::string& data_dir, base::JsonObject* report) {
   ASSIGN_OR_RETURN(const bool known, HasVolumeRecords(*store.meta));
   if (known) return {};
   ASSIGN_OR_RETURN(const size_t kept, KeepLostHolders(*store.chunks));
@@ -82,7 +82,7 @@ Result<void> SetVolumesAside(EmbeddedStore& store, const std::string& data_dir,
 
 }  // namespace
 
-base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settings,
+base::Result<base::Json> RebuildAll(Store& store, const Settings& settings,
                                     const chunkstore::ProgressFn& progress) {
   const std::string marker = RebuildMarker(*settings.data_dir);
   RETURN_IF_ERROR(base::WriteFileDurably(marker, "a rebuild of the index is under way\n"));
@@ -115,7 +115,7 @@ base::Result<base::Json> RebuildAll(EmbeddedStore& store, const Settings& settin
   return report;
 }
 
-base::Result<void> ReleaseDeletedImages(EmbeddedStore& store) {
+base::Result<void> ReleaseDeletedImages(Store& store) {
   imaged::Catalog catalog(*store.meta, base::SystemClock());
   while (true) {
     ASSIGN_OR_RETURN(const size_t released,

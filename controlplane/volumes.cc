@@ -30,6 +30,7 @@
 #include "blockd/tenancy/tenancy.h"
 #include "blockd/types/handlers.h"
 #include "controlplane/convert/to_raw.h"
+#include "controlplane/embedded_store.h"
 #include "controlplane/public_url.h"
 #include "controlplane/snapshot_blocks.h"
 #include "imaged/block_names.h"
@@ -130,11 +131,11 @@ class VolumesImpl : public Volumes {
   Result<void> Start();
   base::http::Service service() const override { return service_->service(); }
   ChangedBlocks& changed_blocks() override { return *changed_blocks_; }
-  EmbeddedStore* backup_store() const override { return backup_store_.get(); }
+  Store* backup_store() const override { return backup_store_.get(); }
   void Stop() override;
 
  private:
-  Result<void> OpenStore();
+  Result<void> OpenVolumes();
   Result<void> OpenBackups();
   Result<void> TakeBackups();
   Result<void> StartNbd();
@@ -167,7 +168,7 @@ class VolumesImpl : public Volumes {
   std::unique_ptr<blockd::chunk::ChunkVolumeStore> store_;
   // Of a directory of its own; its metrics would be taken for the main store's.
   base::Metrics backup_metrics_;
-  std::unique_ptr<EmbeddedStore> backup_store_;
+  std::unique_ptr<Store> backup_store_;
   std::unique_ptr<blockd::backup::ChunkBackups> backups_;
   std::unique_ptr<blockd::qos::Timer> timer_;
   std::shared_ptr<blockd::nbd::Attachments> attachments_;
@@ -183,7 +184,7 @@ class VolumesImpl : public Volumes {
   std::thread upkeep_;
 };
 
-Result<void> VolumesImpl::OpenStore() {
+Result<void> VolumesImpl::OpenVolumes() {
   blockd::chunk::ChunkVolumeStoreOptions options;
   options.dir = LayersDir(*settings_.data_dir);
   options.seal_bytes_per_s = *settings_.block_seal_rate;
@@ -198,8 +199,7 @@ Result<void> VolumesImpl::OpenStore() {
 Result<void> VolumesImpl::TakeBackups() {
   const std::string& dir = *settings_.block_backup_dir;
   RETURN_IF_ERROR(blockd::backup::CheckHome(catalog_, dir));
-  ASSIGN_OR_RETURN(auto store, EmbeddedStore::Open(settings_, backup_metrics_,
-                                                   EmbeddedStore::Purpose::kBackups));
+  ASSIGN_OR_RETURN(auto store, OpenStore(settings_, backup_metrics_, StorePurpose::kBackups));
   RETURN_IF_ERROR(blockd::backup::RememberHome(catalog_, dir));
   backup_store_ = std::move(store);
   blockd::backup::ChunkBackupsOptions options;
@@ -345,7 +345,7 @@ Result<void> VolumesImpl::Start() {
   ASSIGN_OR_RETURN(options_.service_id, ServiceId(catalog_));
   options_.availability_zone = *settings_.block_availability_zone;
   if (*settings_.auth_mode == "keystone") options_.auth_url = *settings_.auth_url;
-  RETURN_IF_ERROR(OpenStore());
+  RETURN_IF_ERROR(OpenVolumes());
   RETURN_IF_ERROR(OpenBackups());
   RETURN_IF_ERROR(StartNbd());
   jobs_ = std::make_unique<blockd::Jobs>(world(), parts_.metrics);

@@ -8,8 +8,8 @@
 #include "base/result.h"
 #include "blockd/image_source.h"
 #include "controlplane/changed_blocks.h"
-#include "controlplane/embedded_store.h"
 #include "controlplane/settings.h"
+#include "controlplane/store.h"
 #include "imaged/catalog.h"
 #include "imaged/data_path.h"
 
@@ -21,7 +21,7 @@ class Volumes {
  public:
   // What they stand on: borrowed, all of it, and outlives them.
   struct Parts {
-    EmbeddedStore& store;
+    Store& store;
     base::auth::TokenVerifier& verifier;
     blockd::ImageSource& images;
     imaged::Catalog& image_catalog;  // for what changed since an image
@@ -41,7 +41,7 @@ class Volumes {
   virtual ChangedBlocks& changed_blocks() = 0;
 
   // The store that backups are in; null where there are none. Lives as long as this.
-  virtual EmbeddedStore* backup_store() const = 0;
+  virtual Store* backup_store() const = 0;
 
   // After the HTTP server has stopped: answers what NBD clients have asked, closes their
   // connections, lets running jobs end, and leaves the others for the next start. Blocks;

@@ -11,8 +11,8 @@
 #include "controlplane/cli/command.h"
 #include "controlplane/cli/stop_signals.h"
 #include "controlplane/compose.h"
-#include "controlplane/embedded_store.h"
 #include "controlplane/settings.h"
+#include "controlplane/store.h"
 
 namespace controlplane::cli {
 namespace {

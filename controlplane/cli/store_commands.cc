@@ -22,6 +22,7 @@
 #include "controlplane/layer_names.h"
 #include "controlplane/restore.h"
 #include "controlplane/settings.h"
+#include "controlplane/store.h"
 #include "imaged/holder.h"
 
 // The store's maintenance from the command line. A running service is asked over its admin API, so
@@ -165,7 +166,7 @@ void NameFindings(Json* report, const NameOf& name_of) {
 }
 
 // A report stands without: what is wrong with the records is not what was asked.
-void NameLayersIfPossible(EmbeddedStore& store, Json* report) {
+void NameLayersIfPossible(Store& store, Json* report) {
   const Result<void> named = NameLayers(*store.meta, report);
   if (!named.has_value()) LOG(kWarn, "quarry", "{}", named.error().ToString());
 }
@@ -177,7 +178,7 @@ NameOf NamesIn(Running& service) {
   };
 }
 
-NameOf NamesIn(EmbeddedStore& store) {
+NameOf NamesIn(Store& store) {
   return [&store](const std::string& id) { return NameOfStoredImage(store, id); };
 }
 
@@ -188,7 +189,7 @@ ProgressFn Draw(ProgressBar& bar) {
   };
 }
 
-using LocalPass = std::function<Result<Json>(EmbeddedStore&, const ProgressFn&)>;
+using LocalPass = std::function<Result<Json>(Store&, const ProgressFn&)>;
 
 // Runs a pass where it can be run: in the service, or here.
 Result<Json> RunPass(const StoreOptions& common, const std::string& kind, const Json& body,
@@ -201,8 +202,7 @@ Result<Json> RunPass(const StoreOptions& common, const std::string& kind, const 
     return report;
   }
   base::Metrics metrics;
-  ASSIGN_OR_RETURN(const auto store,
-                   EmbeddedStore::Open(common.settings, metrics, EmbeddedStore::Purpose::kInspect));
+  ASSIGN_OR_RETURN(const auto store, OpenStore(common.settings, metrics, StorePurpose::kInspect));
   ASSIGN_OR_RETURN(Json report, local(*store, Draw(bar)));
   NameLayersIfPossible(*store, &report);
   if (names) NameFindings(&report, NamesIn(*store));
@@ -236,7 +236,7 @@ Result<Json> AskForStats(Maintained& maintained, const std::string* image, bool 
   return WithNames(service.client->CallJson(Ask("GET", url + "/" + id)), names, NamesIn(service));
 }
 
-Result<Json> ReadStats(EmbeddedStore& store, const std::string* image, bool names) {
+Result<Json> ReadStats(Store& store, const std::string* image, bool names) {
   if (image == nullptr) {
     ASSIGN_OR_RETURN(const auto stats, store.chunks->Stats());
     return admin::ToJson(stats);
@@ -264,7 +264,7 @@ int RunGc(const Command& command, const std::vector<std::string>& args) {
   ProgressBar bar("gc", ProgressBar::Unit::kItems, *common.json);
   const Result<Json> report = RunPass(
       common, "gc", JsonObject{{"orphans", *orphans}},
-      [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
+      [&](Store& store, const ProgressFn& progress) -> Result<Json> {
         RETURN_IF_ERROR(ReleaseDeletedImages(store));
         ASSIGN_OR_RETURN(const auto collected, store.chunks->Collect(*orphans, progress));
         return admin::ToJson(collected);
@@ -302,7 +302,7 @@ int RunScrub(const Command& command, const std::vector<std::string>& args) {
   ProgressBar bar("scrub", ProgressBar::Unit::kItems, *common.json);
   Result<Json> report = RunPass(
       common, "scrub", JsonObject{{"repair", *repair}},
-      [&](EmbeddedStore& store, const ProgressFn& progress) -> Result<Json> {
+      [&](Store& store, const ProgressFn& progress) -> Result<Json> {
         ASSIGN_OR_RETURN(const auto scrubbed, store.chunks->Scrub(*repair, progress));
         const Result<void> noted = admin::ScrubLog(*store.meta, base::SystemClock()).Ended();
         if (!noted.has_value() && noted.error().code() != Code::kCorruption) return noted.error();
@@ -323,7 +323,7 @@ namespace {
 // An index that can't be read can't be emptied either: it makes room for a new one.
 Result<Json> RebuildHere(const Settings& settings, const ProgressFn& progress, bool names) {
   const auto open = [&settings](base::Metrics& metrics) {
-    return EmbeddedStore::Open(settings, metrics, EmbeddedStore::Purpose::kRebuild);
+    return OpenStore(settings, metrics, StorePurpose::kRebuild);
   };
   auto metrics = std::make_unique<base::Metrics>();
   auto store = open(*metrics);
@@ -410,8 +410,7 @@ int RunStats(const Command& command, const std::vector<std::string>& args) {
     ASSIGN_OR_RETURN(std::optional<Maintained> maintained, FindMaintained(common));
     if (maintained.has_value()) return AskForStats(*maintained, image, !*common.json);
     base::Metrics metrics;
-    ASSIGN_OR_RETURN(const auto store, EmbeddedStore::Open(common.settings, metrics,
-                                                           EmbeddedStore::Purpose::kInspect));
+    ASSIGN_OR_RETURN(const auto store, OpenStore(common.settings, metrics, StorePurpose::kInspect));
     return ReadStats(*store, image, !*common.json);
   };
   return Print(ask(), *common.settings.data_dir, *common.json,
