@@ -121,8 +121,8 @@ void ChunkStoreImpl::Quarantine(const BlobRef& blob, const Error& error) {
       error.ToString());
 }
 
-Result<std::shared_ptr<Bytes>> ChunkStoreImpl::LoadOwn(const BlobRef& ref, uint64_t stored_length,
-                                                       BlobTable* table) {
+Result<Bytes> ChunkStoreImpl::ReadStored(const BlobRef& ref, uint64_t stored_length,
+                                         BlobTable* table) {
   if (stored_length == 0 || stored_length > BlobStore::kMaxBlobBytes)
     return Error(Code::kCorruption, "a blob of " + std::to_string(stored_length) + " bytes");
   Bytes stored(stored_length);
@@ -130,12 +130,18 @@ Result<std::shared_ptr<Bytes>> ChunkStoreImpl::LoadOwn(const BlobRef& ref, uint6
   ASSIGN_OR_RETURN(*table, DecodeTable(ByteView(stored.view()).last(TailReadBytes(stored_length)),
                                        stored_length));
   if (table->id != ref.id) return Error(Code::kCorruption, "the blob has another id than its name");
+  return stored;
+}
+
+Result<std::shared_ptr<Bytes>> ChunkStoreImpl::LoadOwn(const BlobRef& ref, uint64_t stored_length,
+                                                       BlobTable* table) {
+  ASSIGN_OR_RETURN(const Bytes stored, ReadStored(ref, stored_length, table));
   auto plain = std::make_shared<Bytes>(table->plain_length);
   for (const Block& block : table->blocks) {
     if (!block.is_here()) continue;
-    RETURN_IF_ERROR(DecodeBlock(
-        block, ByteView(stored.view()).subspan(block.stored_offset, block.stored_length),
-        plain->view().subspan(block.plain_offset, block.plain_length)));
+    RETURN_IF_ERROR(DecodeBlock(block,
+                                stored.view().subspan(block.stored_offset, block.stored_length),
+                                plain->view().subspan(block.plain_offset, block.plain_length)));
   }
   return plain;
 }

@@ -143,7 +143,10 @@ class ChunkStoreImpl : public ChunkStore {
   // partial one, what is there. kCorruption.
   base::Result<std::shared_ptr<const Bytes>> LoadBlob(const BlobRef& ref, uint64_t stored_length,
                                                       BlobTable* table);
-  // The same without what it borrows; so the id says nothing, unless it borrows nothing.
+  // All stored bytes of a blob, unverified but for its table. kCorruption, also if that is of
+  // another id.
+  base::Result<Bytes> ReadStored(const BlobRef& ref, uint64_t stored_length, BlobTable* table);
+  // What of LoadBlob lies in the blob itself; so the id says nothing, unless it borrows nothing.
   base::Result<std::shared_ptr<Bytes>> LoadOwn(const BlobRef& ref, uint64_t stored_length,
                                                BlobTable* table);
   // What a blob says of itself. kCorruption, also if that is another id.
@@ -224,6 +227,8 @@ class ChunkStoreImpl : public ChunkStore {
                                   base::MutableByteView into);
   // All blocks over these plain bytes lie in the table's own blob.
   static bool LiesIn(const BlobTable& table, uint32_t offset, uint32_t length);
+  // The owner's block that is the very one that was borrowed; null if it was cut otherwise since.
+  static const Block* OwnersBlock(const BlobTable& owner, const Block& borrowed);
   // The last block, up to `last`, of those that lie with `first` in one piece of one owner.
   static size_t EndOfLoan(const BlobTable& table, size_t first, size_t last);
 

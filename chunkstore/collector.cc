@@ -214,11 +214,10 @@ Result<ChunkStoreImpl::Partitions> ChunkStoreImpl::CompactLenders(CollectReport*
 // What a lender's blob is to become; nothing: it stays as it is.
 Result<std::optional<std::string>> ChunkStoreImpl::RestOfLender(const Digest256& id,
                                                                 const Record& record) {
-  Bytes stored(record.stored_length);
-  RETURN_IF_ERROR(blobs_.Get(BlobName({id, record.suffix}), 0, stored.view()));
+  BlobTable table;
+  ASSIGN_OR_RETURN(const Bytes stored,
+                   ReadStored({id, record.suffix}, record.stored_length, &table));
   const base::ByteView bytes = stored.view();
-  ASSIGN_OR_RETURN(const BlobTable table,
-                   DecodeTable(bytes.last(TailReadBytes(bytes.size())), bytes.size()));
   ASSIGN_OR_RETURN(const std::vector<uint16_t> pages, references_.LentPages(id));
   std::vector<bool> keep;
   uint64_t here = 0;

@@ -32,15 +32,6 @@ StoredBlock DescribeAlone(const BlobTable& table, const Block& block) {
   return stored;
 }
 
-// The owner's block that is the very one that was borrowed; null if it was cut otherwise since.
-const Block* OwnersBlock(const BlobTable& owner, const Block& borrowed) {
-  if (borrowed.owner_offset >= owner.plain_length) return nullptr;
-  const Block& theirs = owner.blocks[owner.BlockAt(borrowed.owner_offset)];
-  const bool same = theirs.is_here() && theirs.plain_offset == borrowed.owner_offset &&
-                    theirs.plain_length == borrowed.plain_length && theirs.hash == borrowed.hash;
-  return same ? &theirs : nullptr;
-}
-
 // The end of the longest beginning of `numbers` whose blocks lie in one blob.
 size_t EndOfBlob(const std::vector<Block>& blocks, std::span<const size_t> numbers) {
   const Block& first = blocks[numbers.front()];
@@ -162,11 +153,14 @@ Result<void> ChunkStoreImpl::BorrowedRuns(const BlobTable& table, std::span<cons
                                           std::vector<ContentPiece>* pieces) {
   const Digest256& owner = table.owners[table.blocks[numbers.front()].owner];
   ContentPiece piece;
+  bool fits = true;
   bool same = true;
   const auto read = [&](const OpenBlob& blob) -> Result<void> {
     std::vector<size_t> theirs;
     for (const size_t number : numbers) {
-      const Block* block = OwnersBlock(blob.table, table.blocks[number]);
+      const Block& borrowed = table.blocks[number];
+      const Block* block = OwnersBlock(blob.table, borrowed);
+      fits = LiesIn(blob.table, borrowed.owner_offset, borrowed.plain_length);
       same = block != nullptr;
       if (!same) return {};
       theirs.push_back(static_cast<size_t>(block - blob.table.blocks.data()));
@@ -174,7 +168,7 @@ Result<void> ChunkStoreImpl::BorrowedRuns(const BlobTable& table, std::span<cons
     ASSIGN_OR_RETURN(piece, StoredRuns(blob, theirs));
     return {};
   };
-  RETURN_IF_ERROR(WithBlob(owner, std::cref(read), Whose::kBorrowers));
+  RETURN_IF_ERROR(WithOwner(owner, std::cref(read), fits));
   if (same) {
     pieces->push_back(std::move(piece));
     return {};

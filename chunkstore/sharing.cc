@@ -228,13 +228,12 @@ Result<ContentPiece> ChunkStoreImpl::BorrowedFrames(const BlobTable& table, size
   const auto read = [&](const OpenBlob& blob) -> Result<void> {
     fits = LiesIn(blob.table, begin, length);
     if (!fits) return {};
-    const size_t from = blob.table.BlockAt(begin);
-    const size_t to = blob.table.BlockAt(begin + length - 1);
-    same = to - from == last - first;
-    for (size_t i = 0; same && i <= last - first; ++i)
-      same = SameBlock(blob.table.blocks[from + i], table.blocks[first + i]);
+    same = true;
+    for (size_t i = first; same && i <= last; ++i)
+      same = OwnersBlock(blob.table, table.blocks[i]) != nullptr;
     if (!same) return {};
-    ASSIGN_OR_RETURN(piece, StoredFrames(blob, from, to));
+    const size_t from = blob.table.BlockAt(begin);
+    ASSIGN_OR_RETURN(piece, StoredFrames(blob, from, from + (last - first)));
     return {};
   };
   RETURN_IF_ERROR(WithOwner(owner, std::cref(read), fits));
@@ -261,6 +260,14 @@ bool ChunkStoreImpl::LiesIn(const BlobTable& table, uint32_t offset, uint32_t le
     if (!table.blocks[i].is_here()) return false;
   }
   return true;
+}
+
+const Block* ChunkStoreImpl::OwnersBlock(const BlobTable& owner, const Block& borrowed) {
+  if (borrowed.owner_offset >= owner.plain_length) return nullptr;
+  const Block& theirs = owner.blocks[owner.BlockAt(borrowed.owner_offset)];
+  const bool same = theirs.is_here() && theirs.plain_offset == borrowed.owner_offset &&
+                    SameBlock(theirs, borrowed);
+  return same ? &theirs : nullptr;
 }
 
 size_t ChunkStoreImpl::EndOfLoan(const BlobTable& table, size_t first, size_t last) {
