@@ -9,6 +9,7 @@
 #include "chunkstore/local/local_blob_store.h"
 #include "chunkstore/map.h"
 #include "tests/chunkstore/chunk_store_world.h"
+#include "tests/chunkstore/stored_blocks.h"
 #include "tests/support/temp_dir.h"
 
 // Contents as the blocks that are stored.
@@ -36,20 +37,6 @@ std::string BytesOf(const std::vector<ContentPiece>& pieces) {
   return bytes;
 }
 
-// What a reader elsewhere makes of a block.
-base::Result<std::string> Decoded(const StoredBlock& stored, std::string_view bytes) {
-  Block block;
-  block.plain_length = stored.plain_length;
-  block.stored_length = stored.stored_length;
-  block.form = stored.compressed ? Block::Form::kZstd : Block::Form::kRaw;
-  block.hash = stored.hash;
-  block.stored_check = base::Xxh3(base::AsBytes(bytes)).low;  // nobody tells it: the hash decides
-  std::string plain(stored.plain_length, '?');
-  RETURN_IF_ERROR(DecodeBlock(block, base::AsBytes(bytes),
-                              {reinterpret_cast<uint8_t*>(plain.data()), plain.size()}));
-  return plain;
-}
-
 // Reads these blocks of a chunk and compares them with its bytes.
 void ExpectBlocks(Content& content, uint64_t index, std::string_view chunk,
                   const std::vector<StoredBlock>& table, const std::vector<size_t>& numbers,
@@ -63,8 +50,9 @@ void ExpectBlocks(Content& content, uint64_t index, std::string_view chunk,
     EXPECT_EQ(block.plain_offset, table[numbers[i]].plain_offset);
     EXPECT_EQ(block.stored_length, table[numbers[i]].stored_length);
     ASSERT_LE(block.stored_length, bytes.size() - at);
-    ASSERT_OK_AND_ASSIGN(const std::string plain,
-                         Decoded(block, std::string_view(bytes).substr(at, block.stored_length)));
+    ASSERT_OK_AND_ASSIGN(
+        const std::string plain,
+        DecodeStored(block, base::AsBytes(bytes).subspan(at, block.stored_length)));
     EXPECT_TRUE(plain == chunk.substr(block.plain_offset, block.plain_length));
     at += block.stored_length;
   }

@@ -6,6 +6,7 @@
 #include "chunkstore/references_format.h"
 #include "chunkstore/zstd_frames.h"
 #include "tests/chunkstore/chunk_store_world.h"
+#include "tests/chunkstore/stored_blocks.h"
 
 // Blocks that chunks share: what is saved, that it reads back in every way, and what becomes of an
 // owner that goes.
@@ -176,16 +177,9 @@ TEST_F(Sharing, TellsWhereBlocksLieAndGivesThem) {
     const StoredBlock& block = read.blocks[i];
     ASSERT_EQ(block.plain_offset, blocks[numbers[i]].plain_offset);
     ASSERT_EQ(block.stored_length, blocks[numbers[i]].stored_length);
-    std::string plain(block.plain_length, '?');
-    ASSERT_OK(DecodeBlock({.plain_length = block.plain_length,
-                           .stored_length = block.stored_length,
-                           .form = block.compressed ? Block::Form::kZstd : Block::Form::kRaw,
-                           .hash = block.hash,
-                           .stored_check = base::Xxh3(base::AsBytes(std::string_view(stored).substr(
-                                                          at, block.stored_length)))
-                                               .low},
-                          base::AsBytes(std::string_view(stored).substr(at, block.stored_length)),
-                          {reinterpret_cast<uint8_t*>(plain.data()), plain.size()}));
+    ASSERT_OK_AND_ASSIGN(
+        const std::string plain,
+        DecodeStored(block, base::AsBytes(stored).subspan(at, block.stored_length)));
     at += block.stored_length;
     EXPECT_TRUE(plain == expected.substr(block.plain_offset, block.plain_length));
   }

@@ -17,6 +17,7 @@
 #include "chunkstore/blob_format.h"
 #include "imaged/block_wire.h"
 #include "imaged/chunk_wire.h"
+#include "tests/chunkstore/stored_blocks.h"
 #include "tests/imaged/data/fixture.h"
 #include "tests/support/results.h"
 
@@ -32,6 +33,7 @@ using base::Result;
 using base::http::Request;
 using base::http::Response;
 using chunkstore::layers::BlockInfo;
+using chunkstore::testing::DecodeStored;
 
 constexpr size_t kChunk = chunkstore::kChunkBytes;
 
@@ -39,19 +41,6 @@ HttpSourceOptions Quick() {
   HttpSourceOptions options;
   options.pause_ms = 1;
   return options;
-}
-
-std::string Decoded(const BlockInfo& info, base::ByteView stored) {
-  chunkstore::Block block;
-  block.plain_length = info.plain_length;
-  block.stored_length = info.stored_length;
-  block.form = info.compressed ? chunkstore::Block::Form::kZstd : chunkstore::Block::Form::kRaw;
-  block.hash = info.hash;
-  block.stored_check = base::Xxh3(stored).low;
-  std::string plain(info.plain_length, '?');
-  EXPECT_OK(chunkstore::DecodeBlock(block, stored,
-                                    {reinterpret_cast<uint8_t*>(plain.data()), plain.size()}));
-  return plain;
 }
 
 // --- from the Image API
@@ -89,10 +78,12 @@ class FromTheImageApi : public testing::Test {
     std::vector<size_t> numbers(table->size());
     for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = i;
     std::string plain;
-    EXPECT_OK(source.Fetch(chunk, numbers, [&](size_t number, base::ByteView stored) {
-      plain += Decoded((*table)[number], stored);
-      return Result<void>();
-    }));
+    EXPECT_OK(
+        source.Fetch(chunk, numbers, [&](size_t number, base::ByteView stored) -> Result<void> {
+          ASSIGN_OR_RETURN(const std::string block, DecodeStored((*table)[number], stored));
+          plain += block;
+          return Result<void>();
+        }));
     return plain;
   }
 

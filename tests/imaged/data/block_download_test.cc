@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "chunkstore/map.h"
+#include "tests/chunkstore/stored_blocks.h"
 #include "tests/imaged/data/fixture.h"
 #include "tests/support/results.h"
 
@@ -20,6 +21,7 @@ namespace {
 
 using base::Code;
 using base::Result;
+using chunkstore::testing::DecodeStored;
 
 constexpr size_t kChunk = chunkstore::kChunkBytes;
 
@@ -104,19 +106,6 @@ class BlockDownload : public testing::Test {
   BlockAnswerHead head_;
 };
 
-std::string Decoded(const BlockInfo& info, base::ByteView stored) {
-  chunkstore::Block block;
-  block.plain_length = info.plain_length;
-  block.stored_length = info.stored_length;
-  block.form = info.compressed ? chunkstore::Block::Form::kZstd : chunkstore::Block::Form::kRaw;
-  block.hash = info.hash;
-  block.stored_check = base::Xxh3(stored).low;
-  std::string plain(info.plain_length, '?');
-  EXPECT_OK(chunkstore::DecodeBlock(block, stored,
-                                    {reinterpret_cast<uint8_t*>(plain.data()), plain.size()}));
-  return plain;
-}
-
 TEST_F(BlockDownload, TheBlocksAreTheImage) {
   const Tables tables = TablesOf(id_, 4);
   EXPECT_EQ(head_.size_bytes, bytes_.size());
@@ -136,7 +125,8 @@ TEST_F(BlockDownload, TheBlocksAreTheImage) {
     const uint32_t chunk = items[item].chunk;
     EXPECT_EQ(block.name, tables[chunk][number].name);
     EXPECT_EQ(block.stored_length, tables[chunk][number].stored_length);
-    chunks[chunk] += Decoded(block, stored);
+    ASSIGN_OR_RETURN(const std::string plain, DecodeStored(block, stored));
+    chunks[chunk] += plain;
     return {};
   };
   ASSERT_OK(Ask(id_, items, sinks));
@@ -154,7 +144,8 @@ TEST_F(BlockDownload, SomeBlocksComeAlone) {
                     base::ByteView stored) -> Result<void> {
     size_t offset = 2 * kChunk;
     for (size_t i = 0; i < number; ++i) offset += tables[2][i].plain_length;
-    EXPECT_TRUE(Decoded(block, stored) == bytes_.substr(offset, block.plain_length));
+    ASSIGN_OR_RETURN(const std::string plain, DecodeStored(block, stored));
+    EXPECT_TRUE(plain == bytes_.substr(offset, block.plain_length));
     came.push_back(number);
     return {};
   };
