@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "controlplane/cli/cloud_options.h"
 #include "controlplane/cli/command.h"
+#include "controlplane/cli/host_copy.h"
 #include "controlplane/cli/host_services.h"
 #include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
@@ -29,12 +30,6 @@ using host::Agent;
 
 // Below the deadline of a request of a guest.
 constexpr int64_t kMaxPatienceMs = 50'000;
-constexpr char kDefaultSocketDir[] = "/run/quarry-host";
-
-base::ConfigBuilder::Option<std::string>& SocketDirOption(base::ConfigBuilder& options) {
-  return options.String("socket_dir", kDefaultSocketDir,
-                        "directory of the agent's sockets, and of the list of what is attached");
-}
 
 // What every command to the agent can be told. Borrows the builder.
 struct AgentOptions {
@@ -48,10 +43,12 @@ struct AgentOptions {
     if (!title.empty()) interrupts.emplace();
     ProgressBar bar(title, ProgressBar::Unit::kItems, *json || title.empty());
     return host::AskAgent(*socket_dir + "/" + host::kControlSocketName, request,
-                          [&](uint64_t done, uint64_t total) {
-                            bar.Update(done, total, "");
-                            return CheckInterrupt().has_value();
-                          });
+                          {.progress =
+                               [&](uint64_t done, uint64_t total) {
+                                 bar.Update(done, total, "");
+                                 return CheckInterrupt().has_value();
+                               },
+                           .bytes = {}});
   }
 
   base::ConfigBuilder::Option<std::string>& socket_dir;

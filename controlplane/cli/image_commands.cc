@@ -5,6 +5,7 @@
 #include "controlplane/cli/cloud.h"
 #include "controlplane/cli/cloud_options.h"
 #include "controlplane/cli/command.h"
+#include "controlplane/cli/host_copy.h"
 #include "controlplane/cli/image_pull.h"
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/interrupt.h"
@@ -62,12 +63,15 @@ int RunImagePull(const Command& command, const std::vector<std::string>& args) {
   auto& force = options.Bool("force", false,
                              "take the place of a FILE that is there already; what it has of the "
                              "image is not fetched");
+  auto& socket_dir = SocketDirOption(options);
   int exit_code = kOk;
   const auto client = common.LogIn(command, options, args, 2, 2, &exit_code);
   if (client == nullptr) return exit_code;
   PullOptions pull;
   pull.from = *from;
   pull.force = *force;
+  pull.agent_socket_dir = *socket_dir;
+  pull.agent_expected = *socket_dir != kDefaultSocketDir;
   pull.quiet = *common.json;
   const InterruptScope interrupts;
   const Result<Json> pulled =

@@ -1,6 +1,7 @@
 #include "controlplane/cli/image_pull.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -12,12 +13,14 @@
 #include "chunkstore/chunk_store.h"
 #include "chunkstore/map.h"
 #include "controlplane/cli/chunk_assembly.h"
+#include "controlplane/cli/host_copy.h"
 #include "controlplane/cli/image_chunks.h"
 #include "controlplane/cli/image_requests.h"
 #include "controlplane/cli/image_source.h"
 #include "controlplane/cli/image_transfer.h"
 #include "controlplane/cli/interrupt.h"
 #include "controlplane/cli/progress.h"
+#include "controlplane/host/agent.h"
 #include "imaged/chunk_receiver.h"
 #include "imaged/chunk_wire.h"
 
@@ -43,7 +46,8 @@ struct PullTotals {
   uint64_t zero_bytes = 0;
   uint64_t here_bytes = 0;     // of the image's other bytes, what was on this machine
   uint64_t resumed_bytes = 0;  // of those, what an earlier pull had left
-  uint64_t fetched_bytes = 0;  // of answers' bodies
+  uint64_t cached_bytes = 0;   // of those, what the cache of this host had
+  uint64_t fetched_bytes = 0;  // of answers' bodies; and of blocks, by the agent of this host
 };
 
 // One pull: what its steps all need.
@@ -55,6 +59,7 @@ struct Pull {
   const uint64_t size;
   const std::string part_path;
   base::File& part;
+  const PullOptions& options;
   const bool quiet;
   PullTotals totals;
 };
@@ -148,6 +153,61 @@ Result<void> FetchSome(Pull& pull, const FileChunks& map, ChunkAssembly& assembl
   return receiver.End();
 }
 
+std::string HereNote(const Pull& pull) {
+  const uint64_t data = pull.size - pull.totals.zero_bytes;
+  const uint64_t here = pull.totals.here_bytes;
+  return here == 0 ? "" : fmt::format("already here: {} %", here * 100 / data);
+}
+
+// What the agent said is taken if it has its id. Its bytes are the cache's as far as they were not
+// fetched for it.
+Result<void> TakeFromHost(Pull& pull, const FileChunks& map, ChunkAssembly& assembly,
+                          const HostChunk& chunk) {
+  RETURN_IF_ERROR(CheckInterrupt());
+  pull.totals.fetched_bytes += chunk.fetched_bytes;
+  if (chunk.number >= map.ids.size() || base::Sha256(chunk.bytes) != map.ids[chunk.number])
+    return {};
+  const uint64_t before = assembly.complete_bytes();
+  RETURN_IF_ERROR(assembly.Put(map.ids[chunk.number], chunk.bytes));
+  const uint64_t came = assembly.complete_bytes() - before;
+  const uint64_t cached = came - std::min(came, chunk.fetched_plain_bytes);
+  pull.totals.cached_bytes += cached;
+  pull.totals.here_bytes += cached;
+  return {};
+}
+
+// What is lacking, through the cache of this host. What its agent does not bring, or brings wrong,
+// is left to the service.
+Result<void> PullThroughHost(Pull& pull, const FileChunks& map, ChunkAssembly& assembly,
+                             ProgressBar& bar) {
+  const PullOptions& options = pull.options;
+  if (options.agent_socket_dir.empty()) return {};
+  const auto take = [&](const HostChunk& chunk) -> Result<void> {
+    RETURN_IF_ERROR(TakeFromHost(pull, map, assembly, chunk));
+    bar.Update(assembly.complete_bytes(), pull.size, HereNote(pull));
+    return {};
+  };
+  while (true) {
+    const std::vector<imaged::ChunkRun> runs = assembly.Missing(host::kMaxCopiedChunks);
+    if (runs.empty()) return {};
+    const uint64_t before = assembly.complete_bytes();
+    bool ours = false;
+    Result<void> copied = CopyFromHost(options.agent_socket_dir, pull.id, runs, take, &ours);
+    if (ours) return copied;
+    const bool wrong = copied.has_value() && assembly.complete_bytes() == before;
+    if (wrong) copied = Error(Code::kCorruption, "its agent sends other bytes than the image's");
+    if (copied.has_value()) continue;
+    // That there is none, or none for this user, is usual.
+    const Code code = copied.error().code();
+    const bool usual = code == Code::kUnavailable || code == Code::kPermissionDenied;
+    if (!usual || options.agent_expected || assembly.complete_bytes() != before) {
+      fmt::print(stderr, "quarry: going on without the cache of this host: {}\n",
+                 copied.error().message());
+    }
+    return {};
+  }
+}
+
 // False if the service does not know how; then nothing was touched.
 Result<bool> PullByChunks(Pull& pull, const std::vector<std::string>& from) {
   ASSIGN_OR_RETURN(const std::optional<FileChunks> map, FetchMap(pull));
@@ -159,11 +219,11 @@ Result<bool> PullByChunks(Pull& pull, const std::vector<std::string>& from) {
   pull.totals.zero_bytes = map->zero_bytes;
   pull.totals.resumed_bytes = data_here();
   for (const std::string& path : from) RETURN_IF_ERROR(TakeFrom(pull, path, assembly));
-  const uint64_t here = pull.totals.here_bytes = data_here();
-  const uint64_t data = pull.size - map->zero_bytes;
-  const std::string note = here == 0 ? "" : fmt::format("already here: {} %", here * 100 / data);
+  pull.totals.here_bytes = data_here();
   ProgressBar bar("pull " + pull.name, ProgressBar::Unit::kBytes, pull.quiet);
-  bar.Update(assembly.complete_bytes(), pull.size, note);
+  bar.Update(assembly.complete_bytes(), pull.size, HereNote(pull));
+  RETURN_IF_ERROR(PullThroughHost(pull, *map, assembly, bar));
+  const std::string note = HereNote(pull);
   while (true) {
     std::vector<imaged::ChunkRun> runs = assembly.Missing(imaged::kMaxListedChunks);
     if (runs.empty()) break;
@@ -277,6 +337,7 @@ Result<Json> PullImage(ApiClient& client, const std::string& image_name, const s
             .size = size,
             .part_path = part_path,
             .part = *file,
+            .options = options,
             .quiet = options.quiet,
             .totals = {}};
   if (const Result<void> filled = Fill(pull, from); !filled.has_value()) {
@@ -304,6 +365,7 @@ Result<Json> PullImage(ApiClient& client, const std::string& image_name, const s
                     {"bytes_zero", pull.totals.zero_bytes},
                     {"bytes_already_here", pull.totals.here_bytes},
                     {"bytes_fetched", pull.totals.fetched_bytes},
+                    {"bytes_from_cache", pull.totals.cached_bytes},
                     {"resumed_bytes", pull.totals.resumed_bytes}};
 }
 
@@ -314,9 +376,11 @@ std::string PullSummary(const Json& pulled) {
   const uint64_t here = number("bytes_already_here");
   if (total == 0) return "empty";
   if (data == 0) return "nothing but zeros";
-  return fmt::format("fetched {} of {}{}", base::FormatBytes(number("bytes_fetched")),
-                     base::FormatBytes(total),
-                     here == 0 ? "" : fmt::format("; {} % was here", here * 100 / data));
+  const uint64_t cached = number("bytes_from_cache");
+  return fmt::format(
+      "fetched {} of {}{}{}", base::FormatBytes(number("bytes_fetched")), base::FormatBytes(total),
+      here == 0 ? "" : fmt::format("; {} % was here", here * 100 / data),
+      cached == 0 ? "" : fmt::format(", {} of it in the host's cache", base::FormatBytes(cached)));
 }
 
 }  // namespace controlplane::cli

@@ -18,6 +18,10 @@ struct PullOptions {
   // Files on this machine that may have some of the image's bytes (an older image), at multiples of
   // 4 MiB. What is in them is taken from there.
   std::vector<std::string> from;
+  // Where the agent of this host may be: what its cache has is taken from there, and what is
+  // fetched for it stays there. Empty: it is not looked for.
+  std::string agent_socket_dir;
+  bool agent_expected = false;  // somebody said where it is: if not, he is told
   bool force = false;  // take the place of a file that is there; it counts as one of `from`
   bool quiet = false;
 };
@@ -26,8 +30,9 @@ struct PullOptions {
 // PATH.<image id>.part, where a pull that was broken off goes on, then verified against
 // os_hash_value and renamed. Each chunk was verified by its id before. Runs of zeros become holes.
 // The answer is {"id", "path", "size", "verified"} and what was moved:
-// "bytes_total", "bytes_zero", "bytes_already_here", "bytes_fetched" (bodies on the wire), and
-// "resumed_bytes": what an earlier pull had left.
+// "bytes_total", "bytes_zero", "bytes_already_here", "bytes_fetched" (bodies on the wire, and
+// blocks that the agent fetched for it), and of what was here "resumed_bytes", which an earlier
+// pull had left, and "bytes_from_cache" of the host.
 base::Result<base::Json> PullImage(ApiClient& client, const std::string& image,
                                    const std::string& path, const PullOptions& options);
 

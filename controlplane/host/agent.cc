@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +10,8 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "base/uuid.h"
+#include "controlplane/host/chunk_copy.h"
 #include "controlplane/status_service.h"
 
 namespace controlplane::host {
@@ -60,6 +63,22 @@ JsonObject ViewOf(const BlockDiskCache::Dropped& dropped) {
           {"pinned_blocks", dropped.pinned_blocks}};
 }
 
+// Those that a copy wants; each has bytes.
+Result<std::vector<uint64_t>> ChunksOf(const Json& request, const Shape& shape) {
+  const Json* const list = base::Find(request, "chunks");
+  if (list == nullptr || !list->is_array() || list->get_array().size() > kMaxCopiedChunks)
+    return Error(Code::kInvalidArgument, fmt::format("a copy is of {} chunks", kMaxCopiedChunks));
+  std::vector<uint64_t> chunks;
+  for (const Json& member : list->get_array()) {
+    std::error_code error;
+    const auto number = member.to_number<uint64_t>(error);
+    if (error || number >= shape.holes.size() || shape.holes[number])
+      return Error(Code::kInvalidArgument, "the image has no such chunk");
+    chunks.push_back(number);
+  }
+  return chunks;
+}
+
 }  // namespace
 
 Agent::Agent(const AgentSettings& settings, Services& services)
@@ -95,11 +114,11 @@ Result<void> Agent::Start() {
   ASSIGN_OR_RETURN(server_, blockd::nbd::Server::Create(server, exports_, metrics_));
   // The control socket first: it tells whether another agent lives. Its commands wait for mutex_.
   base::MutexLock lock(mutex_);
-  ASSIGN_OR_RETURN(
-      control_, ControlServer::Start(dir + kControlSocketName,
-                                     [this](const Json& request, const ControlProgress& progress) {
-                                       return Handle(request, progress);
-                                     }));
+  ASSIGN_OR_RETURN(control_,
+                   ControlServer::Start(dir + kControlSocketName,
+                                        [this](const Json& request, const ControlOutput& output) {
+                                          return Handle(request, output);
+                                        }));
   ASSIGN_OR_RETURN(disks_, AttachedDisks::Open(dir + kDisksFileName, dir + kNbdSocketName,
                                                {*exports_, *server_, *images_, services_,
                                                 *background_, settings_.remote}));
@@ -153,7 +172,7 @@ void Agent::Stop() {
   std::_Exit(EXIT_FAILURE);
 }
 
-Result<Json> Agent::Handle(const Json& request, const ControlProgress& progress) {
+Result<Json> Agent::Handle(const Json& request, const ControlOutput& output) {
   {
     base::MutexLock lock(mutex_);
     if (disks_ == nullptr || stopping_)
@@ -164,7 +183,8 @@ Result<Json> Agent::Handle(const Json& request, const ControlProgress& progress)
   if (what == "detach") return Detach(request);
   if (what == "ls") return List();
   if (what == "stats") return CacheStats();
-  return ChangeCache(what, request, progress);
+  if (what == "copy") return Copy(request, output);
+  return ChangeCache(what, request, output.progress);
 }
 
 Result<Json> Agent::Attach(const Json& request) {
@@ -184,6 +204,32 @@ Result<Json> Agent::Detach(const Json& request) {
                    disks_->Detach(base::FindString(request, "disk").value_or("")));
   LOG(kInfo, "host", "detached {} {}, which was {}", NameOf(disk.kind), disk.object_id, disk.id);
   return Json(controlplane::host::ViewOf(disk, disks_->UriOf(disk)));
+}
+
+// Whoever asks says the image by its id, and checks what it gets: `quarry image pull`.
+Result<Json> Agent::Copy(const Json& request, const ControlOutput& output) {
+  const std::string image = base::FindString(request, "image").value_or("");
+  if (!base::IsUuid(image)) return Error(Code::kInvalidArgument, "a copy needs an image's id");
+  {
+    base::MutexLock lock(mutex_);
+    if (copies_ == kMaxCopies)
+      return Error(Code::kUnavailable, fmt::format("{} images are being copied", kMaxCopies));
+    ++copies_;
+  }
+  const auto copied = [&]() -> Result<void> {
+    ASSIGN_OR_RETURN(const auto volume, images_->Open({Origin::Kind::kImage, image}));
+    ASSIGN_OR_RETURN(const std::vector<uint64_t> chunks, ChunksOf(request, volume->shape()));
+    return CopyChunks(*volume, chunks, [&](const CopiedChunk& chunk) {
+      return output.bytes({{"chunk", chunk.number},
+                           {"fetched_bytes", chunk.fetched.bytes},
+                           {"fetched_plain_bytes", chunk.fetched.plain_bytes}},
+                          chunk.bytes);
+    });
+  }();
+  base::MutexLock lock(mutex_);
+  --copies_;
+  if (!copied.has_value()) return copied.error();
+  return Json(JsonObject{{"image", image}});
 }
 
 Json Agent::List() {

@@ -34,6 +34,11 @@ constexpr char kControlSocketName[] = "control.sock";
 constexpr char kNbdSocketName[] = "nbd.sock";
 constexpr char kDisksFileName[] = "attached.json";
 
+// Of one command that copies an image.
+constexpr size_t kMaxCopiedChunks = 1024;
+// Copies at once; for one more the agent is busy.
+constexpr size_t kMaxCopies = 8;
+
 // The agent of a compute host: disks of images, snapshots and volumes for its guests, over NBD on a
 // unix socket, read through a cache on its disk. Runs until Stop. Thread-safe.
 class Agent {
@@ -55,9 +60,10 @@ class Agent {
   Agent(const AgentSettings& settings, Services& services);
   base::Result<void> Start();
   base::Result<void> StartMetrics();
-  base::Result<base::Json> Handle(const base::Json& request, const ControlProgress& progress);
+  base::Result<base::Json> Handle(const base::Json& request, const ControlOutput& output);
   base::Result<base::Json> Attach(const base::Json& request);
   base::Result<base::Json> Detach(const base::Json& request);
+  base::Result<base::Json> Copy(const base::Json& request, const ControlOutput& output);
   base::Json List();
   base::Json CacheStats();
   base::Result<base::Json> ChangeCache(const std::string& what, const base::Json& request,
@@ -86,6 +92,7 @@ class Agent {
   base::Mutex mutex_;
   base::CondVar wake_;
   bool stopping_ GUARDED_BY(mutex_) = false;
+  size_t copies_ GUARDED_BY(mutex_) = 0;
   std::thread upkeep_;
 };
 

@@ -1,9 +1,11 @@
 #include "controlplane/host/control.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -14,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/log.h"
 
 namespace controlplane::host {
@@ -92,15 +95,24 @@ void SetTimeouts(int descriptor) {
   ::setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
 }
 
-bool SendLine(int descriptor, const Json& value) {
-  const std::string line = base::ToText(value) + "\n";
-  for (std::string_view left = line; !left.empty();) {
+bool Send(int descriptor, std::string_view left) {
+  while (!left.empty()) {
     const ssize_t sent = ::send(descriptor, left.data(), left.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent <= 0) return false;
     left.remove_prefix(static_cast<size_t>(sent));
   }
   return true;
+}
+
+bool SendLine(int descriptor, const Json& value) {
+  return Send(descriptor, base::ToText(value) + "\n");
+}
+
+bool SendBytes(int descriptor, JsonObject head, base::ByteView bytes) {
+  CHECK(bytes.size() <= kMaxControlPieceBytes);
+  head["bytes"] = bytes.size();
+  return SendLine(descriptor, head) && Send(descriptor, base::AsText(bytes));
 }
 
 // Lines of a socket. One thread.
@@ -120,14 +132,34 @@ class Lines {
       }
       if (text_.size() > limit_bytes_) return std::nullopt;
       char piece[kReadBytes];
-      const ssize_t count = ::recv(descriptor_, piece, sizeof(piece), 0);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) return std::nullopt;
-      text_.append(piece, static_cast<size_t>(count));
+      const size_t count = Receive(piece, sizeof(piece));
+      if (count == 0) return std::nullopt;
+      text_.append(piece, count);
     }
   }
 
+  // What stands behind a line. False as above.
+  bool Take(base::MutableByteView into) {
+    const size_t there = std::min(into.size(), text_.size());
+    std::memcpy(into.data(), text_.data(), there);
+    text_.erase(0, there);
+    for (into = into.subspan(there); !into.empty();) {
+      const size_t count = Receive(into.data(), into.size());
+      if (count == 0) return false;
+      into = into.subspan(count);
+    }
+    return true;
+  }
+
  private:
+  size_t Receive(void* into, size_t size) {
+    ssize_t count = 0;
+    do {
+      count = ::recv(descriptor_, into, size, 0);
+    } while (count < 0 && errno == EINTR);
+    return count < 0 ? 0 : static_cast<size_t>(count);
+  }
+
   const int descriptor_;
   const uint64_t limit_bytes_;
   std::string text_;
@@ -236,22 +268,26 @@ void ControlServer::Serve(Client& client) {
   const int descriptor = client.descriptor;
   if (const std::optional<std::string> line = Lines(descriptor, kMaxControlLineBytes).Next()) {
     const Result<Json> request = base::ParseJson(*line);
-    const auto progress = [descriptor](uint64_t done, uint64_t total) {
-      return SendLine(descriptor, JsonObject{{"done", done}, {"total", total}});
-    };
-    SendLine(descriptor, AnswerOf(request.has_value() ? handler_(*request, progress) : request));
+    const ControlOutput output{
+        .progress =
+            [descriptor](uint64_t done, uint64_t total) {
+              return SendLine(descriptor, JsonObject{{"done", done}, {"total", total}});
+            },
+        .bytes = [descriptor](const JsonObject& head,
+                              base::ByteView bytes) { return SendBytes(descriptor, head, bytes); }};
+    SendLine(descriptor, AnswerOf(request.has_value() ? handler_(*request, output) : request));
   }
   base::MutexLock lock(mutex_);
   client.ended = true;
   ::close(descriptor);
 }
 
-Result<Json> AskAgent(const std::string& path, const Json& request,
-                      const ControlProgress& progress) {
+Result<Json> AskAgent(const std::string& path, const Json& request, const ControlOutput& output) {
   ASSIGN_OR_RETURN(const Socket socket, Connect(path));
   if (!SendLine(socket.get(), request))
     return Error(Code::kUnavailable, "the agent at " + path + " hung up");
   Lines lines(socket.get(), kMaxControlAnswerBytes);
+  std::vector<uint8_t> piece;
   while (const std::optional<std::string> line = lines.Next()) {
     ASSIGN_OR_RETURN(const Json answer, base::ParseJson(*line));
     if (const Json* ok = base::Find(answer, "ok")) return *ok;
@@ -259,10 +295,19 @@ Result<Json> AskAgent(const std::string& path, const Json& request,
       return Error(CodeOf(base::FindString(*error, "code").value_or("")),
                    base::FindString(*error, "message").value_or("the agent did not say why"));
     }
+    bool go_on = true;
+    if (const auto length = base::FindUint(answer, "bytes")) {
+      if (*length > kMaxControlPieceBytes || output.bytes == nullptr)
+        return Error(Code::kIo, "the agent sends bytes that were not asked for");
+      piece.resize(*length);
+      if (!lines.Take(piece)) break;
+      go_on = output.bytes(answer.get_object(), piece);
+    } else {
+      go_on = output.progress(base::FindUint(answer, "done").value_or(0),
+                              base::FindUint(answer, "total").value_or(0));
+    }
     // Whoever asked may want to stop: the agent notices that we hung up.
-    if (!progress(base::FindUint(answer, "done").value_or(0),
-                  base::FindUint(answer, "total").value_or(0)))
-      return Error(Code::kCancelled, "called off");
+    if (!go_on) return Error(Code::kCancelled, "called off");
   }
   return Error(Code::kUnavailable, "the agent at " + path + " ended, or hung up");
 }

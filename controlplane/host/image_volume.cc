@@ -74,6 +74,30 @@ class ImageVolume::Asked : public RemoteImage {
   Background& background_;
 };
 
+// The image for one call, that counts what it had to bring.
+class ImageVolume::Metered : public chunkstore::layers::BlockSource {
+ public:
+  Metered(RemoteImage& remote, const ChunkTable& table) : remote_(remote), table_(table) {}
+
+  Result<std::vector<chunkstore::layers::BlockInfo>> Table(uint64_t index) override {
+    return static_cast<BlockSource&>(remote_).Table(index);
+  }
+  Result<void> Fetch(uint64_t index, std::span<const size_t> numbers, const Sink& sink) override {
+    const auto count = [&](size_t number, base::ByteView stored) -> Result<void> {
+      fetched_.bytes += stored.size();
+      if (number < table_.blocks.size()) fetched_.plain_bytes += table_.blocks[number].plain_length;
+      return sink(number, stored);
+    };
+    return remote_.Fetch(index, numbers, count);
+  }
+  const Fetched& fetched() const { return fetched_; }
+
+ private:
+  RemoteImage& remote_;
+  const ChunkTable& table_;
+  Fetched fetched_;
+};
+
 Result<std::shared_ptr<ImageVolume>> ImageVolume::Open(std::shared_ptr<RemoteImage> remote,
                                                        const HostParts& parts, Options options) {
   ASSIGN_OR_RETURN(Shape shape, remote->ReadShape());
@@ -212,6 +236,18 @@ Result<void> ImageVolume::Warm(uint64_t chunk, std::span<const size_t> numbers) 
     if (number < table->blocks.size()) there.push_back(number);
   if (there.empty()) return {};
   return parts_.cache.Warm(*remote_, chunk, table->blocks, there);
+}
+
+Result<ImageVolume::Fetched> ImageVolume::CopyChunk(uint64_t chunk, base::MutableByteView into) {
+  for (bool has_new_table = false;; has_new_table = true) {
+    ASSIGN_OR_RETURN(const Tables::Ref table, TableOf(chunk));
+    Metered source(*remote_, *table);
+    const Result<void> read = parts_.cache.Read(source, chunk, table->blocks, 0, into);
+    if (read.has_value()) return source.fetched();
+    // As for a guest: it may have been stored anew.
+    if (read.error().code() != Code::kCorruption || has_new_table) return read.error();
+    parts_.tables.Drop(number_, chunk);
+  }
 }
 
 // What it can't bring is asked for again when it is read, and said then.

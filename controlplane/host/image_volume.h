@@ -70,11 +70,21 @@ class ImageVolume : public blockd::Volume, public std::enable_shared_from_this<I
   // what the chunk doesn't have is passed over. Not patient.
   base::Result<void> Warm(uint64_t chunk, std::span<const size_t> numbers);
 
+  // What was brought from the service, and not taken from the cache.
+  struct Fetched {
+    uint64_t bytes = 0;        // as they came
+    uint64_t plain_bytes = 0;  // that they are
+  };
+  // A whole chunk that is no hole, through the cache, for nobody who waits: it is not recorded, and
+  // not patient. REQUIRES: `into` has the chunk's length.
+  base::Result<Fetched> CopyChunk(uint64_t chunk, base::MutableByteView into);
+
   // From now on calls give up at once instead of being patient: the host stops.
   void GiveUp();
 
  private:
   class Asked;
+  class Metered;
 
   ImageVolume(std::shared_ptr<RemoteImage> remote, const HostParts& parts, Options options,
               Shape shape);

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -268,6 +269,100 @@ def test_a_boot_is_recorded_and_brought_ahead_of_the_next(service, tmp_path):
     with Host(service, options=["--trace=off"]) as without:
         without.attach(image)
         assert without.metric("quarry_host_traces_brought_total") == 0
+
+
+def pull(service, host, image, target, *options):
+    done = service.quarry("image", "pull", image, str(target), "--json", "--socket-dir",
+                          host.sockets, *options)
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "stderr": done.stderr}
+
+
+def test_a_pull_takes_from_the_cache_and_fills_it(host, service, images, image, data, tmp_path):
+    present = len(data) - sum(not any(data[at:at + CHUNK]) for at in range(0, len(data), CHUNK)
+                              ) * CHUNK
+    before = sent_bytes(service)
+    first = pull(service, host, image, tmp_path / "first.raw")
+    whole = sent_bytes(service) - before
+    assert (tmp_path / "first.raw").read_bytes() == data and first["verified"]
+    assert first["bytes_from_cache"] == first["bytes_already_here"] == 0
+    assert 0.98 * whole < first["bytes_fetched"] <= whole
+    assert host.stats()["fetched_bytes"] > 0, "nothing stays"
+
+    before = sent_bytes(service)
+    second = pull(service, host, image, tmp_path / "second.raw")
+    again = sent_bytes(service) - before
+    assert (tmp_path / "second.raw").read_bytes() == data
+    assert again < 0.05 * whole, (again, whole)
+    assert second["bytes_from_cache"] == second["bytes_already_here"] == present
+    assert second["bytes_fetched"] <= again
+    said = service.quarry("image", "pull", image, str(tmp_path / "said.raw"), "--socket-dir",
+                          host.sockets).stdout
+    assert "100 % was here" in said and "in the host's cache" in said
+
+    # A sibling has one block of its own, and a chunk.
+    changed = data[:-4096] + os.urandom(4096) + os.urandom(CHUNK)
+    sibling = images.make(changed, "sibling of it")
+    before = sent_bytes(service)
+    third = pull(service, host, sibling, tmp_path / "third.raw")
+    own = sent_bytes(service) - before
+    assert (tmp_path / "third.raw").read_bytes() == changed
+    assert CHUNK < own < CHUNK + (1 << 20), own
+    assert third["bytes_from_cache"] > present - (1 << 20)
+    # What it read was no boot, and guests have it now.
+    fetched = host.stats()["fetched_bytes"]
+    assert read_disk(host.attach(image)) == data
+    assert host.stats()["fetched_bytes"] == fetched
+
+
+def test_a_pull_does_without_the_cache(service, image, data, tmp_path):
+    """Where no agent runs, or it has another cloud, or it is killed: from the service itself."""
+    with Host(service) as host:
+        host.kill()
+        pulled = pull(service, host, image, tmp_path / "alone.raw")
+        assert pulled["bytes_from_cache"] == 0 and "no agent listens" in pulled["stderr"]
+        assert (tmp_path / "alone.raw").read_bytes() == data
+        # By default nobody is expected.
+        done = service.quarry("image", "pull", image, str(tmp_path / "default.raw"))
+        assert done.returncode == 0 and done.stderr.count("quarry:") == 0, done.stderr
+    with quarry.Service() as elsewhere, Host(elsewhere) as host:
+        pulled = pull(service, host, image, tmp_path / "other.raw")
+        assert pulled["bytes_from_cache"] == 0 and "going on without" in pulled["stderr"]
+        assert (tmp_path / "other.raw").read_bytes() == data
+
+
+def test_a_lying_agent_is_not_believed(service, image, data, tmp_path):
+    """It sends other bytes than the image's, then other chunks, then nothing more."""
+    def lie(listener, answer):
+        with listener.accept()[0] as client:
+            client.recv(1 << 16)
+            try:
+                client.sendall(answer)
+            except OSError:
+                pass  # it had enough
+
+    lies = {
+        "other bytes": b'{"chunk":0,"bytes":5}\nhello{"ok":1}\n',
+        "no chunk of it": b'{"chunk":12345,"bytes":5}\nhello{"ok":1}\n',
+        "too much": b'{"chunk":0,"bytes":4194305}\n' + bytes(4194305),
+        "not all": b'{"chunk":0,"bytes":4194304}\n' + data[:CHUNK] + b'{"chunk":3,"by',
+        "no line": b"hello",
+        "nothing": b"",
+    }
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control.sock"))
+        listener.listen()
+        for what, answer in lies.items():
+            thread = threading.Thread(target=lie, args=(listener, answer))
+            thread.start()
+            target = tmp_path / what
+            done = service.quarry("image", "pull", image, str(target), "--json", "--socket-dir",
+                                  str(tmp_path))
+            thread.join()
+            assert done.returncode == 0 and "going on without" in done.stderr, (what, done.stderr)
+            assert target.read_bytes() == data, what
+            cached = json.loads(done.stdout)["bytes_from_cache"]
+            assert cached == (CHUNK if what == "not all" else 0), what
 
 
 def test_a_volume_reads_its_image_through_the_cache(host, service, volumes, images):

@@ -1,5 +1,8 @@
 #include "controlplane/host/agent.h"
 
+#include <map>
+#include <string>
+
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -14,6 +17,7 @@ namespace {
 using base::Code;
 using base::Error;
 using base::Json;
+using base::JsonArray;
 using base::JsonObject;
 using base::Result;
 
@@ -56,7 +60,8 @@ class AgentTest : public testing::Test {
     agent = *std::move(started);
   }
   Result<Json> Ask(const JsonObject& request) {
-    return AskAgent(dir / "sockets/control.sock", request, [](uint64_t, uint64_t) { return true; });
+    return AskAgent(dir / "sockets/control.sock", request,
+                    {.progress = [](uint64_t, uint64_t) { return true; }, .bytes = {}});
   }
   static std::string Text(const Json& object, std::string_view key) {
     return base::FindString(object, key).value_or("");
@@ -117,6 +122,43 @@ TEST_F(AgentTest, AnotherOneServesTheSameDisks) {
     base::Buffer sector(512);
     EXPECT_OK(guest->Read(0, sector.view()));
   }
+}
+
+TEST_F(AgentTest, CopiesChunksThroughTheCache) {
+  Start();
+  constexpr std::string_view kId = "11111111-2222-4333-8444-555555555555";
+  const std::string& bytes = cloud.image->bytes();
+  // Of its three chunks the second is a hole.
+  std::map<uint64_t, std::string> came;
+  uint64_t fetched = 0;
+  ControlOutput output{.progress = [](uint64_t, uint64_t) { return true; },
+                       .bytes =
+                           [&](const JsonObject& head, base::ByteView chunk) {
+                             came[base::FindUint(head, "chunk").value_or(9)] = base::AsText(chunk);
+                             fetched += base::FindUint(head, "fetched_bytes").value_or(0);
+                             return true;
+                           }};
+  const auto copy = [&](const JsonArray& chunks) {
+    return AskAgent(dir / "sockets/control.sock",
+                    JsonObject{{"do", "copy"}, {"image", kId}, {"chunks", chunks}}, output);
+  };
+  for (const bool again : {false, true}) {
+    came.clear();
+    fetched = 0;
+    ASSERT_OK(copy({0, 2}));
+    ASSERT_EQ(came.size(), 2);
+    EXPECT_EQ(came[0], bytes.substr(0, chunkstore::kChunkBytes));
+    EXPECT_EQ(came[2], bytes.substr(2 * chunkstore::kChunkBytes));
+    EXPECT_EQ(fetched, again ? 0 : cloud.image->fetched_bytes.load());
+  }
+  for (const JsonArray& wrong : {JsonArray{1}, JsonArray{3}, JsonArray{-1}, JsonArray{"0"},
+                                 JsonArray(kMaxCopiedChunks + 1, Json(0))})
+    EXPECT_ERROR(copy(wrong), Code::kInvalidArgument);
+  EXPECT_ERROR(Ask({{"do", "copy"}, {"image", "../x"}}), Code::kInvalidArgument);
+  // One that leaves ends it; and it was no boot.
+  output.bytes = [](const JsonObject&, base::ByteView) { return false; };
+  EXPECT_ERROR(copy({0, 2}), Code::kCancelled);
+  EXPECT_FALSE(cloud.image->ReadTrace().value().has_value());
 }
 
 TEST_F(AgentTest, RefusesWhatItCannotDoAndForgetsIt) {
