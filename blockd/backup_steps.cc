@@ -194,8 +194,11 @@ Result<void> Restore(const World& world, const JobSpec& spec, const VolumeRecord
     return attempt.control.cancelled();
   }));
   if (volume.status == VolumeStatus::kRestoringBackup) return world.store.Refill(spec.id, holder);
-  const NewVolume wanted = {
-      spec.id, volume.size_gb * base::kGiB, volume.thick, {VolumeSource::Kind::kContent, holder}};
+  const NewVolume wanted = {spec.id,
+                            volume.size_gb * base::kGiB,
+                            volume.thick,
+                            {VolumeSource::Kind::kContent, holder},
+                            volume.back_end};
   return Unless(Code::kAlreadyExists, world.store.Create(wanted));
 }
 

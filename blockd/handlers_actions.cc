@@ -170,37 +170,72 @@ Result<Response> SetReadOnly(const Context& context, const api::Call& call, cons
   return api::Accepted();
 }
 
-// Nothing moves: all types are of one pool. Space that is taken, or not, can't be changed.
+// Cinder's "migration_policy": whether the volume may be moved for it.
+Result<bool> MayMove(const JsonObject& body) {
+  ASSIGN_OR_RETURN(const auto policy,
+                   api::OptionalText(body, "migration_policy", api::kMaxNameCharacters));
+  if (!policy.has_value() || *policy == "never") return false;
+  if (*policy == "on-demand") return true;
+  return InvalidInput("migration_policy must be 'never' or 'on-demand'");
+}
+
+Result<void> CheckRetype(const VolumeRecord& volume, const TypeFacts& type, bool may_move) {
+  const bool in_use = volume.status == VolumeStatus::kInUse;
+  if (volume.status != VolumeStatus::kAvailable && !in_use)
+    return InvalidVolume("Volume " + volume.id +
+                         " status must be available or in-use to retype, but the current status "
+                         "is " +
+                         StatusOf(volume) + ".");
+  if (volume.type_id == type.id)
+    return InvalidInput("New volume_type same as original: " + type.name + ".");
+  if (in_use && volume.multi_attach != type.multi_attach)
+    return InvalidInput("a volume that is attached can't change whether several may attach it");
+  const std::string from = BackEndOf(volume);
+  if (from == type.back_end) {
+    if (volume.thick == type.thick) return {};
+    return InvalidInput("a volume can't be retyped between thin and thick");
+  }
+  if (!may_move)
+    return InvalidInput("type " + type.name + " is of the back end " + type.back_end +
+                        ", and the volume is on " + from +
+                        ": retype it with the migration policy on-demand");
+  if (in_use)
+    return InvalidVolume("Volume " + volume.id + " is attached: to move it from " + from + " to " +
+                         type.back_end + ", detach it first.");
+  if (volume.snapshots > 0)
+    return InvalidVolume("Volume " + volume.id +
+                         " has snapshots: these stay where they are, so delete them first, or "
+                         "make a volume of the new type of one of them.");
+  return {};
+}
+
+// Within a back end a type is a matter of the record; to another one a job moves the volume.
 Result<Response> Retype(const Context& context, const api::Call& call, const Json& argument) {
   ASSIGN_OR_RETURN(const JsonObject body, api::ObjectOf(argument));
   ASSIGN_OR_RETURN(const std::string wanted, api::RequiredName(body, "new_type"));
+  ASSIGN_OR_RETURN(const bool may_move, MayMove(body));
   ASSIGN_OR_RETURN(const TypeFacts type, context.types.Resolve(call.caller, wanted));
   if (!type.unfit.empty())
     return InvalidInput("No valid backend was found: type " + type.name +
                         " asks for another one by its extra spec " + type.unfit + ".");
-  ASSIGN_OR_RETURN(
-      const VolumeRecord changed,
-      ChangeVolume(context, call, "volume:retype",
-                   [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
-                     const bool in_use = volume.status == VolumeStatus::kInUse;
-                     if (volume.status != VolumeStatus::kAvailable && !in_use)
-                       return InvalidVolume("Volume " + volume.id +
-                                            " status must be available or in-use to retype, but "
-                                            "the current status is " +
-                                            StatusOf(volume) + ".");
-                     if (volume.type_id == type.id)
-                       return InvalidInput("New volume_type same as original: " + type.name + ".");
-                     if (volume.thick != type.thick)
-                       return InvalidInput("a volume can't be retyped between thin and thick");
-                     if (in_use && volume.multi_attach != type.multi_attach)
-                       return InvalidInput(
-                           "a volume that is attached can't change whether several may attach it");
-                     RETURN_IF_ERROR(context.types.Use(transaction, type.id));
-                     volume.type_id = type.id;
-                     volume.multi_attach = type.multi_attach;
-                     return {};
-                   }));
-  RETURN_IF_ERROR(context.exports.SetLimits(changed.id, changed.size_gb, type.qos));
+  bool moves = false;
+  const auto change = [&](Transaction& transaction, VolumeRecord& volume) -> Result<void> {
+    RETURN_IF_ERROR(CheckRetype(volume, type, may_move));
+    RETURN_IF_ERROR(context.types.Use(transaction, type.id));
+    moves = BackEndOf(volume) != type.back_end;
+    if (!moves) {
+      volume.type_id = type.id;
+      volume.multi_attach = type.multi_attach;
+      return {};
+    }
+    volume.previous_status = volume.status;
+    volume.status = VolumeStatus::kRetyping;
+    return Jobs::Add(transaction,
+                     {Op::kRetype, volume.project_id, volume.id, type.id, call.request.request_id});
+  };
+  ASSIGN_OR_RETURN(const VolumeRecord changed,
+                   ChangeVolumeByJob(context, call, "volume:retype", Lane::kCreate, change));
+  if (!moves) RETURN_IF_ERROR(context.exports.SetLimits(changed.id, changed.size_gb, type.qos));
   return api::Accepted();
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -9,8 +10,8 @@
 #include "blockd/policy.h"
 #include "blockd/views.h"
 
-// What Cinder's services do among each other, asked of a service that is one process: there is
-// nowhere to move a volume to, and no extension waits for the compute service to finish it.
+// What Cinder's services do among each other: here volumes move by being retyped, and no extension
+// waits for the compute service to finish it.
 
 namespace blockd {
 namespace {
@@ -26,7 +27,14 @@ constexpr int kMigrateToCluster = 16;
 constexpr int kExtendCompletion = 71;
 
 // "quarry@store" of "quarry@store#store".
-std::string_view BackendOf(std::string_view host) { return host.substr(0, host.find('#')); }
+std::string BackendOf(std::string_view host) { return std::string(host.substr(0, host.find('#'))); }
+
+bool HasHost(const ServiceOptions& options, std::string_view host) {
+  return std::any_of(options.back_ends.begin(), options.back_ends.end(),
+                     [&](const std::string& back_end) {
+                       return BackendOf(HostOf(options, back_end)) == BackendOf(host);
+                     });
+}
 
 Result<Response> Migrate(const Context& context, const api::Call& call, const Json& argument) {
   RETURN_IF_ERROR(CheckAdmin(call.caller, "volume_extension:volume_admin_actions:migrate_volume"));
@@ -43,7 +51,12 @@ Result<Response> Migrate(const Context& context, const api::Call& call, const Js
     return Error(Code::kInvalidArgument,
                  "Invalid host: No available cluster named " + api::Echo(*cluster));
   }
-  if (BackendOf(*host) != BackendOf(context.options.host)) {
+  ASSIGN_OR_RETURN(const VolumeRecord volume,
+                   VisibleVolume(context, call, call.Param("volume_id")));
+  if (BackendOf(*host) != BackendOf(HostOf(context.options, BackEndOf(volume)))) {
+    if (HasHost(context.options, *host))
+      return InvalidVolume("Volume " + volume.id + " is on another back end than " +
+                           api::Echo(*host) + ": retype it to a type of that one.");
     return Error(Code::kInvalidArgument,
                  "Invalid host: No available service named " + api::Echo(*host));
   }

@@ -82,9 +82,15 @@ Result<VolumeSource> SourceOf(const World& world, const VolumeRecord& volume) {
 }
 
 Result<void> MakeVolume(const World& world, const VolumeRecord& volume, VolumeSource source) {
-  const NewVolume wanted = {volume.id, volume.size_gb * base::kGiB, volume.thick,
-                            std::move(source)};
+  const NewVolume wanted = {volume.id, volume.size_gb * base::kGiB, volume.thick, std::move(source),
+                            volume.back_end};
   return Unless(Code::kAlreadyExists, world.store.Create(wanted));
+}
+
+// A snapshot of another back end is on its way into the chunk store: no failure, however often.
+bool IsBeingSealed(const VolumeRecord& volume, const Result<void>& made) {
+  return volume.source_kind == SourceKind::kSnapshot && !made.has_value() &&
+         made.error().code() == Code::kUnavailable;
 }
 
 Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, const Attempt& attempt) {
@@ -107,6 +113,7 @@ Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, const Atte
   if (IsOnItsWay(source)) return Outcome{false, kImagePollMs};
   const Result<void> made = source.has_value() ? MakeVolume(world, *volume, *std::move(source))
                                                : Result<void>(source.error());
+  if (IsBeingSealed(*volume, made)) return Outcome{false, kSealPollMs};
   if (!made.has_value()) {
     if (attempt.MayTryAgain(made.error())) return made.error();
     return GiveUpVolume(world, spec, made.error(), VolumeStatus::kCreating, VolumeStatus::kError);
@@ -290,6 +297,42 @@ Result<Outcome> UploadImage(const World& world, const JobSpec& spec, const Attem
   return kDone;
 }
 
+// The volume is moved, and is of the new type then.
+Result<Outcome> Retype(const World& world, const JobSpec& spec, const Attempt& attempt) {
+  Result<void> failed;
+  const auto volume = IfThere(world.catalog.GetVolume(spec.id), &failed);
+  RETURN_IF_ERROR(failed);
+  if (!volume.has_value() || volume->status != VolumeStatus::kRetyping) return kDone;
+  ASSIGN_OR_RETURN(const bool waits, IsStillToBeCopied(world, *volume));
+  if (waits) return Outcome{false, kSourcePollMs};
+  const Result<TypeFacts> type = world.types.Find(spec.argument);
+  Result<void> moved;
+  if (!type.has_value()) {
+    moved = type.error();
+  } else {
+    moved = world.back_ends->Move(
+        {volume->id, volume->size_gb * base::kGiB, type->thick, {}, type->back_end});
+  }
+  if (!moved.has_value()) {
+    if (moved.error().code() == Code::kUnavailable) return Outcome{false, kSealPollMs};
+    if (attempt.MayTryAgain(moved.error())) return moved.error();
+    RETURN_IF_ERROR(world.back_ends->GiveUpMove(volume->id));
+    return GiveUpVolume(world, spec, moved.error(), VolumeStatus::kRetyping,
+                        volume->previous_status);
+  }
+  RETURN_IF_ERROR(ChangeVolumeIn(world.catalog, spec.id, VolumeStatus::kRetyping,
+                                 [&](Transaction&, VolumeRecord& record) -> Result<void> {
+                                   record.status = record.previous_status;
+                                   record.type_id = type->id;
+                                   record.back_end = type->back_end;
+                                   record.thick = type->thick;
+                                   record.multi_attach = type->multi_attach;
+                                   return {};
+                                 }));
+  RETURN_IF_ERROR(world.exports.SetLimits(volume->id, volume->size_gb, type->qos));
+  return kDone;
+}
+
 Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, const Attempt& attempt) {
   Result<void> failed;
   const auto snapshot = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
@@ -380,6 +423,8 @@ Result<Outcome> RunStep(const World& world, const JobSpec& spec, const Attempt& 
       return DeleteBackup(world, spec, attempt);
     case Op::kRestoreBackup:
       return RestoreBackup(world, spec, attempt);
+    case Op::kRetype:
+      return Retype(world, spec, attempt);
     case Op::kDetach:
       break;
   }

@@ -16,10 +16,10 @@ using chunkstore::jobs::Job;
 using chunkstore::jobs::JobControl;
 using chunkstore::jobs::Outcome;
 
-constexpr std::array<std::string_view, 13> kOpNames = {
+constexpr std::array<std::string_view, 14> kOpNames = {
     "create-volume", "delete-volume",   "extend",          "revert", "reimage",
     "upload-image",  "create-snapshot", "delete-snapshot", "detach", "snapshot-for-backup",
-    "create-backup", "delete-backup",   "restore-backup"};
+    "create-backup", "delete-backup",   "restore-backup",  "retype"};
 
 }  // namespace
 
@@ -34,6 +34,7 @@ Lane LaneOf(Op op) {
     case Op::kRevert:
     case Op::kReimage:
     case Op::kUploadImage:
+    case Op::kRetype:
       return Lane::kCreate;
     case Op::kDeleteVolume:
     case Op::kDeleteSnapshot:

@@ -13,6 +13,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "blockd/back_ends.h"
 #include "blockd/backup_target.h"
 #include "blockd/catalog.h"
 #include "blockd/exports.h"
@@ -51,6 +52,7 @@ enum class Op : uint8_t {
   kCreateBackup,       // creating -> available
   kDeleteBackup,       // deleting -> gone
   kRestoreBackup,      // of the volume: creating or restoring-backup -> available
+  kRetype,             // of the volume: retyping -> available, moved; argument: the type
 };
 std::string_view OpName(Op op);  // "create-volume", ...
 
@@ -88,6 +90,7 @@ class Jobs {
     TypeDirectory& types;
     BackupTarget* backups = nullptr;  // none: there are no backups here
     Notices* notices = nullptr;       // none: nobody is told
+    BackEnds* back_ends = nullptr;    // `store`, where that is several; none: nothing moves
   };
   Jobs(World world, base::Metrics& metrics, JobOptions options = {});
   ~Jobs();  // stops

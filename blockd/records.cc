@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "base/json.h"
+#include "blockd/type_directory.h"
 
 namespace blockd {
 namespace {
@@ -162,6 +163,7 @@ void Fields(Archive& archive, Record& volume) {
   archive.Field("read_only", volume.read_only);
   archive.Field("multi_attach", volume.multi_attach);
   archive.Field("thick", volume.thick);
+  archive.Field("back_end", volume.back_end);
   archive.Field("metadata", volume.metadata);
   archive.Field("image_metadata", volume.image_metadata);
   archive.Field("created_at_us", volume.created_at_us);
@@ -268,6 +270,10 @@ std::optional<SnapshotStatus> ParseSnapshotStatus(std::string_view name) {
 std::string_view AttachStatusName(AttachStatus status) { return NameOf(status); }
 
 std::string_view BackupStatusName(BackupStatus status) { return NameOf(status); }
+
+std::string BackEndOf(const VolumeRecord& volume) {
+  return volume.back_end.empty() ? std::string(kBackEndName) : volume.back_end;
+}
 
 std::optional<SourceHold> HoldOf(const VolumeRecord& volume) {
   const bool held =

@@ -73,6 +73,7 @@ struct VolumeRecord {
   bool read_only = false;  // set by os-update_readonly_flag
   bool multi_attach = false;
   bool thick = false;
+  std::string back_end;  // that it is on; empty in records of old: the one on the chunk store
   Metadata metadata;
   Metadata image_metadata;  // volume_image_metadata
   int64_t created_at_us = 0;
@@ -84,6 +85,9 @@ struct VolumeRecord {
 
   bool operator==(const VolumeRecord&) const = default;
 };
+
+// The back end that it is on, by name.
+std::string BackEndOf(const VolumeRecord& volume);
 
 struct SnapshotRecord {
   std::string id;

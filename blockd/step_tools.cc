@@ -46,6 +46,8 @@ Words WordsOf(Op op) {
       return {"VOLUME", "008", "001", "The volume could not be reverted to the snapshot"};
     case Op::kReimage:
       return {"VOLUME", "016", "028", "The volume could not be made anew of the image"};
+    case Op::kRetype:
+      return {"VOLUME", "008", "001", "The volume could not be moved to its new type's back end"};
     case Op::kUploadImage:
       return {"VOLUME", "003", "004", "The volume could not be uploaded to the image"};
     case Op::kCreateSnapshot:

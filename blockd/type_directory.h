@@ -11,9 +11,10 @@ namespace blockd {
 
 class Transaction;
 
-// What this service is as a back end of volumes: what its pool tells of itself, and what extra
+// What this service is as a back end of volumes: what its pools tell of themselves, and what extra
 // specs of types may ask for (volume_backend_name, vendor_name, storage_protocol).
-constexpr std::string_view kBackEndName = "store";
+constexpr std::string_view kBackEndName = "store";  // on the chunk store
+constexpr std::string_view kRbdBackEndName = "rbd";
 constexpr std::string_view kBackEndVendor = "Quarry";
 constexpr std::string_view kBackEndProtocol = "NBD";
 
@@ -23,7 +24,9 @@ struct TypeFacts {
   std::string name;
   bool multi_attach = false;  // extra spec multiattach "<is> True"
   bool thick = false;         // extra spec quarry:provisioning "thick"
-  // The extra spec that asks for another back end than this one: no volume of it can be made.
+  // The back end that its volumes are made on.
+  std::string back_end;
+  // The extra spec that asks for another back end than there are: no volume of it can be made.
   // Empty: none does.
   std::string unfit;
   // Keys of the associated qos-spec, if its consumer is the back end or both (qos::ParseSpec).

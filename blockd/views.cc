@@ -77,7 +77,7 @@ void AddExtended(const Context& context, const api::Call& call, const VolumeReco
   if (call.caller.IsAdmin()) {
     view->emplace("os-vol-mig-status-attr:migstat", nullptr);
     view->emplace("os-vol-mig-status-attr:name_id", nullptr);
-    view->emplace("os-vol-host-attr:host", context.options.host);
+    view->emplace("os-vol-host-attr:host", HostOf(context.options, BackEndOf(volume)));
   }
   if (!volume.image_metadata.empty())
     view->emplace("volume_image_metadata", api::ToJson(volume.image_metadata));

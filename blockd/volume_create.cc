@@ -76,6 +76,7 @@ Result<std::string> ZoneOf(const Context& context, const JsonObject& body) {
 struct Origin {
   uint64_t size_gb = 0;
   std::string type_id;
+  std::string back_end;  // of a volume
   bool bootable = false;
   Metadata metadata;  // of a backup only: a copy of a volume has its own
   Metadata image_metadata;
@@ -116,7 +117,8 @@ Result<Origin> OriginOf(Transaction& transaction, const api::Call& call, const W
   if (volume.status != VolumeStatus::kAvailable && volume.status != VolumeStatus::kInUse)
     return InvalidVolume("Source volume status must be available or in-use, but is " +
                          std::string(VolumeStatusName(volume.status)) + ".");
-  return Origin{volume.size_gb, volume.type_id, volume.bootable, {}, volume.image_metadata};
+  return Origin{volume.size_gb,       volume.type_id, BackEndOf(volume), volume.bootable, {},
+                volume.image_metadata};
 }
 
 Result<void> CheckSize(const Wanted& wanted, uint64_t size_gb, uint64_t origin_gb) {
@@ -184,6 +186,15 @@ void SetType(const TypeFacts& type, VolumeRecord* volume) {
   volume->type_id = type.id;
   volume->multi_attach = type.multi_attach;
   volume->thick = type.thick;
+  volume->back_end = type.back_end;
+}
+
+// A snapshot can become a volume of any back end, by way of the chunk store.
+Result<void> CheckBackEnd(const Wanted& wanted, const Origin& origin, const TypeFacts& type) {
+  if (wanted.source != SourceKind::kVolume || type.back_end == origin.back_end) return {};
+  return InvalidInput("Type " + type.name + " is of the back end " + type.back_end +
+                      ", and source volume " + wanted.source_id + " is on " + origin.back_end +
+                      ": make the volume of a snapshot of it.");
 }
 
 }  // namespace
@@ -246,6 +257,7 @@ Result<VolumeRecord> MakeVolume(const Context& context, const api::Call& call,
       if (!asked_type.has_value()) {
         ASSIGN_OR_RETURN(type, context.types.Find(origin.type_id));
       }
+      RETURN_IF_ERROR(CheckBackEnd(wanted, origin, type));
     }
     SetType(type, &volume);
     RETURN_IF_ERROR(context.types.Use(transaction, type.id));

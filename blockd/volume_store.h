@@ -30,6 +30,7 @@ struct NewVolume {
   uint64_t size_bytes = 0;  // whole blocks, and at least the source's
   bool thick = false;       // its space is taken now, and stays taken
   VolumeSource source;
+  std::string back_end;  // for BackEnds (back_ends.h); a store that is one has no use for it
 };
 
 struct VolumeInfo {

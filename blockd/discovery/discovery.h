@@ -25,11 +25,12 @@ struct Capacity {
 struct Context {
   const ServiceOptions& options;
   Catalog& catalog;
-  // Blocking, Thread-safe; may be empty, then the pool's capacity is "unknown".
-  std::function<base::Result<Capacity>()> capacity;
+  // Of a pool, by the name of its back end. Blocking, Thread-safe; may be empty, then capacities
+  // are "unknown".
+  std::function<base::Result<Capacity>(const std::string& back_end)> capacity;
 };
 
-// options.host "quarry@store#store" taken apart.
+// "quarry@store#store" taken apart.
 struct HostName {
   std::string pool;     // "quarry@store#store"
   std::string backend;  // "quarry@store"

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -31,17 +32,26 @@ constexpr std::string_view kVolumeBinary = "cinder-volume";
 constexpr std::string_view kSchedulerBinary = "cinder-scheduler";
 constexpr std::string_view kBackupBinary = "cinder-backup";
 
+// One for each back end.
+std::vector<HostName> Hosts(const Context& context) {
+  std::vector<HostName> hosts;
+  for (const std::string& back_end : context.options.back_ends)
+    hosts.push_back(ParseHost(HostOf(context.options, back_end)));
+  return hosts;
+}
+
 struct Row {
   std::string_view binary;
   std::string host;
   bool is_up = true;
 };
 std::vector<Row> Rows(const Context& context) {
-  const HostName host = ParseHost(context.options.host);
-  std::vector<Row> rows = {{kSchedulerBinary, host.node}, {kVolumeBinary, host.backend}};
+  const std::string& node = context.options.node;
+  std::vector<Row> rows = {{kSchedulerBinary, node}};
+  for (const HostName& host : Hosts(context)) rows.push_back({kVolumeBinary, host.backend});
   const BackupService backups = context.options.backup_service;
   if (backups != BackupService::kOff)
-    rows.push_back({kBackupBinary, host.node, backups == BackupService::kUp});
+    rows.push_back({kBackupBinary, node, backups == BackupService::kUp});
   return rows;
 }
 
@@ -86,7 +96,7 @@ Result<Response> ChangeReplication(const Context& context, const JsonObject& bod
   ASSIGN_OR_RETURN(const std::string host, api::RequiredName(body, "host"));
   if (!FindRow(context, host, kVolumeBinary).has_value())
     return Bad("No service found with host=" + host);
-  if (freeze) return Bad("There is one back end only: it can't be frozen.");
+  if (freeze) return Bad("Back ends can't be frozen here.");
   return api::Accepted();
 }
 
@@ -135,14 +145,19 @@ struct Sum {
   uint64_t snapshot_gb = 0;
 };
 
-// By project, and of all under "(total)".
-Result<std::map<std::string, Sum>> Sums(const Context& context) {
+// Of a back end, by project, and of all under "(total)". A snapshot counts where its volume is, or
+// with those of the first back end once that is gone.
+Result<std::map<std::string, Sum>> Sums(const Context& context, const std::string& back_end) {
   std::map<std::string, Sum> sums;
   Sum& total = sums["(total)"];
   ListQuery everything;
   everything.limit = SIZE_MAX;
   // Counted as they pass: nothing is kept.
+  std::map<std::string, std::string> elsewhere;  // volumes of other back ends than the first
   const auto count_volume = [&](const VolumeRecord& volume) {
+    if (BackEndOf(volume) != context.options.back_ends.front())
+      elsewhere.emplace(volume.id, BackEndOf(volume));
+    if (BackEndOf(volume) != back_end) return false;
     for (Sum* sum : {&total, &sums[volume.project_id]}) {
       ++sum->volumes;
       sum->volume_gb += volume.size_gb;
@@ -150,6 +165,9 @@ Result<std::map<std::string, Sum>> Sums(const Context& context) {
     return false;
   };
   const auto count_snapshot = [&](const SnapshotRecord& snapshot) {
+    const auto found = elsewhere.find(snapshot.volume_id);
+    if ((found == elsewhere.end() ? context.options.back_ends.front() : found->second) != back_end)
+      return false;
     for (Sum* sum : {&total, &sums[snapshot.project_id]}) {
       ++sum->snapshots;
       sum->snapshot_gb += snapshot.size_gb;
@@ -164,7 +182,7 @@ Result<std::map<std::string, Sum>> Sums(const Context& context) {
 Result<Response> ShowHost(const Context& context, const Call& call) {
   const std::string& host = call.Param("host");
   if (!FindRow(context, host, kVolumeBinary).has_value()) return api::NotFound("Host", host);
-  ASSIGN_OR_RETURN(const auto sums, Sums(context));
+  ASSIGN_OR_RETURN(const auto sums, Sums(context, ParseHost(host).name));
   JsonArray resources;
   for (const auto& [project, sum] : sums)
     resources.push_back(JsonObject{
@@ -188,17 +206,17 @@ Json Gigabytes(uint64_t bytes) {
   return static_cast<double>(bytes) / static_cast<double>(base::kGiB);
 }
 
-Result<JsonObject> PoolCapabilities(const Context& context) {
+Result<JsonObject> PoolCapabilities(const Context& context, const std::string& back_end) {
   Json total = "unknown";
   Json free = "unknown";
   if (context.capacity) {
-    ASSIGN_OR_RETURN(const Capacity capacity, context.capacity());
+    ASSIGN_OR_RETURN(const Capacity capacity, context.capacity(back_end));
     total = Gigabytes(capacity.total_bytes);
     free = Gigabytes(capacity.free_bytes);
   }
-  ASSIGN_OR_RETURN(const auto sums, Sums(context));
+  ASSIGN_OR_RETURN(const auto sums, Sums(context, back_end));
   const auto provisioned_gb = static_cast<double>(sums.at("(total)").volume_gb);
-  return JsonObject{{"volume_backend_name", ParseHost(context.options.host).name},
+  return JsonObject{{"volume_backend_name", back_end},
                     {"vendor_name", kBackEndVendor},
                     {"driver_version", kDriverVersion},
                     {"storage_protocol", kBackEndProtocol},
@@ -224,10 +242,11 @@ Result<Response> ListPools(const Context& context, const Call& call) {
   }
   const auto name = call.request.Query("name");
   JsonArray pools;
-  if (!name.has_value() || *name == context.options.host) {
-    JsonObject pool = {{"name", context.options.host}};
+  for (const HostName& host : Hosts(context)) {
+    if (name.has_value() && *name != host.pool) continue;
+    JsonObject pool = {{"name", host.pool}};
     if (detail) {
-      ASSIGN_OR_RETURN(JsonObject capabilities, PoolCapabilities(context));
+      ASSIGN_OR_RETURN(JsonObject capabilities, PoolCapabilities(context, host.name));
       pool.emplace("capabilities", std::move(capabilities));
     }
     pools.push_back(std::move(pool));
@@ -240,9 +259,12 @@ JsonObject Property(std::string_view title, std::string_view description) {
 }
 
 Result<Response> ShowCapabilities(const Context& context, const Call& call) {
-  const HostName host = ParseHost(context.options.host);
   const std::string& asked = call.Param("host");
-  if (asked != host.backend && asked != host.pool)
+  const std::vector<HostName> hosts = Hosts(context);
+  const auto host = std::find_if(hosts.begin(), hosts.end(), [&](const HostName& one) {
+    return asked == one.backend || asked == one.pool;
+  });
+  if (host == hosts.end())
     return Error(Code::kNotFound, "Host " + api::Echo(asked) + " could not be found.");
   const JsonObject properties = {
       {"thin_provisioning", Property("Thin Provisioning", "Space is taken as it is written.")},
@@ -250,9 +272,9 @@ Result<Response> ShowCapabilities(const Context& context, const Call& call) {
       {"qos", Property("QoS", "Limits of qos-specs are kept to by the back end.")},
       {"replication_enabled", Property("Replication", "Volumes are not replicated.")}};
   return Response::OfJson(200,
-                          JsonObject{{"namespace", "OS::Storage::Capabilities::" + host.backend},
+                          JsonObject{{"namespace", "OS::Storage::Capabilities::" + host->backend},
                                      {"vendor_name", kBackEndVendor},
-                                     {"volume_backend_name", host.name},
+                                     {"volume_backend_name", host->name},
                                      {"pool_name", nullptr},
                                      {"driver_version", kDriverVersion},
                                      {"storage_protocol", kBackEndProtocol},

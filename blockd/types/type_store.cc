@@ -69,7 +69,9 @@ Result<TypeFacts> TypeStore::FactsOf(const VolumeType& type) {
   facts.name = type.name;
   facts.multi_attach = type.MultiAttach();
   facts.thick = type.Thick();
-  facts.unfit = type.Unfit();
+  facts.unfit = type.Unfit(back_ends_);
+  facts.back_end = type.BackEnd();
+  if (facts.back_end.empty()) facts.back_end = back_ends_.front();
   if (type.qos_specs_id.empty()) return facts;
   Result<QosSpec> spec = GetQos(type.qos_specs_id);
   if (!spec.has_value()) {

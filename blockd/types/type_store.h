@@ -3,6 +3,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/auth/caller.h"
@@ -29,7 +30,10 @@ constexpr size_t kMaxProjectsOfAType = 1000;  // with access to a private one
 // Thread-safe, blocking; several processes may share the store. Errors are in Cinder's words.
 class TypeStore : public TypeDirectory {
  public:
-  explicit TypeStore(Catalog& catalog) : catalog_(catalog) {}  // borrowed
+  // The catalog is borrowed. The back ends are ServiceOptions::back_ends.
+  explicit TypeStore(Catalog& catalog,
+                     std::vector<std::string> back_ends = {std::string(kBackEndName)})
+      : catalog_(catalog), back_ends_(std::move(back_ends)) {}
 
   // Once before it serves: makes the default type if there is none, and takes marks back that a
   // crash left.
@@ -88,6 +92,7 @@ class TypeStore : public TypeDirectory {
   base::Result<void> CheckNoDefault(const VolumeType& type);
 
   Catalog& catalog_;
+  const std::vector<std::string> back_ends_;
 };
 
 // Visible to the caller: public, an administrator, or a project with access.

@@ -107,11 +107,18 @@ bool VolumeType::Thick() const {
   return spec != extra_specs.end() && spec->second == "thick";
 }
 
-std::string VolumeType::Unfit() const {
+std::string VolumeType::BackEnd() const {
+  const auto spec = extra_specs.find(std::string(kBackEndSpec));
+  return spec == extra_specs.end() ? "" : spec->second;
+}
+
+std::string VolumeType::Unfit(const std::vector<std::string>& back_ends) const {
+  const std::string back_end = BackEnd();
+  if (!back_end.empty() &&
+      std::find(back_ends.begin(), back_ends.end(), back_end) == back_ends.end())
+    return std::string(kBackEndSpec);
   const std::pair<std::string_view, std::string_view> offered[] = {
-      {"volume_backend_name", kBackEndName},
-      {"vendor_name", kBackEndVendor},
-      {"storage_protocol", kBackEndProtocol}};
+      {"vendor_name", kBackEndVendor}, {"storage_protocol", kBackEndProtocol}};
   for (const auto& [key, value] : offered) {
     const auto spec = extra_specs.find(std::string(key));
     if (spec != extra_specs.end() && spec->second != value) return std::string(key);

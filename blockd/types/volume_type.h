@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -16,6 +17,7 @@ namespace blockd::types {
 using Specs = std::map<std::string, std::string>;
 
 // Extra specs that this service itself understands; others are kept for whoever reads them.
+constexpr std::string_view kBackEndSpec = "volume_backend_name";
 constexpr std::string_view kMultiAttachSpec = "multiattach";           // "<is> True"
 constexpr std::string_view kProvisioningSpec = "quarry:provisioning";  // "thick", "thin"
 constexpr std::string_view kAvailabilityZonesSpec = "RESKEY:availability_zones";
@@ -37,7 +39,9 @@ struct VolumeType {
 
   bool MultiAttach() const;
   bool Thick() const;
-  std::string Unfit() const;  // as TypeFacts::unfit
+  std::string BackEnd() const;  // that it asks for; empty: any
+  // As TypeFacts::unfit, where these are the back ends that there are.
+  std::string Unfit(const std::vector<std::string>& back_ends) const;
 };
 
 // Who enforces a qos-spec: the hypervisor, this service, or both.

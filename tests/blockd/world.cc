@@ -209,17 +209,24 @@ BlockWorld::BlockWorld(JobOptions options) : options_(options) {
   Open();
 }
 
+std::unique_ptr<BlockWorld> BlockWorld::WithTwoBackEnds() {
+  auto world = std::make_unique<BlockWorld>();
+  world->service_options.back_ends = {"store", "rbd"};
+  world->Open();
+  return world;
+}
+
 void BlockWorld::Open() {
   journal = std::make_unique<chunkstore::jobs::Journal>(meta, clock, std::string(kPartition),
                                                         "process-" + std::to_string(++starts_));
   catalog = std::make_unique<Catalog>(meta, clock, *journal);
-  types = std::make_unique<types::TypeStore>(*catalog);
+  types = std::make_unique<types::TypeStore>(*catalog, service_options.back_ends);
   EXPECT_OK(types->Start());
   messages = std::make_unique<tenancy::Messages>(*catalog);
   jobs = std::make_unique<Jobs>(world(), metrics, options_);
   http_ = std::make_unique<Harness>();
   const Context context = {service_options, *catalog, *jobs,  *types,
-                           store,           exports,  images, world().backups};
+                           all_of_store(),  exports,  images, world().backups};
   Routes routes;
   AppendVolumeRoutes(context, &routes);
   AppendActionRoutes(context, &routes);
@@ -315,8 +322,11 @@ void BlockWorld::ExpectSettled() {
     SCOPED_TRACE(volume.id + " is " + std::string(VolumeStatusName(volume.status)));
     EXPECT_TRUE(volume.status == VolumeStatus::kAvailable ||
                 volume.status == VolumeStatus::kInUse || volume.status == VolumeStatus::kReserved);
-    ASSERT_TRUE(store.volumes.contains(volume.id));
-    EXPECT_EQ(store.volumes[volume.id].size_bytes, volume.size_gb * base::kGiB);
+    FakeVolumeStore& on = BackEndOf(volume) == "rbd" ? rbd : store;
+    FakeVolumeStore& not_on = BackEndOf(volume) == "rbd" ? store : rbd;
+    ASSERT_TRUE(on.volumes.contains(volume.id));
+    EXPECT_FALSE(not_on.volumes.contains(volume.id));
+    EXPECT_EQ(on.volumes[volume.id].size_bytes, volume.size_gb * base::kGiB);
     EXPECT_EQ(volume.reserved_size_gb, 0u);
     EXPECT_EQ(volume.holds, 0u);
     EXPECT_EQ(volume.status == VolumeStatus::kAvailable, volume.attachment_ids.empty());
@@ -325,7 +335,7 @@ void BlockWorld::ExpectSettled() {
   }
   for (const SnapshotRecord& snapshot : *snapshots) {
     EXPECT_EQ(SnapshotStatusName(snapshot.status), "available") << snapshot.id;
-    EXPECT_TRUE(store.snapshots.contains(snapshot.id));
+    EXPECT_OK(both.FindSnapshot(snapshot.id));
     EXPECT_EQ(snapshot.holds, 0u);
     AddAmounts(AmountsOf(snapshot), 1, &used[snapshot.project_id]);
   }
@@ -349,7 +359,8 @@ void BlockWorld::ExpectSettled() {
       EXPECT_TRUE(exports.published.contains(attachment.id)) << attachment.id;
   }
   for (const auto& [id, info] : store.volumes) EXPECT_TRUE(named.contains(id)) << "orphan " << id;
-  EXPECT_EQ(store.snapshots.size(), snapshots->size());
+  for (const auto& [id, info] : rbd.volumes) EXPECT_TRUE(named.contains(id)) << "orphan " << id;
+  EXPECT_EQ(store.snapshots.size() + rbd.snapshots.size(), snapshots->size());
   for (const std::string_view project : {kMyProject, kYourProject, kAdminProject}) {
     const auto recorded = catalog->UsageOf(project);
     ASSERT_OK(recorded);

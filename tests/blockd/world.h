@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "base/metrics.h"
+#include "blockd/back_ends.h"
 #include "blockd/handlers.h"
 #include "blockd/jobs.h"
 #include "blockd/reconcile.h"
@@ -140,6 +141,8 @@ class FakeBackups : public BackupTarget {
 class BlockWorld {
  public:
   explicit BlockWorld(JobOptions options = {});
+  // With two back ends: "store" and "rbd".
+  static std::unique_ptr<BlockWorld> WithTwoBackEnds();
 
   base::http::Response Ask(const CallerPtr& caller, std::string_view method,
                            std::string_view target, std::string_view body = {}, int minor = 70) {
@@ -184,6 +187,8 @@ class BlockWorld {
   std::unique_ptr<Catalog> catalog;
   std::unique_ptr<types::TypeStore> types;
   FakeVolumeStore store{plan};
+  FakeVolumeStore rbd{plan};  // of a world with two
+  BackEnds both{{{"store", &store}, {"rbd", &rbd}}};
   RecordingExports exports{plan};
   FakeImages images;
   FakeBackups backups{plan};
@@ -194,8 +199,14 @@ class BlockWorld {
 
   base::http::Router& router() { return http_->router(); }
   Jobs::World world() {
-    return {*catalog,      store, exports, images, *types, has_backups ? &backups : nullptr,
-            messages.get()};
+    return {*catalog,       all_of_store(), exports,
+            images,         *types,         has_backups ? &backups : nullptr,
+            messages.get(), &both};
+  }
+  // Of all back ends.
+  VolumeStore& all_of_store() {
+    if (service_options.back_ends.size() > 1) return both;
+    return store;
   }
 
  private:

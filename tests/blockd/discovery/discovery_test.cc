@@ -20,7 +20,9 @@ class DiscoveryTest : public testing::Test {
     std::vector<base::http::Route> bound;
     AppendVersionRoutes("/volume", &bound);
     std::vector<api::Route> routes;
-    const auto capacity = [this]() -> base::Result<Capacity> { return capacity_; };
+    const auto capacity = [this](const std::string&) -> base::Result<Capacity> {
+      return capacity_;
+    };
     AppendServiceRoutes(Context{options_, api_.catalog, capacity}, &routes);
     AppendListRoutes(&routes);
     api::AppendRoutes("/volume", routes, &bound);
@@ -64,6 +66,20 @@ TEST_F(DiscoveryTest, VersionsAreFoundWithoutAToken) {
   EXPECT_EQ(current.body, choices.body);
   EXPECT_EQ(api_.CallAt(nullptr, "GET", "/v3", "", {}).status, 200);
   EXPECT_EQ(api_.CallAt(nullptr, "GET", "/v2/", "", {}).status, 404);
+}
+
+TEST_F(DiscoveryTest, EveryBackEndIsAServiceAndAPool) {
+  options_.back_ends = {"store", "rbd"};
+  const Response services = Get("/os-services?binary=cinder-volume");
+  EXPECT_EQ(TextAt(services, "services", 0, "host"), "quarry@store");
+  EXPECT_EQ(TextAt(services, "services", 1, "host"), "quarry@rbd");
+  const Response pools = Get("/scheduler-stats/get_pools?detail=True");
+  EXPECT_EQ(TextAt(pools, "pools", 0, "name"), "quarry@store#store");
+  EXPECT_EQ(TextAt(pools, "pools", 1, "name"), "quarry@rbd#rbd");
+  EXPECT_EQ(TextAt(pools, "pools", 1, "capabilities", "volume_backend_name"), "rbd");
+  EXPECT_EQ(TextAt(Get("/capabilities/quarry@rbd"), "volume_backend_name"), "rbd");
+  EXPECT_EQ(Get("/capabilities/quarry@ceph").status, 404);
+  EXPECT_EQ(Get("/os-hosts/quarry@rbd").status, 200);
 }
 
 TEST_F(DiscoveryTest, ServicesHaveTheFieldsOfTheirVersion) {
