@@ -324,7 +324,8 @@ void VolumesImpl::MakeService() {
   blockd::Routes more;
   blockd::types::AppendRoutes({catalog_, types_, *exports_}, &more);
   blockd::tenancy::AppendRoutes({catalog_, types_, messages_, transfers_}, &more);
-  blockd::discovery::AppendServiceRoutes({options_, catalog_, [this] { return Space(); }}, &more);
+  blockd::discovery::AppendServiceRoutes(
+      {options_, catalog_, [this](const std::string&) { return Space(); }}, &more);
   blockd::discovery::AppendListRoutes(&more);
   const SnapshotLookup snapshots = {*parts_.store.chunks, catalog_, *store_};
   changed_blocks_ = std::make_unique<ChangedBlocks>(ChangedBlocks::Parts{
