@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <thread>
 
-#include "base/check.h"
 #include "base/coding.h"
 #include "base/log.h"
 #include "chunkstore/chunk_store_impl.h"
@@ -351,17 +350,18 @@ Result<void> ChunkStoreImpl::DropScratch(Token token) {
 
 // --- writing
 
-Result<std::optional<ChunkStoreImpl::Stored>> ChunkStoreImpl::StoreKnown(Token token,
+Result<std::optional<ChunkStoreImpl::Stored>> ChunkStoreImpl::StoreKnown(Token token, BlobKind kind,
                                                                          const Digest256& id) {
   ASSIGN_OR_RETURN(const References::AddResult result, references_.Add(id, IngestTag(token)));
-  if (result.added != References::Added::kYes) return std::optional<Stored>();
+  if (result.added != References::Added::kYes || !StandsFor(result.record.kind, kind))
+    return std::optional<Stored>();
   return std::optional(Stored{.known = true, .record = result.record});
 }
 
 Result<ChunkStoreImpl::Stored> ChunkStoreImpl::Store(Token token, BlobKind kind,
                                                      const Digest256& id, base::ByteView plain) {
   while (true) {
-    ASSIGN_OR_RETURN(const std::optional<Stored> known, StoreKnown(token, id));
+    ASSIGN_OR_RETURN(const std::optional<Stored> known, StoreKnown(token, kind, id));
     if (known) {
       instruments_.put_known.Add();
       return *known;
@@ -380,25 +380,23 @@ Result<ChunkStoreImpl::Stored> ChunkStoreImpl::Store(Token token, BlobKind kind,
 Result<ChunkStoreImpl::Stored> ChunkStoreImpl::StoreNew(Token token, BlobKind kind,
                                                         const Digest256& id, base::ByteView plain) {
   // Whoever was in flight before us may have stored it.
-  ASSIGN_OR_RETURN(const std::optional<Stored> known, StoreKnown(token, id));
+  ASSIGN_OR_RETURN(const std::optional<Stored> known, StoreKnown(token, kind, id));
   if (known) {
     instruments_.put_known.Add();
     return *known;
   }
   RETURN_IF_ERROR(CheckSpace(plain.size()));
-  SharingPlan plan;
-  if (kind == BlobKind::kChunk) {
-    // What is there, but not whole, may lend to those that we would borrow from.
+  for (bool alone = false;; alone = true) {
+    // What is there, but not whole, may lend to those that we would borrow from; and a page that is
+    // to be healed stays a page.
     ASSIGN_OR_RETURN(const std::optional<Record> damaged, references_.Find(id));
-    plan = damaged ? SharingPlan{.blocks = HashBlocks(plain)} : PlanSharing(id, plain);
+    if (damaged && damaged->kind == BlobKind::kPage) kind = BlobKind::kPage;
+    SharingPlan plan;
+    if (kind == BlobKind::kChunk)
+      plan = alone || damaged ? SharingPlan{.blocks = HashBlocks(plain)} : PlanSharing(id, plain);
+    ASSIGN_OR_RETURN(const std::optional<Stored> stored, Write(token, kind, id, plain, plan));
+    if (stored) return *stored;
   }
-  ASSIGN_OR_RETURN(std::optional<Stored> stored, Write(token, kind, id, plain, plan));
-  if (!stored) {
-    const SharingPlan alone{.blocks = HashBlocks(plain)};
-    ASSIGN_OR_RETURN(stored, Write(token, kind, id, plain, alone));
-    CHECK(stored.has_value());
-  }
-  return *stored;
 }
 
 EncodedBlob ChunkStoreImpl::Encode(BlobKind kind, const Digest256& id, base::ByteView plain,

@@ -197,7 +197,8 @@ class ChunkStoreImpl : public ChunkStore {
   base::Result<Taken> TakeHeld(std::string_view source, std::string_view holder,
                                std::string_view attributes);
 
-  base::Result<std::optional<Stored>> StoreKnown(Token token, const base::Digest256& id);
+  base::Result<std::optional<Stored>> StoreKnown(Token token, BlobKind kind,
+                                                 const base::Digest256& id);
   base::Result<Stored> StoreNew(Token token, BlobKind kind, const base::Digest256& id,
                                 base::ByteView plain);
   struct SharingPlan {
@@ -205,7 +206,8 @@ class ChunkStoreImpl : public ChunkStore {
     std::vector<base::Digest256> owners;
     std::vector<uint64_t> suffixes;  // of the owners' blobs
   };
-  // Nothing: what it was to borrow can't be borrowed (any more), and nothing was stored.
+  // Nothing: what it was to borrow can't be borrowed (any more), or what it was to take the place
+  // of became something else, and nothing was stored.
   base::Result<std::optional<Stored>> Write(Token token, BlobKind kind, const base::Digest256& id,
                                             base::ByteView plain, const SharingPlan& plan);
   EncodedBlob Encode(BlobKind kind, const base::Digest256& id, base::ByteView plain,

@@ -245,7 +245,8 @@ Result<uint64_t> ChunkStoreImpl::CompactLender(const Digest256& id, std::unique_
   ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
   if (!record) return 0;
   std::optional<std::string> rest;
-  if (!record->is_wanted() && record->lent > 0 && record->suffix != 0) {
+  if (!record->is_wanted() && record->lent > 0 && record->suffix != 0 &&
+      record->kind == BlobKind::kChunk) {
     throttle.Spend(record->stored_length);
     ASSIGN_OR_RETURN(rest, RestOfLender(id, *record));
   }

@@ -18,6 +18,11 @@ using base::Result;
 constexpr size_t kTagBatch = 256;
 constexpr uint64_t kPageCost = 64;  // steps that reading a page counts for
 
+// A manifest is nobody's content. A map page may have the bytes of a chunk, and then it is both.
+bool MayBeChunk(const Record& record) {
+  return record.is_whole() && record.kind != BlobKind::kManifest;
+}
+
 class Reach {
  public:
   Reach(ChunkStoreImpl& store, std::span<const Digest256> ids,
@@ -50,10 +55,9 @@ class Reach {
     std::optional<bool> answer;
   };
 
-  // Maps and manifests have ids and references too, and are nobody's content.
   Result<bool> Answer(const Digest256& id, bool below_readable) {
     ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
-    if (!record || !record->is_whole() || record->kind != BlobKind::kChunk) return false;
+    if (!record || !MayBeChunk(*record)) return false;
     if (below_readable) return true;
     return FromAbove(id, /*chunk=*/true);
   }
@@ -69,11 +73,11 @@ class Reach {
         Result<bool> readable = false;
         // Not borrowers ('s'): who may read a few of its blocks may not read the chunk.
         if (parsed.kind == 'p') readable = OfPage(parsed.page);
-        if (parsed.kind == 'h') readable = OfHolder(parsed.token);
+        if (parsed.kind == 'p' && readable.has_value() && *readable)
+          readable = chunk ? IsChunkOf(parsed.page) : IsPageOf(parsed.page, id);
+        if (parsed.kind == 'h' && !chunk) readable = OfHolder(parsed.token);
         RETURN_IF_ERROR(readable);
-        if (!*readable) continue;
-        if (chunk && parsed.kind == 'p') RETURN_IF_ERROR(MarkBelow(parsed.page));
-        return true;
+        if (*readable) return true;
       }
       if (tags.size() < kTagBatch) break;
       after = tags.back();
@@ -101,21 +105,35 @@ class Reach {
     return readable;
   }
 
-  // A chunk's neighbours are asked for with it: they need not climb.
-  Result<void> MarkBelow(const Digest256& page_id) {
+  // Null: it can't be read.
+  Result<std::shared_ptr<const MapPage>> Page(const Digest256& id) {
     steps_left_ -= std::min(steps_left_, kPageCost);
-    const Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(page_id);
-    if (!page.has_value()) {
-      const Code code = page.error().code();
-      if (code == Code::kNotFound || code == Code::kCorruption) return {};
-      return page.error();
-    }
-    if ((*page)->level != 0) return {};
-    for (const MapPage::Entry& entry : (*page)->entries) {
+    Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(id);
+    if (page.has_value()) return page;
+    const Code code = page.error().code();
+    if (code == Code::kNotFound || code == Code::kCorruption)
+      return std::shared_ptr<const MapPage>();
+    return page.error();
+  }
+
+  // Who uploads the bytes of another's page as a chunk has a page above it. That gives a right to
+  // the page's bytes, which he has, and to nothing that they name: above a page that is part of a
+  // map is one of the next level.
+  Result<bool> IsPageOf(const Digest256& above, const Digest256& id) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const MapPage> upper, Page(above));
+    ASSIGN_OR_RETURN(const std::shared_ptr<const MapPage> lower, Page(id));
+    return upper != nullptr && lower != nullptr && upper->level == lower->level + 1;
+  }
+
+  // A chunk's neighbours are asked for with it: they need not climb.
+  Result<bool> IsChunkOf(const Digest256& above) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const MapPage> page, Page(above));
+    if (page == nullptr || page->level != 0) return false;
+    for (const MapPage::Entry& entry : page->entries) {
       const auto asked = chunks_.find(entry.id);
       if (asked != chunks_.end()) asked->second.below_readable = true;
     }
-    return {};
+    return true;
   }
 
   ChunkStoreImpl& store_;
@@ -144,8 +162,7 @@ Result<std::vector<bool>> ChunkStoreImpl::WhichReachable(std::span<const Digest2
 // chunk.
 Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, base::MutableByteView into) {
   ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
-  if (!record || !record->is_whole() || record->kind != BlobKind::kChunk ||
-      record->plain_length != into.size()) {
+  if (!record || !MayBeChunk(*record) || record->plain_length != into.size()) {
     return base::Error(Code::kNotFound, "no chunk " + id.hex() + " of " +
                                             std::to_string(into.size()) + " bytes is stored");
   }
@@ -155,8 +172,8 @@ Result<void> ChunkStoreImpl::ReadChunk(const Digest256& id, base::MutableByteVie
 Result<void> ChunkStoreImpl::ReadChunkPart(const Digest256& id, uint32_t offset,
                                            base::MutableByteView into) {
   ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(id));
-  if (!record || !record->is_whole() || record->kind != BlobKind::kChunk ||
-      offset > record->plain_length || into.size() > record->plain_length - offset) {
+  if (!record || !MayBeChunk(*record) || offset > record->plain_length ||
+      into.size() > record->plain_length - offset) {
     return base::Error(Code::kNotFound, "no chunk " + id.hex() + " with " +
                                             std::to_string(into.size()) + " bytes from " +
                                             std::to_string(offset) + " on is stored");

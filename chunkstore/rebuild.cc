@@ -118,9 +118,11 @@ class Rebuilder {
     return Accept(ref, size_bytes, *table, plain);
   }
 
-  // Of two blobs of one id, which is to be preferred: whole, whole with the help of others, a rest.
+  // Of two blobs of one id, which is to be preferred: one of a page, whole, whole with the help of
+  // others, a rest.
   template <typename RecordOrTable>
   static int Rank(const RecordOrTable& of) {
+    if (of.kind == BlobKind::kPage) return 3;
     if (of.partial) return 0;
     return BorrowedBytes(of) > 0 ? 1 : 2;
   }
@@ -207,6 +209,16 @@ class Rebuilder {
     return {};
   }
 
+  Result<void> SetAside(const Digest256& id, std::string_view why) {
+    LOG(kError, "chunkstore", "rebuild: set aside: {} {}", id.hex(), why);
+    ASSIGN_OR_RETURN(const bool changed, store_.references().Change(id, [](Record& found) {
+      found.bad = true;
+      return true;
+    }));
+    (void)changed;
+    return {};
+  }
+
   Result<void> InsertLost(const Digest256& id, BlobKind kind, uint32_t plain_length) {
     LOG(kError, "chunkstore", "rebuild: {} is lost", id.hex());
     return store_.references().Insert(id, {.kind = kind,
@@ -228,7 +240,10 @@ class Rebuilder {
   // References from a page on its children, and from those on theirs.
   Result<void> Page(const Digest256& id) {
     ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
-    if (!record || !record->building || record->bad) return {};
+    if (!record || record->bad) return {};
+    // Its own blob is lost: the next upload makes it a page, with references.
+    if (record->kind != BlobKind::kPage) return SetAside(id, "a page that is stored as a chunk");
+    if (!record->building) return {};
     Result<std::shared_ptr<const MapPage>> page = store_.ReadPage(id);
     if (!page.has_value()) {
       return page.error().code() == Code::kCorruption ? Result<void>() : Result<void>(page.error());

@@ -310,8 +310,9 @@ Result<References::Settled> References::Settle(Token token, const Digest256& id,
     batch.ExpectValue(intent, *intended).Delete(intent);
     ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
     ASSIGN_OR_RETURN(const auto tagged, Value(partition, TagKey(id, tag)));
-    settled.created = !record || !record->is_whole();
-    settled.refused = record && settled.created && mine.borrowed_bytes > 0;
+    settled.created = !record || !record->is_whole() || !StandsFor(record->kind, mine.kind);
+    settled.refused = record && settled.created &&
+                      (mine.borrowed_bytes > 0 || !StandsFor(mine.kind, record->kind));
     if (settled.refused) {
       // What it borrows from may borrow from it: nobody would ever let go.
       settled.created = false;
@@ -330,6 +331,11 @@ Result<References::Settled> References::Settle(Token token, const Digest256& id,
       record->plain_length = mine.plain_length;
       record->stored_length = mine.stored_length;
       record->borrowed_bytes = 0;
+      if (record->kind != mine.kind) {
+        record->kind = mine.kind;
+        record->building = mine.building;
+        record->incarnation = mine.incarnation;
+      }
       batch.Put(RecordKey(id), EncodeRecord(*record));
     } else {
       lost = BlobOnly({id, mine.suffix}, mine);

@@ -83,13 +83,15 @@ class References {
   base::Result<bool> Shrink(Token token, const base::Digest256& id, const Record& looked_at,
                             const Record& mine, std::vector<Doomed>* doomed);
 
-  // After the blob was written: makes its record, or heals a quarantined one, or (somebody was
-  // faster) joins the one that is there; the token's ingest tag is on it then. Spends the intent;
+  // After the blob was written: makes its record, or heals a quarantined one, or makes a page of a
+  // chunk, or (somebody was faster) joins the one that is there; the token's ingest tag is on it
+  // then. Spends the intent;
   // kCancelled if that is gone: the ingest was taken for abandoned. What lost is appended to
   // `doomed`.
   struct Settled {
     bool created = false;  // our blob is the record's blob
-    bool refused = false;  // it borrows, and what it would heal lends: write one that does not
+    bool refused = false;  // it borrows, and what it would heal lends: write one that does not; or
+                           // it is a chunk, and what it would heal is a page by now
     Record record;
   };
   base::Result<Settled> Settle(Token token, const base::Digest256& id, Record mine,

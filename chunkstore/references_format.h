@@ -72,6 +72,12 @@ struct Record {
   bool is_whole() const { return !bad && !partial; }
   bool operator==(const Record&) const = default;
 };
+// Whether what is recorded as the one kind will do as the other. Everybody can upload bytes that
+// are a page of a map: as a chunk they refer to nothing, so they are no page. (A page will do as a
+// chunk: it keeps more than that needs.)
+constexpr bool StandsFor(BlobKind recorded, BlobKind wanted) {
+  return recorded == wanted || wanted != BlobKind::kPage;
+}
 std::string EncodeRecord(const Record& record);
 base::Result<Record> DecodeRecord(std::string_view value);
 
