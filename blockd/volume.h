@@ -51,6 +51,19 @@ class Volume {
   virtual base::Result<bool> TryRead(uint64_t offset, base::MutableByteView into) = 0;
   virtual base::Result<void> Write(uint64_t offset, base::ByteView data) = 0;
 
+  // True where a request is a message over a network: then Read and Write keep a thread waiting,
+  // and who has many requests at once uses these instead. They return without waiting; `done` is
+  // called once, perhaps before they return or from a thread that must not be kept, and the memory
+  // stays until then.
+  using Done = std::function<void(base::Result<void> result)>;
+  virtual bool is_remote() const { return false; }
+  virtual void ReadAsync(uint64_t offset, base::MutableByteView into, Done done) {
+    done(Read(offset, into));
+  }
+  virtual void WriteAsync(uint64_t offset, base::ByteView data, Done done) {
+    done(Write(offset, data));
+  }
+
   // The range reads as zeros afterwards. With `free_space` it takes no space either, as far as
   // whole blocks go.
   virtual base::Result<void> Zero(uint64_t offset, uint64_t length, bool free_space) = 0;

@@ -130,9 +130,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Dispatch(const Request& request, Buffers::Loan payload, MemoryBudget::Share memory,
                 bool admitted);
   void Submit(std::shared_ptr<Job> job);
+  bool RunRemote(const std::shared_ptr<Job>& job);
+  void EndRemote(Job& job, const base::Result<void>& result);
   void Run(Job& job);
   base::Result<void> RunCommand(Job& job, Reply* reply);
   base::Result<void> RunRead(Job& job, Reply* reply);
+  Reply ReadReply(const Request& request, Buffers::Loan body) const;
   base::Result<void> RunChange(Job& job);
   void Finish(Job& job, Reply reply, WireError error);
   bool Claim(Job& job);

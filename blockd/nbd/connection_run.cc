@@ -78,6 +78,7 @@ bool Connection::Start(const Request& request, base::ByteView payload) {
 }
 
 bool Connection::TryInline(const Request& request, base::ByteView payload) {
+  if (volume_->is_remote()) return false;
   if (request.command == Command::kRead) return TryInlineRead(request);
   if (request.command == Command::kWrite) return TryInlineWrite(request, payload);
   return false;
@@ -174,7 +175,42 @@ void Connection::Submit(std::shared_ptr<Job> job) {
            WireError::kIo);
     return;
   }
+  if (RunRemote(job)) return;
   shared_->workers.Submit(per_volume_->lane, [job] { job->connection->Run(*job); });
+}
+
+// Reads and plain writes of a volume over a network need no thread while they are under way.
+bool Connection::RunRemote(const std::shared_ptr<Job>& job) {
+  const Request& request = job->request;
+  if (!volume_->is_remote() || channel_.cut()) return false;
+  if (request.command == Command::kRead) {
+    job->payload = Buffers::Take(shared_->buffers, request.length);
+    volume_->ReadAsync(request.offset, job->payload.view(),
+                       [job](base::Result<void> read) { job->connection->EndRemote(*job, read); });
+    return true;
+  }
+  if (request.command != Command::kWrite || request.fua() || !fence_.Enter()) return false;
+  volume_->WriteAsync(request.offset, job->payload.view(), [job](base::Result<void> written) {
+    job->connection->fence_.Leave();
+    job->connection->EndRemote(*job, written);
+  });
+  return true;
+}
+
+// In a thread of the volume's back end.
+void Connection::EndRemote(Job& job, const base::Result<void>& result) {
+  Reply reply;
+  WireError error = WireError::kOk;
+  if (!result.has_value()) {
+    error = Log(job.request, result.error());
+    reply.head =
+        StatusReply(job.request, session_.structured_replies, error, result.error().message());
+  } else if (job.request.command == Command::kRead) {
+    reply = ReadReply(job.request, std::move(job.payload));
+  } else {
+    reply.head = StatusReply(job.request, session_.structured_replies, WireError::kOk);
+  }
+  Finish(job, std::move(reply), error);
 }
 
 void Connection::Run(Job& job) {
@@ -218,17 +254,23 @@ base::Result<void> Connection::RunRead(Job& job, Reply* reply) {
   const Request& request = job.request;
   Buffers::Loan body = Buffers::Take(shared_->buffers, request.length);
   RETURN_IF_ERROR(volume_->Read(request.offset, body.view()));
+  *reply = ReadReply(request, std::move(body));
+  return {};
+}
+
+Reply Connection::ReadReply(const Request& request, Buffers::Loan body) const {
   const bool may_be_hole = session_.structured_replies && request.length >= kMinHoleBytes &&
                            (request.flags & kCommandDf) == 0;
+  Reply reply;
   if (may_be_hole && base::IsZero(body.view())) {
-    reply->head = ReadHoleReply(request);
-    return {};
+    reply.head = ReadHoleReply(request);
+    return reply;
   }
   uint8_t head[kMaxReadHeadBytes];
   const size_t head_bytes = WriteReadHead(request, session_.structured_replies, head);
-  reply->head.assign(reinterpret_cast<const char*>(head), head_bytes);
-  reply->body = std::move(body);
-  return {};
+  reply.head.assign(reinterpret_cast<const char*>(head), head_bytes);
+  reply.body = std::move(body);
+  return reply;
 }
 
 // WRITE, TRIM, WRITE_ZEROES. FAST_ZERO is always kept: zeroing is a note in the volume's map.

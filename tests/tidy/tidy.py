@@ -58,7 +58,7 @@ HOMES = [
     (r"sodium", r"controlplane/[a-z/_]+\.cc"),
     (r"zstd|zdict", r"chunkstore/[a-z_]+\.cc"),
     (r"rocksdb/", r"chunkstore/local/[a-z_]+\.cc"),
-    (r"rados", r"chunkstore/ceph/[a-z_]+\.cc"),
+    (r"rados", r"(chunkstore/ceph|blockd/rbd)/[a-z_]+\.cc"),
     (r"rbd/", r"blockd/rbd/[a-z_]+\.cc"),
     (r"libnbd", r"blockd/remote/connection\.cc"),
     (r"yaml-cpp/", r"controlplane/[a-z/_]+\.cc"),
