@@ -33,7 +33,8 @@ void Routes::Add(std::string_view method, std::string_view pattern, Access acces
   if (access == Access::kPublic) route.max_body_bytes = kMaxAuthBodyBytes;
   route.handler = [&api = api_, access,
                    handler = std::move(handler)](const Request& request) -> Result {
-    ASSIGN_OR_RETURN(SnapshotPtr now, api.store.Read());
+    // What a client did through another process is there.
+    ASSIGN_OR_RETURN(SnapshotPtr now, api.store.Read(Store::kLatest));
     Call call{api, request, std::move(now), nullptr};
     if (access != Access::kPublic) {
       ASSIGN_OR_RETURN(call.by, api.sessions.Resolve(request.headers.Get("X-Auth-Token")));

@@ -215,6 +215,27 @@ base::Result<void> ChooseScope(const Snapshot& now, const Proof& proof, const Js
   return Invalid("\"scope\" is an object or \"unscoped\".");
 }
 
+// The token is newer than what ended the tokens before it, whichever process's clock said so: all
+// that Sessions::Evaluate will look at.
+void IssueAfterRevocations(const Snapshot& now, TokenPayload& payload) {
+  const auto after = [&](Kind kind, std::string_view id) {
+    const RecordPtr record = now.Get(kind, id);
+    if (record != nullptr)
+      payload.issued_at_us = std::max(payload.issued_at_us, Number(*record, "_tokens_from_us") + 1);
+    return record;
+  };
+  const auto after_both = [&](Kind kind, std::string_view id) {
+    const RecordPtr record = after(kind, id);
+    if (record != nullptr) after(Kind::kProject, Text(*record, "domain_id"));
+  };
+  after_both(Kind::kUser, payload.user_id);
+  if (!payload.scope_id.empty()) after_both(Kind::kProject, payload.scope_id);
+  const RecordPtr trust = now.Get(Kind::kTrust, payload.trust_id);
+  if (trust == nullptr) return;
+  for (std::string_view side : {"trustor_user_id", "trustee_user_id"})
+    after_both(Kind::kUser, Text(*trust, side));
+}
+
 // ---- Documents ----
 
 JsonObject WithDomain(const Record& record, const Record* domain) {
@@ -308,7 +329,7 @@ Result IssueToken(Call& call) {
   Api& api = call.api;
   // Before anything is looked at: a password changed from here on makes the token void.
   int64_t issued_at_us = api.clock.NowUs();
-  ASSIGN_OR_RETURN(call.now, api.store.Read(0));
+  ASSIGN_OR_RETURN(call.now, api.store.Read(Store::kLatest));
   ASSIGN_OR_RETURN(JsonObject auth, BodyMember(call.request, "auth"));
   const JsonObject* identity = Child(auth, "identity");
   if (identity == nullptr) return Invalid("\"auth\" needs an object \"identity\".");
@@ -328,6 +349,7 @@ Result IssueToken(Call& call) {
         parent.parent_audit_id.empty() ? parent.audit_id : parent.parent_audit_id;
   }
   RETURN_IF_ERROR(ChooseScope(*call.now, proof, auth, payload));
+  IssueAfterRevocations(*call.now, payload);
   if (proof.application_credential != nullptr)
     if (int64_t until_us = Number(*proof.application_credential, "_expires_us"); until_us > 0)
       payload.expires_at_us = std::max(issued_at_us, std::min(payload.expires_at_us, until_us));

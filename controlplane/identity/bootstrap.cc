@@ -4,6 +4,7 @@
 
 #include "base/uuid.h"
 #include "controlplane/identity/roles.h"
+#include "controlplane/identity/sessions.h"
 
 namespace controlplane::identity {
 
@@ -51,13 +52,13 @@ class Builder {
   }
 
   // It cannot be locked out: anyone who knows its name could do that. An existing one is left as it
-  // is unless there is a new password for it.
-  std::string Admin(const std::string& password_hash, int64_t now_us) {
+  // is unless its password is to be another: another process may have made it just now.
+  std::string Admin(const std::string& password_hash, bool reset, int64_t now_us) {
     RecordPtr known = tx_.now().Named(Index::kUserName, kDefaultDomainId, "admin");
-    if (known != nullptr && !password_hash.empty()) {
+    if (known != nullptr && reset) {
       JsonObject body = known->body;
       body["_password_hash"] = password_hash;
-      body["_tokens_from_us"] = now_us;
+      VoidTokensBefore(now_us, body);
       tx_.Put(Kind::kUser, known->id, std::move(body));
       return known->id;
     }
@@ -142,7 +143,7 @@ class Builder {
 }  // namespace
 
 base::Result<void> RunBootstrap(Api& api, const BootstrapRequest& request) {
-  ASSIGN_OR_RETURN(SnapshotPtr now, api.store.Read(0));
+  ASSIGN_OR_RETURN(SnapshotPtr now, api.store.Read(Store::kLatest));
   std::string password_hash;
   bool fresh = now->Named(Index::kUserName, kDefaultDomainId, "admin") == nullptr;
   if (fresh || request.reset_admin_password) {
@@ -160,7 +161,8 @@ base::Result<void> RunBootstrap(Api& api, const BootstrapRequest& request) {
     builder.Role("service");
     builder.Implies(admin, member);
     builder.Implies(member, reader);
-    std::string user = builder.Admin(password_hash, api.clock.NowUs());
+    std::string user =
+        builder.Admin(password_hash, request.reset_admin_password, api.clock.NowUs());
     builder.Grant(user, ScopeKind::kProject, project, admin);
     builder.Grant(user, ScopeKind::kSystem, std::string(kSystemTarget), admin);
     builder.Region(request.region);

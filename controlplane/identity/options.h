@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "controlplane/identity/store.h"
 
 namespace controlplane::identity {
@@ -53,5 +54,9 @@ constexpr size_t kMaxPasswordHistory = 10;      // unique_last_passwords is at m
 constexpr size_t kMaxProjectDepth = 16;         // project under project
 constexpr size_t kMaxAuthBodyBytes = 16 * 1024;
 constexpr size_t kMaxTokenBytes = 255;  // as text; longer ones are refused unread
+// By how much the clocks of two processes may differ: what ends tokens by time counts so much more.
+constexpr int64_t kMaxClockSkewUs = base::kSecondUs;
+// How long a signing key may be used after a newer one was made: by a process that stood still.
+constexpr int64_t kKeySlackUs = 60 * base::kSecondUs;
 
 }  // namespace controlplane::identity

@@ -31,7 +31,7 @@ Field IdField(std::string_view name) {
 void VoidTokensIfDisabled(Change& change) {
   bool was = change.before == nullptr || Flag(*change.before, "enabled");
   if (was && !Flag(change.body, "enabled"))
-    change.body["_tokens_from_us"] = change.call.api.clock.NowUs();
+    VoidTokensBefore(change.call.api.clock.NowUs(), change.body);
 }
 
 base::Result<void> DefaultDomain(Change& change) {
@@ -211,7 +211,7 @@ base::Result<void> CheckUser(Change& change) {
   VoidTokensIfDisabled(change);
   if (change.before != nullptr &&
       Text(change.body, "_password_hash") != Text(*change.before, "_password_hash"))
-    change.body["_tokens_from_us"] = change.call.api.clock.NowUs();
+    VoidTokensBefore(change.call.api.clock.NowUs(), change.body);
   // An administrator's change opens a locked account.
   if (change.before != nullptr) change.tx.Remove(Kind::kLoginFailures, change.id);
   return {};

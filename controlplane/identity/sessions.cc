@@ -46,6 +46,10 @@ std::vector<base::auth::AccessRule> AccessRulesOf(const Snapshot& now, const Rec
 
 }  // namespace
 
+void VoidTokensBefore(int64_t now_us, base::JsonObject& body) {
+  body["_tokens_from_us"] = std::max(now_us + kMaxClockSkewUs, Number(body, "_tokens_from_us") + 1);
+}
+
 bool Session::may_delegate() const {
   if (trust != nullptr) return false;
   return application_credential == nullptr || Flag(*application_credential, "unrestricted");
@@ -66,11 +70,15 @@ Result<std::shared_ptr<const base::auth::Caller>> Sessions::Verify(std::string_v
 }
 
 Result<SessionPtr> Sessions::Resolve(std::string_view token) {
+  // Another process may have made it just now, after changes that we have not seen yet.
+  if (!IsKnown(token)) {
+    ASSIGN_OR_RETURN(const SnapshotPtr latest, store_.Read(Store::kLatest));
+    return ResolveIn(*latest, token);
+  }
   ASSIGN_OR_RETURN(SnapshotPtr now, store_.Read());
   auto session = ResolveIn(*now, token);
   if (session.has_value() || session.error().code() != Code::kUnauthenticated) return session;
-  // Another process may have made it just now, with a key or for a user that we have not seen yet.
-  // One look each few milliseconds settles it.
+  // It may hold again. One look each few milliseconds settles it.
   constexpr int64_t kRetryAgeMs = 5;
   uint64_t seen = now->version();
   ASSIGN_OR_RETURN(now, store_.Read(kRetryAgeMs));
@@ -98,6 +106,12 @@ Result<SessionPtr> Sessions::ResolveIn(const Snapshot& now, std::string_view tok
   ASSIGN_OR_RETURN(SessionPtr session, Evaluate(now, std::move(payload)));
   Remember(token, Entry{now.version(), session, {}, nullptr});
   return session;
+}
+
+bool Sessions::IsKnown(std::string_view token) {
+  Shard& shard = ShardOf(token);
+  base::MutexLock lock(shard.mutex);
+  return shard.entries.contains(token);
 }
 
 void Sessions::Remember(std::string_view token, Entry entry) {
@@ -233,26 +247,27 @@ Result<RecordPtr> Sessions::SigningKey() {
   RecordPtr key = newest(*now);
   int64_t oldest_us = now_us - options_.token_key_rotation_ms * 1000;
   if (key != nullptr && Number(*key, "_created_us") >= oldest_us) return key;
-  RETURN_IF_ERROR(RotateKeys());
+  RETURN_IF_ERROR(RotateKeysUnless(oldest_us));
   ASSIGN_OR_RETURN(now, store_.Read());
   key = newest(*now);
   if (key == nullptr) return Error(Code::kUnavailable, "there is no token key; try again");
   return key;
 }
 
-Result<void> Sessions::RotateKeys() {
+Result<void> Sessions::RotateKeysUnless(int64_t made_since_us) {
   int64_t now_us = clock_.NowUs();
   std::string id = base::ToHex(base::RandomBytes(kTokenKeyIdBytes));
   std::string secret = base::ToHex(base::RandomBytes(kTokenKeyBytes));
-  LOG(kInfo, "identity", "a new token key {} signs from now on", id);
   return store_.Transact([&](Transaction& tx) -> Result<void> {
-    // A key has signed nothing since the one after it was made; a token's lifetime later it is of
-    // no use.
+    // A key has signed nothing since the one after it was made, or not for long; a token's lifetime
+    // later it is of no use.
     std::vector<RecordPtr> keys = tx.now().All(Kind::kTokenKey);
     std::sort(keys.begin(), keys.end(), [](const RecordPtr& a, const RecordPtr& b) {
       return Number(*a, "_created_us") < Number(*b, "_created_us");
     });
-    int64_t dead_us = now_us - options_.token_lifetime_ms * 1000 - base::kSecondUs;
+    if (!keys.empty() && Number(*keys.back(), "_created_us") >= made_since_us) return {};
+    LOG(kInfo, "identity", "a new token key {} signs from now on", id);
+    int64_t dead_us = now_us - options_.token_lifetime_ms * 1000 - kKeySlackUs;
     for (size_t i = 0; i + 1 < keys.size(); ++i)
       if (Number(*keys[i + 1], "_created_us") < dead_us) tx.Remove(Kind::kTokenKey, keys[i]->id);
     tx.Put(Kind::kTokenKey, id, {{"_secret", secret}, {"_created_us", now_us}});
@@ -287,7 +302,7 @@ Result<void> Sessions::Revoke(const Session& session) {
       // One stamp in place of a thousand records: all tokens of this user end.
       for (const RecordPtr& other : others) tx.Remove(Kind::kRevocation, other->id);
       base::JsonObject body = current->body;
-      body["_tokens_from_us"] = now_us;
+      VoidTokensBefore(now_us, body);
       tx.Put(Kind::kUser, user.id, std::move(body));
       return {};
     }

@@ -42,10 +42,16 @@ struct Session {
 };
 using SessionPtr = std::shared_ptr<const Session>;
 
+// Ends the tokens of a user, project or domain that were made before now, by whichever process; new
+// ones are dated later (auth_api.cc). `body` is the record's.
+void VoidTokensBefore(int64_t now_us, base::JsonObject& body);
+
 // Makes tokens and says whom they stand for. What a token stands for is worked out from the
 // snapshot each time the snapshot's version moved, and remembered in between; so whatever changes
 // (a user disabled, a role taken away, a token revoked) holds from the next request on, and in
-// other processes within StoreOptions::refresh_ms. Thread-safe.
+// other processes within StoreOptions::refresh_ms. Whatever is given holds there at once: a token
+// that a process sees for the first time, and one that seems void, are judged by the latest state.
+// Thread-safe.
 class Sessions : public base::auth::TokenVerifier {
  public:
   Sessions(const Options& options, Store& store, const base::Clock& clock);
@@ -64,7 +70,7 @@ class Sessions : public base::auth::TokenVerifier {
 
   // Makes a new key that signs from now on. Older ones verify until the tokens they signed have
   // ended.
-  base::Result<void> RotateKeys();
+  base::Result<void> RotateKeys() { return RotateKeysUnless(INT64_MAX); }
 
   // Revokes one token, by its audit id, until it would have ended.
   base::Result<void> Revoke(const Session& session);
@@ -93,7 +99,11 @@ class Sessions : public base::auth::TokenVerifier {
   static constexpr size_t kShards = 16;
 
   Shard& ShardOf(std::string_view token) { return shards_[Hash()(token) % kShards]; }
+  // The same unless there is a key made at this time or later: of several processes that find
+  // theirs too old, one makes a new one.
+  base::Result<void> RotateKeysUnless(int64_t made_since_us);
   void Remember(std::string_view token, Entry entry);
+  bool IsKnown(std::string_view token);
   base::Result<SessionPtr> ResolveIn(const Snapshot& now, std::string_view token);
   base::Result<void> ResolveScope(const Snapshot& now, Session& session) const;
   base::Result<void> ResolveRoles(const Snapshot& now, Session& session) const;

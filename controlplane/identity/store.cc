@@ -83,9 +83,9 @@ SnapshotPtr Store::Current() {
   return snapshot_;
 }
 
-int64_t Store::AgeMs() {
+int64_t Store::AsOfNs() {
   base::MutexLock lock(mutex_);
-  return (clock_.MonotonicNs() - as_of_ns_) / 1'000'000;
+  return as_of_ns_;
 }
 
 void Store::Publish(SnapshotPtr snapshot, int64_t as_of_ns) {
@@ -95,14 +95,18 @@ void Store::Publish(SnapshotPtr snapshot, int64_t as_of_ns) {
 }
 
 Result<SnapshotPtr> Store::Read(int64_t max_age_ms) {
-  int64_t wanted_ms = max_age_ms == kDefaultAge ? options_.refresh_ms : max_age_ms;
-  if (AgeMs() <= wanted_ms) return Current();
+  constexpr int64_t kNsPerMs = 1'000'000;
+  const int64_t wanted_ms = max_age_ms == kDefaultAge ? options_.refresh_ms : max_age_ms;
+  const int64_t called_ns = clock_.MonotonicNs();
+  const int64_t oldest_ns = called_ns - wanted_ms * kNsPerMs;
+  if (AsOfNs() > oldest_ns) return Current();
   base::MutexLock lock(write_mutex_);
-  if (AgeMs() <= wanted_ms) return Current();  // another thread has looked meanwhile
+  // Another thread may have looked meanwhile: so a crowd of readers costs two looks.
+  if (AsOfNs() > oldest_ns) return Current();
   auto refreshed = Refresh();
   if (!refreshed.has_value())
     LOG(kWarn, "identity", "cannot look for changes: {}", refreshed.error().ToString());
-  if (!refreshed.has_value() && AgeMs() > options_.max_staleness_ms)
+  if (!refreshed.has_value() && called_ns - AsOfNs() > options_.max_staleness_ms * kNsPerMs)
     return Error(Code::kUnavailable, "the identity store does not answer; try again");
   return Current();
 }
@@ -117,7 +121,7 @@ Result<void> Store::Transact(const Body& body) {
     if (!outcome.has_value()) {
       // It may have failed because of what another process did since we looked: look, and judge
       // again.
-      if (attempt > 0 || AgeMs() == 0) return outcome;
+      if (attempt > 0) return outcome;
       RETURN_IF_ERROR(Refresh());
       if (Current()->version() == base->version()) return outcome;
       continue;

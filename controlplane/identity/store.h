@@ -25,7 +25,9 @@ constexpr uint64_t kLogEntries = 1024;
 constexpr int kMaxAttempts = 64;  // of a transaction that others keep overtaking; then kUnavailable
 
 struct StoreOptions {
-  int64_t refresh_ms = 200;  // how old the snapshot may be before anyone looks for other writers
+  // How old the snapshot may be before anyone looks for other writers, where a read does not ask
+  // for less.
+  int64_t refresh_ms = 200;
   int64_t max_staleness_ms =
       900;  // a read waits for the refresh beyond this, and fails if that fails
   size_t max_records = 100'000;  // the whole data set is in memory: this bounds it
@@ -53,12 +55,16 @@ class Transaction {
 // Every transaction expects the version it read and writes the next one, so transactions on the
 // partition are serial, also between processes: what a transaction checked (a name is free, a
 // parent exists) still holds when it commits. A commit that lost the race is run again. Readers in
-// other processes see a change after at most refresh_ms. Thread-safe.
+// other processes see a change after at most refresh_ms, or at once where they ask for kLatest: the
+// price of that is one read of the version. Thread-safe.
 class Store {
  public:
   static base::Result<std::unique_ptr<Store>> Open(StoreOptions options,
                                                    chunkstore::MetaStore& meta,
                                                    const base::Clock& clock);
+
+  // With whatever was acknowledged, by any process, before the call.
+  static constexpr int64_t kLatest = 0;
 
   // At most refresh_ms old, or `max_age_ms` if that is less. kUnavailable when other writers could
   // not be looked for within max_staleness_ms: then a revocation might have been missed.
@@ -76,7 +82,7 @@ class Store {
       : options_(options), meta_(meta), clock_(clock) {}
 
   SnapshotPtr Current() EXCLUDES(mutex_);
-  int64_t AgeMs() EXCLUDES(mutex_);
+  int64_t AsOfNs() EXCLUDES(mutex_);
   void Publish(SnapshotPtr snapshot, int64_t as_of_ns) EXCLUDES(mutex_);
   base::Result<bool> TryCommit(const Transaction& transaction, const Snapshot& base)
       REQUIRES(write_mutex_);

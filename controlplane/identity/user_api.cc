@@ -43,7 +43,7 @@ JsonArray NewHistory(const Api& api, const Record& user) {
 // it.
 Result ChangePassword(Call& call) {
   Api& api = call.api;
-  ASSIGN_OR_RETURN(call.now, api.store.Read(0));
+  ASSIGN_OR_RETURN(call.now, api.store.Read(Store::kLatest));
   ASSIGN_OR_RETURN(JsonObject body, BodyMember(call.request, "user"));
   const Json* original = body.if_contains("original_password");
   const Json* wanted = body.if_contains("password");
@@ -68,7 +68,7 @@ Result ChangePassword(Call& call) {
     JsonObject changed = before->body;
     changed["_password_history"] = NewHistory(api, *before);
     changed["_password_hash"] = hash;
-    changed["_tokens_from_us"] = api.clock.NowUs();
+    VoidTokensBefore(api.clock.NowUs(), changed);
     tx.Put(Kind::kUser, id, std::move(changed));
     return {};
   }));
