@@ -17,6 +17,7 @@ using base::Result;
 constexpr int kMaxAttempts = 200;  // conflicts with other processes in a row
 constexpr size_t kIdsPerCommit = 256;
 constexpr size_t kScanBatch = 1024;
+constexpr int kMaxLooks = 5;  // at a count that others change
 constexpr size_t kMaxLentPages = kChunkBytes / kBlockGridBytes;
 
 void SortUnique(std::vector<uint16_t>* pages) {
@@ -89,9 +90,9 @@ void AddTag(const Digest256& id, std::string_view tag, std::string value, Record
   batch.ExpectAbsent(TagKey(id, tag));
   batch.Put(TagKey(id, tag), std::move(value));
   if (record.count == 0) batch.Delete(GarbageKey(id));
+  if (record.changes > 0 || IsBorrowerTag(tag)) ++record.changes;
   if (IsBorrowerTag(tag)) {
     ++record.lent;
-    ++record.lendings;
   } else if (!record.is_wanted() && record.lent > 0) {
     batch.Delete(LenderKey(id));
   }
@@ -157,7 +158,12 @@ Result<void> References::DropOne(const Digest256& id, std::string_view tag, Meta
   if (!tagged) return {};
   batch.ExpectValue(key, *tagged).Delete(key);
   ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
-  if (!record || record->count == 0) return {};  // a wrong count: scrub's to find
+  if (!record) return {};
+  if (record->changes > 0) ++record->changes;
+  if (record->count == 0) {  // a wrong count: scrub's to find
+    batch.Put(RecordKey(id), EncodeRecord(*record));
+    return {};
+  }
   --record->count;
   if (IsBorrowerTag(tag) && record->lent > 0) --record->lent;
   if (record->count == 0 && record->kind == BlobKind::kManifest) {
@@ -168,7 +174,7 @@ Result<void> References::DropOne(const Digest256& id, std::string_view tag, Meta
     return {};
   }
   if (record->count == 0) batch.Put(GarbageKey(id), "");
-  if (record->count == 0 && record->lendings > 0) batch.Delete(LenderKey(id));
+  if (record->count == 0 && record->changes > 0) batch.Delete(LenderKey(id));
   if (record->count > 0 && !record->is_wanted()) batch.Put(LenderKey(id), "");
   batch.Put(RecordKey(id), EncodeRecord(*record));
   return {};
@@ -539,43 +545,72 @@ Result<bool> References::VisitRecords(size_t partition, const RecordVisitor& vis
   }
 }
 
-Result<std::optional<std::string>> References::CheckCount(const Digest256& id, bool repair) {
+Result<References::Counted> References::Count(const Digest256& id) {
   const size_t partition = PartitionOf(id);
-  std::optional<std::string> problem;
-  RETURN_IF_ERROR(Commit(partition, [&](MetaBatch& batch) -> Result<void> {
-    problem.reset();
+  Counted counted;
+  const std::string prefix = TagPrefix(id);
+  RETURN_IF_ERROR(meta_.Scan(names_[partition], prefix, PrefixEnd(prefix), SIZE_MAX,
+                             [&](std::string_view key, std::string_view) {
+                               counted.lent += IsBorrowerTag(key.substr(prefix.size()));
+                               return ++counted.tags != 0;
+                             }));
+  RETURN_IF_ERROR(meta_.Scan(names_[partition], "u", PrefixEnd("u"), SIZE_MAX,
+                             [&](std::string_view key, std::string_view) {
+                               if (key.size() == 41 && key.substr(9) == id.view()) ++counted.tags;
+                               return true;
+                             }));
+  ASSIGN_OR_RETURN(const auto garbage, Value(partition, GarbageKey(id)));
+  counted.garbage = garbage.has_value();
+  return counted;
+}
+
+// Another process may move a reference from one tag to another between the scans, and both are
+// missed: so what is wrong is looked at again, until two looks agree.
+Result<std::optional<std::string>> References::FindMiscount(const Digest256& id) {
+  std::optional<std::pair<Record, Counted>> last;
+  for (int look = 0; look < kMaxLooks; ++look) {
+    ASSIGN_OR_RETURN(const std::optional<Record> record, Find(id));
+    if (!record) break;
+    ASSIGN_OR_RETURN(const Counted counted, Count(id));
+    if (counted.Fits(*record)) break;
+    const std::pair<Record, Counted> now(*record, counted);
+    if (last == now)
+      return std::optional("counts " + std::to_string(record->count) + " references and has " +
+                           std::to_string(counted.tags) +
+                           (counted.garbage ? ", marked as garbage" : ", not marked as garbage"));
+    last = now;
+  }
+  return std::optional<std::string>();
+}
+
+Result<std::optional<std::string>> References::CheckCount(const Digest256& id, bool repair) {
+  ASSIGN_OR_RETURN(const auto problem, FindMiscount(id));
+  if (problem && repair) RETURN_IF_ERROR(Recount(id));
+  return problem;
+}
+
+// First the record begins to tell of every change; if it is still the same after its tags were
+// counted, then none came or went meanwhile.
+Result<void> References::Recount(const Digest256& id) {
+  RETURN_IF_ERROR(Change(id, [](Record& record) {
+    ++record.changes;
+    return true;
+  }));
+  return Commit(PartitionOf(id), [&](MetaBatch& batch) -> Result<void> {
     ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
-    if (!record) return {};
-    uint64_t tags = 0;
-    uint64_t lent = 0;
-    const std::string prefix = TagPrefix(id);
-    RETURN_IF_ERROR(meta_.Scan(names_[partition], prefix, PrefixEnd(prefix), SIZE_MAX,
-                               [&](std::string_view key, std::string_view) {
-                                 lent += IsBorrowerTag(key.substr(prefix.size()));
-                                 return ++tags != 0;
-                               }));
-    RETURN_IF_ERROR(meta_.Scan(names_[partition], "u", PrefixEnd("u"), SIZE_MAX,
-                               [&](std::string_view key, std::string_view) {
-                                 if (key.size() == 41 && key.substr(9) == id.view()) ++tags;
-                                 return true;
-                               }));
-    ASSIGN_OR_RETURN(const auto garbage, Value(partition, GarbageKey(id)));
-    if (tags == record->count && lent == record->lent && garbage.has_value() == (tags == 0))
-      return {};
-    problem = "counts " + std::to_string(record->count) + " references and has " +
-              std::to_string(tags) + (garbage ? ", marked as garbage" : ", not marked as garbage");
-    if (!repair) return {};
-    record->count = tags;
-    record->lent = lent;
+    if (!record || record->changes == 0) return {};
+    ASSIGN_OR_RETURN(const Counted counted, Count(id));
+    record->count = counted.tags;
+    record->lent = counted.lent;
+    ++record->changes;
     batch.Put(RecordKey(id), EncodeRecord(*record));
-    if (tags > 0 && !record->is_wanted()) batch.Put(LenderKey(id), "");
-    if (tags == 0)
+    if (counted.tags > 0 && !record->is_wanted()) batch.Put(LenderKey(id), "");
+    if (counted.tags == 0)
       batch.Put(GarbageKey(id), "");
     else
       batch.Delete(GarbageKey(id));
     return {};
-  }));
-  return problem;
+  });
 }
 
 Result<void> References::Insert(const Digest256& id, const Record& record) {

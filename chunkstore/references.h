@@ -131,8 +131,8 @@ class References {
       std::function<base::Result<bool>(const base::Digest256& id, const Record& record)>;
   base::Result<bool> VisitRecords(size_t partition, const RecordVisitor& visit);
 
-  // Checks one record against its tags, under the partition's lock; with `repair`, sets count and
-  // garbage mark right. Returns what was wrong, or nothing.
+  // Checks one record against its tags; with `repair`, sets count and garbage mark right, whatever
+  // other processes do meanwhile. Returns what was wrong, or nothing.
   base::Result<std::optional<std::string>> CheckCount(const base::Digest256& id, bool repair);
 
   // Makes a record where none is (rebuild). kConflict if there is one.
@@ -144,6 +144,18 @@ class References {
   using OwnerCheck = std::function<bool(const Record& owner)>;
   base::Result<bool> LendIf(const base::Digest256& owner, const BlobRef& borrower,
                             std::span<const uint16_t> pages, const OwnerCheck& may_lend);
+  struct Counted {
+    uint64_t tags = 0;
+    uint64_t lent = 0;  // of them
+    bool garbage = false;
+    bool operator==(const Counted&) const = default;
+    bool Fits(const Record& record) const {
+      return tags == record.count && lent == record.lent && garbage == (tags == 0);
+    }
+  };
+  base::Result<Counted> Count(const base::Digest256& id);
+  base::Result<std::optional<std::string>> FindMiscount(const base::Digest256& id);
+  base::Result<void> Recount(const base::Digest256& id);
   using Build = std::function<base::Result<void>(MetaBatch& batch)>;
   base::Result<void> Commit(size_t partition, const Build& build);
 

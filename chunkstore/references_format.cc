@@ -68,7 +68,7 @@ Result<BlobRef> ParseBlobName(std::string_view name) {
 
 std::string EncodeRecord(const Record& record) {
   const bool sharing =
-      record.partial || record.lent > 0 || record.lendings > 0 || record.borrowed_bytes > 0;
+      record.partial || record.lent > 0 || record.changes > 0 || record.borrowed_bytes > 0;
   std::string out(1, static_cast<char>(sharing ? kRecordVersionSharing : kFormatVersion));
   out.push_back(static_cast<char>(record.kind));
   out.push_back(static_cast<char>((record.bad ? 1 : 0) | (record.building ? 2 : 0) |
@@ -80,7 +80,7 @@ std::string EncodeRecord(const Record& record) {
   base::PutVarint(&out, record.count);
   if (!sharing) return out;
   base::PutVarint(&out, record.lent);
-  base::PutVarint(&out, record.lendings);
+  base::PutVarint(&out, record.changes);
   base::PutVarint(&out, record.borrowed_bytes);
   return out;
 }
@@ -106,7 +106,7 @@ Result<Record> DecodeRecord(std::string_view value) {
   uint64_t borrowed = 0;
   if (sharing) {
     ASSIGN_OR_RETURN(record.lent, in.Varint());
-    ASSIGN_OR_RETURN(record.lendings, in.Varint());
+    ASSIGN_OR_RETURN(record.changes, in.Varint());
     ASSIGN_OR_RETURN(borrowed, in.Varint());
   }
   RETURN_IF_ERROR(in.ExpectEnd());

@@ -60,10 +60,12 @@ struct Record {
       0;  // what a page tags its children with: a later page with the same id has another
   uint32_t plain_length = 0;
   uint32_t stored_length = 0;
-  uint64_t count = 0;           // tags; 0: garbage
-  bool partial = false;         // only blocks that it lends are left in the blob
-  uint64_t lent = 0;            // how many of the tags are borrowers'
-  uint64_t lendings = 0;        // how often it lent, ever: two states are never the same
+  uint64_t count = 0;    // tags; 0: garbage
+  bool partial = false;  // only blocks that it lends are left in the blob
+  uint64_t lent = 0;     // how many of the tags are borrowers'
+  // Grows with every tag that comes or goes, once it has lent or its tags were counted (until then
+  // 0): from then on two states are never the same.
+  uint64_t changes = 0;
   uint32_t borrowed_bytes = 0;  // plain bytes that lie in the blobs of other chunks
 
   // Somebody wants the chunk itself, and not just blocks of it.

@@ -57,7 +57,7 @@ TEST(Records, GoldenOfSharing) {
                       .count = 2,
                       .partial = true,
                       .lent = 2,
-                      .lendings = 3,
+                      .changes = 3,
                       .borrowed_bytes = 0};
   const std::string encoded = EncodeRecord(record);
   EXPECT_EQ(base::ToHex(encoded),

@@ -11,6 +11,7 @@ quarry_test(chunk_store_test
     ${dir}/chunk_store_map_editor_test.cc
     ${dir}/chunk_store_map_test.cc
     ${dir}/chunk_store_over_test.cc
+    ${dir}/chunk_store_processes_test.cc
     ${dir}/chunk_store_read_test.cc
     ${dir}/chunk_store_records_test.cc
     ${dir}/chunk_store_sharing_test.cc
