@@ -11,6 +11,7 @@ Every image is a raw ext4 file system with a Debian system inside, sparse on dis
     booted            1 GiB   a copy of base after one boot in QEMU, with small writes in the guest
     rebuilt           1 GiB   the packages of base, bootstrapped and formatted again from nothing
     rebuilt-added     1 GiB   the packages of added, bootstrapped and formatted from nothing
+    rebuilt-tools     1 GiB   those of base and a few tools, bootstrapped and formatted from nothing
     rebuilt-upgraded  1 GiB   those of base with every update, bootstrapped and formatted
     next              1 GiB   those of base in the Debian release after this machine's
     full              2 GiB   a well-filled system (compilers, a kernel, a database, a Java runtime)
@@ -44,6 +45,7 @@ TOOLS = {  # a program we call -> the package that has it
 BASE_PACKAGES = ["systemd", "systemd-sysv", "openssh-server", "ca-certificates", "iproute2",
                  "dbus", "procps"]
 ADDED_PACKAGES = ["python3", "git", "vim", "rsync", "curl", "tcpdump", "tmux"]
+TOOL_PACKAGES = ["rsync", "curl", "tcpdump", "tmux", "strace", "lsof", "jq", "less", "file"]
 FULL_PACKAGES = ADDED_PACKAGES + ["linux-image-cloud-amd64", "build-essential", "postgresql",
                                   "default-jre-headless", "clang", "perl", "python3-numpy"]
 MIB = 1 << 20
@@ -250,6 +252,8 @@ def recipes():
         "rebuilt": ("rebuilt.raw", [], made_again(BASE_PACKAGES, suite, 1024)),
         "rebuilt-added": ("rebuilt-added.raw", [],
                           made_again(BASE_PACKAGES + ADDED_PACKAGES, suite, 1024)),
+        "rebuilt-tools": ("rebuilt-tools.raw", [],
+                          made_again(BASE_PACKAGES + TOOL_PACKAGES, suite, 1024)),
         "rebuilt-upgraded": ("rebuilt-upgraded.raw", [], made_again(BASE_PACKAGES, lines, 1024)),
         "next": ("next.raw", [], made_again(BASE_PACKAGES, next_release(suite), 1024)),
         "booted": ("booted.raw", ["base"], made_by_a_boot),
