@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -116,7 +118,10 @@ class QuarryImpl : public Quarry {
   void Stop() override;
 
  private:
+  Result<void> CheckServices();
+  bool Serves(std::string_view service) const;
   Result<void> StartIdentity();
+  Result<bool> ChoosePassword();
   Result<void> StartImages();
   Result<void> StartVolumes();
   void MakeImageService();
@@ -163,6 +168,22 @@ class QuarryImpl : public Quarry {
   std::unique_ptr<base::http::Server> server_;
 };
 
+Result<void> QuarryImpl::CheckServices() {
+  const std::set<std::string_view> known = {kIdentityService, kImageService, kVolumeService,
+                                            kAdminService};
+  for (const std::string& service : *settings_.services) {
+    if (known.contains(service)) continue;
+    return Error(Code::kInvalidArgument,
+                 "services: there is no '" + service + "'; identity, image, volume, admin are");
+  }
+  return {};
+}
+
+bool QuarryImpl::Serves(std::string_view service) const {
+  const std::vector<std::string>& all = *settings_.services;
+  return std::find(all.begin(), all.end(), service) != all.end();
+}
+
 Result<void> QuarryImpl::StartIdentity() {
   if (*settings_.auth_mode == "keystone") {
     if (settings_.auth_url->empty() || settings_.auth_password->empty()) {
@@ -185,13 +206,9 @@ Result<void> QuarryImpl::StartIdentity() {
   }
   ASSIGN_OR_RETURN(identity_, identity::Identity::Open(IdentityOptionsOf(settings_), *store_->meta,
                                                        base::SystemClock()));
-  ASSIGN_OR_RETURN(const std::optional<std::string> known, ReadAdminPassword(*settings_.data_dir));
-  first_start_ = !known.has_value();
-  password_ = known.has_value() ? *known : NewPassword();
   identity::BootstrapRequest bootstrap;
+  ASSIGN_OR_RETURN(bootstrap.reset_admin_password, ChoosePassword());
   bootstrap.admin_password = password_;
-  // Whoever can take clouds.yaml away owns the directory: that is how a lost password is replaced.
-  bootstrap.reset_admin_password = first_start_;
   bootstrap.region = *settings_.region;
   bootstrap.services.push_back({"image", "glance", kImageEndpoint});
   // Clients look for either of the two types.
@@ -200,6 +217,28 @@ Result<void> QuarryImpl::StartIdentity() {
   RETURN_IF_ERROR(identity_->Bootstrap(bootstrap));
   verifier_ = &identity_->verifier();
   return {};
+}
+
+// True: it is to be set, whatever it was.
+Result<bool> QuarryImpl::ChoosePassword() {
+  const std::string& given = *settings_.identity_admin_password;
+  ASSIGN_OR_RETURN(const std::optional<std::string> known, ReadAdminPassword(*settings_.data_dir));
+  first_start_ = !known.has_value();
+  if (known.has_value()) {
+    password_ = *known;
+    return false;
+  }
+  password_ = given;
+  if (!SharesStore(settings_)) {
+    if (given.empty()) password_ = NewPassword();
+    // Whoever can take clouds.yaml away owns the directory: that is how a lost one is replaced.
+    return true;
+  }
+  ASSIGN_OR_RETURN(const bool bootstrapped, identity_->IsBootstrapped());
+  if (bootstrapped || !given.empty()) return false;
+  return Error(Code::kInvalidArgument,
+               "identity.admin_password: the processes of one store have one admin: set it for the "
+               "first start (in the environment as QUARRY_IDENTITY_ADMIN_PASSWORD)");
 }
 
 Result<void> QuarryImpl::StartImages() {
@@ -230,18 +269,20 @@ Result<void> QuarryImpl::StartVolumes() {
   images.convert.time_ms = *settings_.block_convert_time;
   images.convert.memory_bytes = *settings_.block_convert_memory;
   volume_images_ = std::make_unique<VolumeImages>(images, *catalog_, *data_path_, metrics_);
-  ASSIGN_OR_RETURN(volumes_, Volumes::Start(settings_, {*store_, *verifier_, *volume_images_,
-                                                        *catalog_, *data_path_, metrics_}));
+  ASSIGN_OR_RETURN(volumes_,
+                   Volumes::Start(settings_, {*store_, *verifier_, *volume_images_, *catalog_,
+                                              *data_path_, metrics_, Serves(kVolumeService)}));
   return {};
 }
 
 Result<void> QuarryImpl::Serve() {
   router_.Mount(StatusService(metrics_, identity_ != nullptr));
-  if (identity_ != nullptr) router_.Mount(identity_->service());
-  router_.Mount(images_->service());
-  router_.Mount(volumes_->service());
-  router_.Mount(admin_->service());
-  if (backup_admin_ != nullptr) router_.Mount(backup_admin_->service(admin::kBackupsPrefix));
+  if (identity_ != nullptr && Serves(kIdentityService)) router_.Mount(identity_->service());
+  if (Serves(kImageService)) router_.Mount(images_->service());
+  if (Serves(kVolumeService)) router_.Mount(volumes_->service());
+  if (Serves(kAdminService)) router_.Mount(admin_->service());
+  if (Serves(kAdminService) && backup_admin_ != nullptr)
+    router_.Mount(backup_admin_->service(admin::kBackupsPrefix));
   base::http::ServerOptions options;
   options.listen = *settings_.listen;
   options.io_threads = static_cast<size_t>(*settings_.http_io_threads);
@@ -262,6 +303,7 @@ Result<void> QuarryImpl::Serve() {
 }
 
 Result<void> QuarryImpl::Start() {
+  RETURN_IF_ERROR(CheckServices());
   ASSIGN_OR_RETURN(public_url_, ParsePublicUrl(*settings_.public_url));
   ASSIGN_OR_RETURN(store_, OpenStore(settings_, metrics_, StorePurpose::kServe));
   pool_ = std::make_unique<base::async::Pool>(
@@ -288,8 +330,10 @@ void QuarryImpl::StartMaintenance() {
   admin::ScheduleOptions schedule;
   schedule.gc_interval_ms = *settings_.store_gc_interval;
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;
-  schedule_ = std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
-                                                base::SystemClock());
+  if (Serves(kAdminService)) {
+    schedule_ = std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
+                                                  base::SystemClock());
+  }
 
   Store* backups = volumes_->backup_store();
   if (backups == nullptr) return;
@@ -301,7 +345,8 @@ void QuarryImpl::StartMaintenance() {
 
 Result<void> QuarryImpl::Announce() {
   const std::string& dir = *settings_.data_dir;
-  if (identity_ != nullptr)
+  // Another process of the store may have chosen the password.
+  if (identity_ != nullptr && !password_.empty())
     RETURN_IF_ERROR(WriteCredentials(dir, public_url(), *settings_.region, password_));
   return WriteEndpoint(dir, base_url_);
 }

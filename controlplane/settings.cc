@@ -54,6 +54,9 @@ Settings::Settings(base::ConfigBuilder& options)
     : data_dir(options.String("data_dir", "quarry-data", "directory for everything that is kept")),
       listen(options.String("listen", "127.0.0.1:9696",
                             "HOST:PORT to serve on; port 0 picks a free one")),
+      services(options.List(
+          "services", {kIdentityService, kImageService, kVolumeService, kAdminService},
+          "what this process serves; the rest is other processes', of the same store")),
       public_url(options.String(
           "public_url", "",
           "base URL that clients reach the service under, for all links; none: as they asked")),
@@ -79,6 +82,10 @@ Settings::Settings(base::ConfigBuilder& options)
           "networks (10.1.0.0/16) of proxies whose X-Forwarded-Proto and -Host links follow")),
       http_drain_timeout(options.DurationMs("http.drain_timeout", base::kDrainTimeoutMs,
                                             "how long a stop waits for requests in flight")),
+      store_back_end(options.Choice(
+          "store.back_end", "embedded", {"embedded", "ceph"},
+          "where chunks and records are kept: in data_dir, by this process alone, or in Ceph, by "
+          "any number of processes")),
       store_compression_level(options.Int("store.compression_level",
                                           StoreDefaults().compression_level, 0, 19,
                                           "zstd level; 0 stores everything raw")),
@@ -96,6 +103,23 @@ Settings::Settings(base::ConfigBuilder& options)
                                            "how often the collector runs by itself; 0s: never")),
       store_scrub_interval(options.DurationMs("store.scrub_interval", 7 * kDayMs,
                                               "how often everything is verified; 0s: never")),
+      ceph_conf(options.String(
+          "ceph.conf", "",
+          "ceph.conf of the cluster; none: $CEPH_CONF, or else where Ceph looks for it")),
+      ceph_user(options.String("ceph.user", "admin", "Ceph user, without \"client.\"")),
+      ceph_pool(options.String("ceph.pool", "quarry", "pool that chunks are kept in")),
+      ceph_meta_pool(options.String(
+          "ceph.meta_pool", "",
+          "replicated pool that records are kept in, best on flash; none: that of the chunks")),
+      ceph_namespace(options.String(
+          "ceph.namespace", "quarry",
+          "namespace in all pools: services can share them, and a Ceph user be kept to one")),
+      ceph_connect_timeout(options.DurationMs("ceph.connect_timeout", kMinuteMs / 6,
+                                              "how long a start waits for the cluster")),
+      ceph_timeout(options.DurationMs(
+          "ceph.timeout", kMinuteMs,
+          "how long an operation waits for the cluster before it is an error; Ceph takes some 30 s "
+          "to notice that a machine is gone")),
       image_hash_algorithm(options.Choice("image.hash_algorithm", ImageDefaults().hash_algorithm,
                                           {"sha256", "sha512"},
                                           "digest of whole images that the API shows")),
@@ -136,6 +160,13 @@ Settings::Settings(base::ConfigBuilder& options)
       import_project_limit(options.Int("import.project_limit",
                                        static_cast<int64_t>(ImageDefaults().project_imports), 1,
                                        1000, "imports of one project at work; others wait")),
+      block_back_ends(options.List(
+          "block.back_ends", {},
+          "back ends of volumes that types may name: store (layers in data_dir over the chunk "
+          "store), rbd; the first is the default. None: store where store.back_end is embedded, "
+          "rbd where block.rbd_pool is set")),
+      block_rbd_pool(options.String("block.rbd_pool", "",
+                                    "pool of Ceph that volumes of the back end rbd are in")),
       block_nbd_listen(options.String(
           "block.nbd_listen", "",
           "HOST:PORT that compute hosts attach volumes at; none: 127.0.0.1:10809, or any free "
@@ -143,6 +174,9 @@ Settings::Settings(base::ConfigBuilder& options)
       block_nbd_host(options.String("block.nbd_host", "",
                                     "host name or address, without a port, that they are told to "
                                     "connect to; none: as block.nbd_listen")),
+      block_nbd_port(
+          options.Int("block.nbd_port", 0, 0, 65'535,
+                      "port that they are told, of a proxy in front; 0: as block.nbd_listen")),
       block_nbd_socket(options.String("block.nbd_socket", "",
                                       "path of a unix socket for clients on this machine as well")),
       block_nbd_tls_cert(options.String("block.nbd_tls_cert", "",
@@ -184,6 +218,10 @@ Settings::Settings(base::ConfigBuilder& options)
           "data directory that backups go to: another disk, or a mounted host; none: no backups")),
       block_backup_rate(options.Bytes("block.backup_rate", BackupDefaults().bytes_per_s,
                                       "bytes a second that backups and restores may move")),
+      identity_admin_password(options.Secret(
+          "identity.admin_password",
+          "password of the user admin, if this start is the first; none: a random one. It is in "
+          "clouds.yaml then")),
       identity_token_lifetime(
           options.DurationMs("identity.token_lifetime", kHourMs, "how long a token is good for")),
       identity_token_key_rotation(options.DurationMs("identity.token_key_rotation", kDayMs,

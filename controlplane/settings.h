@@ -11,6 +11,12 @@ namespace controlplane {
 // Of NBD, as IANA assigned it.
 constexpr uint16_t kNbdPort = 10809;
 
+// What the setting `services` may name. Maintenance (gc, scrub) is admin's.
+constexpr char kIdentityService[] = "identity";
+constexpr char kImageService[] = "image";
+constexpr char kVolumeService[] = "volume";
+constexpr char kAdminService[] = "admin";
+
 // Every option of the service, declared once, in the order in which `quarry serve --help` prints
 // them. Borrows the builder, which holds the values and must outlive it.
 struct Settings {
@@ -21,6 +27,7 @@ struct Settings {
 
   Option<std::string>& data_dir;
   Option<std::string>& listen;
+  Option<std::vector<std::string>>& services;
   Option<std::string>& public_url;
   Option<std::string>& region;
   Option<std::string>& log_level;
@@ -35,6 +42,7 @@ struct Settings {
   Option<std::vector<std::string>>& http_trusted_proxies;
   Option<int64_t>& http_drain_timeout;
 
+  Option<std::string>& store_back_end;
   Option<int64_t>& store_compression_level;
   Option<uint64_t>& store_cache;
   Option<uint64_t>& store_reserve;
@@ -42,6 +50,14 @@ struct Settings {
   Option<int64_t>& store_lease;
   Option<int64_t>& store_gc_interval;
   Option<int64_t>& store_scrub_interval;
+
+  Option<std::string>& ceph_conf;
+  Option<std::string>& ceph_user;
+  Option<std::string>& ceph_pool;
+  Option<std::string>& ceph_meta_pool;
+  Option<std::string>& ceph_namespace;
+  Option<int64_t>& ceph_connect_timeout;
+  Option<int64_t>& ceph_timeout;
 
   Option<std::string>& image_hash_algorithm;
   Option<std::string>& image_checksum;
@@ -61,8 +77,11 @@ struct Settings {
   Option<int64_t>& import_deadline;
   Option<int64_t>& import_project_limit;
 
+  Option<std::vector<std::string>>& block_back_ends;
+  Option<std::string>& block_rbd_pool;
   Option<std::string>& block_nbd_listen;
   Option<std::string>& block_nbd_host;
+  Option<int64_t>& block_nbd_port;
   Option<std::string>& block_nbd_socket;
   Option<std::string>& block_nbd_tls_cert;
   Option<std::string>& block_nbd_tls_key;
@@ -80,6 +99,7 @@ struct Settings {
   Option<std::string>& block_backup_dir;
   Option<uint64_t>& block_backup_rate;
 
+  Option<std::string>& identity_admin_password;
   Option<int64_t>& identity_token_lifetime;
   Option<int64_t>& identity_token_key_rotation;
   Option<int64_t>& identity_password_passes;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/config.h"
+#include "controlplane/cluster_store.h"
 #include "controlplane/embedded_store.h"
 
 namespace controlplane {
@@ -44,6 +45,8 @@ Result<chunkstore::ChunkStoreOptions> ChunkOptionsOf(const Settings& settings,
 
 }  // namespace
 
+bool SharesStore(const Settings& settings) { return *settings.store_back_end == "ceph"; }
+
 base::Error ExplainDamage(base::Error error, const std::string& data_dir) {
   // Some that say more of the damage bring their own advice.
   if (error.code() != Code::kCorruption || error.message().find(kAdvised) != std::string::npos)
@@ -67,9 +70,11 @@ Result<std::unique_ptr<Store>> OpenStore(const Settings& settings, base::Metrics
                                          StorePurpose purpose) {
   ASSIGN_OR_RETURN(const auto options, ChunkOptionsOf(settings, purpose));
   const bool backups = purpose == StorePurpose::kBackups;
-  ASSIGN_OR_RETURN(
-      auto store,
-      OpenEmbeddedStore(backups ? *settings.block_backup_dir : *settings.data_dir, purpose));
+  const auto open = [&]() -> Result<std::unique_ptr<Store>> {
+    if (!backups && SharesStore(settings)) return OpenClusterStore(settings, purpose);
+    return OpenEmbeddedStore(backups ? *settings.block_backup_dir : *settings.data_dir, purpose);
+  };
+  ASSIGN_OR_RETURN(auto store, open());
   ASSIGN_OR_RETURN(store->chunks, chunkstore::ChunkStore::Open(options, *store->blobs, *store->meta,
                                                                base::SystemClock(), metrics));
   return store;

@@ -32,6 +32,9 @@ enum class StorePurpose {
 base::Result<std::unique_ptr<Store>> OpenStore(const Settings& settings, base::Metrics& metrics,
                                                StorePurpose purpose);
 
+// Whether other processes may be at work on the same store.
+bool SharesStore(const Settings& settings);
+
 // The error with what to do, where it says that the index is damaged (kCorruption) and not what to
 // do; else as it is.
 base::Error ExplainDamage(base::Error error, const std::string& data_dir);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "base/text.h"
 #include "base/thread_annotations.h"
 #include "base/uuid.h"
+#include "blockd/back_ends.h"
 #include "blockd/backup/chunk_backups.h"
 #include "blockd/backup/home.h"
 #include "blockd/catalog.h"
@@ -25,6 +27,7 @@
 #include "blockd/nbd/tls.h"
 #include "blockd/nbd_exports.h"
 #include "blockd/qos/timer.h"
+#include "blockd/rbd/rbd_volume_store.h"
 #include "blockd/reconcile.h"
 #include "blockd/service.h"
 #include "blockd/tenancy/tenancy.h"
@@ -102,6 +105,33 @@ Result<std::shared_ptr<const blockd::nbd::TlsContext>> TlsOf(const Settings& set
   return context;
 }
 
+Error BadBackEnds(std::string_view why) {
+  return Error(Code::kInvalidArgument, "block.back-ends: " + std::string(why));
+}
+
+// By name; the first is the default.
+Result<std::vector<std::string>> BackEndsOf(const Settings& settings) {
+  const bool has_rbd = !settings.block_rbd_pool->empty();
+  std::vector<std::string> names = *settings.block_back_ends;
+  if (names.empty() && !SharesStore(settings)) names.emplace_back(blockd::kBackEndName);
+  if (settings.block_back_ends->empty() && has_rbd) names.emplace_back(blockd::kRbdBackEndName);
+  if (names.empty()) return BadBackEnds("there is none: block.rbd-pool names the pool of volumes");
+  std::set<std::string> seen;
+  for (const std::string& name : names) {
+    if (!seen.insert(name).second) return BadBackEnds(name + " is there twice");
+    if (name == blockd::kRbdBackEndName) {
+      if (!has_rbd) return BadBackEnds("rbd needs block.rbd-pool");
+    } else if (name != blockd::kBackEndName) {
+      return BadBackEnds("there is no '" + name + "'; store and rbd are");
+    } else if (SharesStore(settings)) {
+      return BadBackEnds(
+          "store keeps what is written in data_dir, where the other processes of a "
+          "store on Ceph would not find it");
+    }
+  }
+  return names;
+}
+
 // This service's id, made at the first start.
 Result<std::string> ServiceId(blockd::Catalog& catalog) {
   std::string id;
@@ -117,15 +147,17 @@ Result<std::string> ServiceId(blockd::Catalog& catalog) {
 // Members in the order in which they are made; destroyed in the opposite one.
 class VolumesImpl : public Volumes {
  public:
-  VolumesImpl(const Settings& settings, const Parts& parts)
+  VolumesImpl(const Settings& settings, const Parts& parts, std::vector<std::string> back_ends)
       : settings_(settings),
         parts_(parts),
         journal_(*parts.store.meta, base::SystemClock(), std::string(blockd::kPartition),
                  base::NewUuid()),
         catalog_(*parts.store.meta, base::SystemClock(), journal_),
-        types_(catalog_),
+        types_(catalog_, back_ends),
         messages_(catalog_),
-        transfers_(catalog_, types_) {}
+        transfers_(catalog_, types_) {
+    options_.back_ends = std::move(back_ends);
+  }
   ~VolumesImpl() override { Stop(); }
 
   Result<void> Start();
@@ -136,6 +168,8 @@ class VolumesImpl : public Volumes {
 
  private:
   Result<void> OpenVolumes();
+  Result<std::unique_ptr<blockd::VolumeStore>> OpenLayers();
+  Result<std::unique_ptr<blockd::VolumeStore>> OpenRbd();
   Result<void> OpenBackups();
   Result<void> TakeBackups();
   Result<void> StartNbd();
@@ -145,12 +179,15 @@ class VolumesImpl : public Volumes {
     return settings_.block_nbd_host->empty() ? ReachableHost(listen.host)
                                              : *settings_.block_nbd_host;
   }
+  SnapshotLookup snapshots() { return {*parts_.store.chunks, catalog_, *store_}; }
+  void MakeChangedBlocks();
   void MakeService();
   Result<std::string> HolderOfImage(std::string_view project_id, std::string_view image_and_data);
   Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
-  Result<blockd::discovery::Capacity> Space();
+  Result<std::optional<blockd::discovery::Capacity>> Space(const std::string& back_end);
   blockd::Jobs::World world() {
-    return {catalog_, *store_, *exports_, parts_.images, types_, backups_.get(), &messages_};
+    return {catalog_, *store_,        *exports_,  parts_.images,
+            types_,   backups_.get(), &messages_, store_.get()};
   }
   void Upkeep();
 
@@ -165,7 +202,8 @@ class VolumesImpl : public Volumes {
   blockd::tenancy::Transfers transfers_;
   blockd::ServiceOptions options_;
 
-  std::unique_ptr<blockd::chunk::ChunkVolumeStore> store_;
+  std::vector<std::unique_ptr<blockd::VolumeStore>> stores_;
+  std::unique_ptr<blockd::BackEnds> store_;  // all of them
   // Of a directory of its own; its metrics would be taken for the main store's.
   base::Metrics backup_metrics_;
   std::unique_ptr<Store> backup_store_;
@@ -185,15 +223,41 @@ class VolumesImpl : public Volumes {
 };
 
 Result<void> VolumesImpl::OpenVolumes() {
+  std::vector<blockd::BackEnds::BackEnd> all;
+  for (const std::string& name : options_.back_ends) {
+    ASSIGN_OR_RETURN(std::unique_ptr<blockd::VolumeStore> store,
+                     name == blockd::kBackEndName ? OpenLayers() : OpenRbd());
+    all.push_back({name, store.get()});
+    stores_.push_back(std::move(store));
+  }
+  store_ = std::make_unique<blockd::BackEnds>(std::move(all));
+  return {};
+}
+
+Result<std::unique_ptr<blockd::VolumeStore>> VolumesImpl::OpenLayers() {
   blockd::chunk::ChunkVolumeStoreOptions options;
   options.dir = LayersDir(*settings_.data_dir);
   options.seal_bytes_per_s = *settings_.block_seal_rate;
   options.reserve_bytes = *settings_.store_reserve;
   if (*settings_.block_live_dir != "none") options.live_dir = *settings_.block_live_dir;
-  ASSIGN_OR_RETURN(store_, blockd::chunk::ChunkVolumeStore::Open(
-                               options, base::SystemFiles(), *parts_.store.chunks,
-                               *parts_.store.meta, parts_.metrics));
-  return {};
+  ASSIGN_OR_RETURN(auto store, blockd::chunk::ChunkVolumeStore::Open(
+                                   options, base::SystemFiles(), *parts_.store.chunks,
+                                   *parts_.store.meta, parts_.metrics));
+  return std::unique_ptr<blockd::VolumeStore>(std::move(store));
+}
+
+Result<std::unique_ptr<blockd::VolumeStore>> VolumesImpl::OpenRbd() {
+  blockd::rbd::Options options;
+  options.cluster.conf_path = *settings_.ceph_conf;
+  options.cluster.user = *settings_.ceph_user;
+  options.cluster.pool = *settings_.block_rbd_pool;
+  options.cluster.space = *settings_.ceph_namespace;
+  options.background = parts_.serve;
+  options.seal_bytes_per_s = *settings_.block_seal_rate;
+  ASSIGN_OR_RETURN(auto store, blockd::rbd::RbdVolumeStore::Open(
+                                   options, *parts_.store.chunks, *parts_.store.meta,
+                                   base::SystemClock(), parts_.metrics));
+  return std::unique_ptr<blockd::VolumeStore>(std::move(store));
 }
 
 Result<void> VolumesImpl::TakeBackups() {
@@ -300,7 +364,8 @@ Result<void> VolumesImpl::Listen() {
                               "block.nbd-plain-text, on a network that is secret by itself)"
                             : " (block.nbd-listen chooses where; port 0: any)"));
   }
-  exports_->ListensOn(*port);
+  const auto told = static_cast<uint16_t>(*settings_.block_nbd_port);
+  exports_->ListensOn(told != 0 ? told : *port);
   const std::string host = HostOf(listen);
   std::string backups = "are off (block.backup-dir)";
   if (options_.backup_service == blockd::BackupService::kDown) backups = "are down";
@@ -314,10 +379,18 @@ Result<void> VolumesImpl::Listen() {
   return server_->ListenUnix(*settings_.block_nbd_socket);
 }
 
-Result<blockd::discovery::Capacity> VolumesImpl::Space() {
+// Of RBD's pool nothing is known but by a manager of the cluster.
+Result<std::optional<blockd::discovery::Capacity>> VolumesImpl::Space(const std::string& back_end) {
+  if (back_end != blockd::kBackEndName) return std::optional<blockd::discovery::Capacity>();
   ASSIGN_OR_RETURN(const base::SpaceInfo space,
                    base::SystemFiles().Space(LayersDir(*settings_.data_dir)));
-  return blockd::discovery::Capacity{space.capacity_bytes, space.available_bytes};
+  return std::make_optional(
+      blockd::discovery::Capacity{space.capacity_bytes, space.available_bytes});
+}
+
+void VolumesImpl::MakeChangedBlocks() {
+  changed_blocks_ = std::make_unique<ChangedBlocks>(ChangedBlocks::Parts{
+      *parts_.store.chunks, parts_.image_catalog, snapshots(), base::SystemClock()});
 }
 
 void VolumesImpl::MakeService() {
@@ -325,13 +398,11 @@ void VolumesImpl::MakeService() {
   blockd::types::AppendRoutes({catalog_, types_, *exports_}, &more);
   blockd::tenancy::AppendRoutes({catalog_, types_, messages_, transfers_}, &more);
   blockd::discovery::AppendServiceRoutes(
-      {options_, catalog_, [this](const std::string&) { return Space(); }}, &more);
+      {options_, catalog_, [this](const std::string& back_end) { return Space(back_end); }}, &more);
   blockd::discovery::AppendListRoutes(&more);
-  const SnapshotLookup snapshots = {*parts_.store.chunks, catalog_, *store_};
-  changed_blocks_ = std::make_unique<ChangedBlocks>(ChangedBlocks::Parts{
-      *parts_.store.chunks, parts_.image_catalog, snapshots, base::SystemClock()});
+  MakeChangedBlocks();
   more.push_back(changed_blocks_->SnapshotRoute());
-  for (blockd::api::Route& route : SnapshotBlockRoutes(snapshots, parts_.image_data))
+  for (blockd::api::Route& route : SnapshotBlockRoutes(snapshots(), parts_.image_data))
     more.push_back(std::move(route));
   std::vector<base::http::Route> versions;
   blockd::discovery::AppendVersionRoutes(options_.prefix, &versions);
@@ -342,6 +413,11 @@ void VolumesImpl::MakeService() {
 }
 
 Result<void> VolumesImpl::Start() {
+  if (!parts_.serve) {
+    RETURN_IF_ERROR(OpenVolumes());
+    MakeChangedBlocks();
+    return {};
+  }
   RETURN_IF_ERROR(types_.Start());
   ASSIGN_OR_RETURN(options_.service_id, ServiceId(catalog_));
   options_.availability_zone = *settings_.block_availability_zone;
@@ -395,7 +471,8 @@ void VolumesImpl::Stop() {
 }  // namespace
 
 Result<std::unique_ptr<Volumes>> Volumes::Start(const Settings& settings, const Parts& parts) {
-  auto volumes = std::make_unique<VolumesImpl>(settings, parts);
+  ASSIGN_OR_RETURN(std::vector<std::string> back_ends, BackEndsOf(settings));
+  auto volumes = std::make_unique<VolumesImpl>(settings, parts, std::move(back_ends));
   RETURN_IF_ERROR(volumes->Start());
   return std::unique_ptr<Volumes>(std::move(volumes));
 }

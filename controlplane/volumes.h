@@ -27,6 +27,7 @@ class Volumes {
     imaged::Catalog& image_catalog;  // for what changed since an image
     imaged::DataPath& image_data;    // snapshots leave as blocks in the same way
     base::Metrics& metrics;
+    bool serve = true;  // else only what images need of them, and another process has the rest
   };
   // Puts right what a crash left, opens attached volumes to their clients again, and takes up the
   // jobs that were under way. kInvalidArgument names the option that is wrong; kConflict if another

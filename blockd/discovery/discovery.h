@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,9 @@ struct Capacity {
 struct Context {
   const ServiceOptions& options;
   Catalog& catalog;
-  // Of a pool, by the name of its back end. Blocking, Thread-safe; may be empty, then capacities
-  // are "unknown".
-  std::function<base::Result<Capacity>(const std::string& back_end)> capacity;
+  // Of a pool, by the name of its back end; nothing: "unknown". Blocking, Thread-safe; may be
+  // empty, then nothing is known of any.
+  std::function<base::Result<std::optional<Capacity>>(const std::string& back_end)> capacity;
 };
 
 // "quarry@store#store" taken apart.

@@ -210,9 +210,11 @@ Result<JsonObject> PoolCapabilities(const Context& context, const std::string& b
   Json total = "unknown";
   Json free = "unknown";
   if (context.capacity) {
-    ASSIGN_OR_RETURN(const Capacity capacity, context.capacity(back_end));
-    total = Gigabytes(capacity.total_bytes);
-    free = Gigabytes(capacity.free_bytes);
+    ASSIGN_OR_RETURN(const std::optional<Capacity> capacity, context.capacity(back_end));
+    if (capacity.has_value()) {
+      total = Gigabytes(capacity->total_bytes);
+      free = Gigabytes(capacity->free_bytes);
+    }
   }
   ASSIGN_OR_RETURN(const auto sums, Sums(context, back_end));
   const auto provisioned_gb = static_cast<double>(sums.at("(total)").volume_gb);

@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 QUARRY = os.environ.get("TEST_QUARRY_BINARY", "build/release/bin/quarry")
 START_SECONDS = 30
@@ -52,6 +53,17 @@ def call(method, url, body=None, headers=None, timeout=60):
         raise ConnectionError(f"the answer was broken off: {error!r}") from error
 
 
+def store_options(data_dir):
+    """Where the service keeps things: in its data directory, or, with TEST_QUARRY_STORE=ceph, in
+    the cluster of CEPH_CONF (tests/cluster/with_cluster.py) under a namespace of its own."""
+    if os.environ.get("TEST_QUARRY_STORE") != "ceph":
+        return [], {}
+    namespace = str(uuid.uuid5(uuid.NAMESPACE_URL, data_dir))
+    return (["--store.back-end=ceph", "--ceph.pool=chunks", "--ceph.meta-pool=meta",
+             "--block.rbd-pool=volumes", f"--ceph.namespace={namespace}"],
+            {"QUARRY_IDENTITY_ADMIN_PASSWORD": uuid.uuid5(uuid.NAMESPACE_DNS, data_dir).hex})
+
+
 class Service:
     """A `quarry serve` on a free port over a data directory of its own (or a given one)."""
 
@@ -62,9 +74,10 @@ class Service:
             self.own_dir = tempfile.TemporaryDirectory(prefix="quarry-e2e-")
             data_dir = self.own_dir.name + "/data"
         self.data_dir = data_dir
-        self.options = list(options)
+        where, variables = store_options(data_dir)
+        self.options = where + list(options)
         self.environment = {k: v for k, v in os.environ.items()
-                            if not k.startswith(("QUARRY_", "OS_"))}
+                            if not k.startswith(("QUARRY_", "OS_"))} | variables
         self.environment.update(environment or {})
         self.process = None
         self.log_path = data_dir.rstrip("/") + ".log"

@@ -20,7 +20,7 @@ class DiscoveryTest : public testing::Test {
     std::vector<base::http::Route> bound;
     AppendVersionRoutes("/volume", &bound);
     std::vector<api::Route> routes;
-    const auto capacity = [this](const std::string&) -> base::Result<Capacity> {
+    const auto capacity = [this](const std::string&) -> base::Result<std::optional<Capacity>> {
       return capacity_;
     };
     AppendServiceRoutes(Context{options_, api_.catalog, capacity}, &routes);
