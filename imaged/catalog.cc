@@ -160,7 +160,8 @@ Result<bool> Catalog::CommitOnce(const Stored* before, const Image* after,
   RETURN_IF_ERROR(AddUsage(old_image, after, &batch));
   ChangeIndex(old_image, after, &batch);
   ChangeUploadEntry(old_image, after, &batch);
-  for (const std::string& holder : releases) batch.Put(ReleaseKey(holder), "");
+  const std::string since = std::to_string(clock_.NowUs());
+  for (const std::string& holder : releases) batch.Put(ReleaseKey(holder), since);
   if (after == nullptr)
     batch.Delete(TraceKey(old_image->id)).Delete(std::move(key));
   else
@@ -267,6 +268,8 @@ Result<void> Catalog::RenewUpload(std::string_view id, std::string_view holder, 
 Result<Image> Catalog::FinishUpload(std::string_view id, std::string_view holder,
                                     std::string_view data_holder, const DataFacts& facts) {
   return ApplyDurably(id, true, [&](Image& image) -> Result<Outcome> {
+    // The answer to an earlier try was lost, and not the commit: holders are never used twice.
+    if (image.data.has_value() && image.data->holder == data_holder) return Outcome{};
     if (!IsUploading(image, holder)) return CalledOff(id);
     RETURN_IF_ERROR(CheckTransition(image.status, Status::kActive));
     Outcome outcome;
@@ -300,8 +303,21 @@ Result<Image> Catalog::FinishStage(std::string_view id, std::string_view holder,
 
 Result<bool> Catalog::FailUpload(std::string_view id, std::string_view holder,
                                  const Change& change) {
+  return EndUpload(id, holder, std::nullopt, change);
+}
+
+Result<bool> Catalog::FailExpiredUpload(std::string_view id, std::string_view holder,
+                                        int64_t now_us) {
+  return EndUpload(id, holder, now_us, nullptr);
+}
+
+Result<bool> Catalog::EndUpload(std::string_view id, std::string_view holder,
+                                std::optional<int64_t> expired_by_us, const Change& change) {
+  bool lives = false;
   Result<Image> failed = ApplyDurably(id, true, [&](Image& image) -> Result<Outcome> {
     if (!IsUploading(image, holder)) return CalledOff(id);
+    lives = expired_by_us.has_value() && image.upload->lease_until_us >= *expired_by_us;
+    if (lives) return Outcome{};
     RETURN_IF_ERROR(CheckTransition(image.status, Status::kQueued));
     Outcome outcome;
     outcome.releases.emplace_back(holder);
@@ -312,7 +328,7 @@ Result<bool> Catalog::FailUpload(std::string_view id, std::string_view holder,
     if (change) RETURN_IF_ERROR(change(image));
     return outcome;
   });
-  if (failed.has_value()) return true;
+  if (failed.has_value()) return !lives;
   if (failed.error().code() != Code::kNotFound) return failed.error();
   // The image is gone or past this upload. The entry says whether the holder still waits for us; it
   // may be the image's data by now, if the upload did finish: then there is no entry.
@@ -322,8 +338,12 @@ Result<bool> Catalog::FailUpload(std::string_view id, std::string_view holder,
     return entry.error();
   }
   MetaBatch batch;
-  batch.Delete(UploadKey(holder)).Put(ReleaseKey(holder), "");
-  RETURN_IF_ERROR(chunkstore::CommitDurably(meta_, kImagesPartition, batch));
+  batch.ExpectValue(UploadKey(holder), *entry)
+      .Delete(UploadKey(holder))
+      .Put(ReleaseKey(holder), std::to_string(clock_.NowUs()));
+  const Result<void> done = chunkstore::CommitDurably(meta_, kImagesPartition, batch);
+  // Another process was faster.
+  if (!done.has_value() && done.error().code() != Code::kConflict) return done.error();
   return false;
 }
 
@@ -378,23 +398,6 @@ Result<std::vector<UploadInFlight>> Catalog::ExpiredUploads(int64_t now_us, std:
                              std::numeric_limits<size_t>::max(), visit));
   RETURN_IF_ERROR(bad);
   return expired;
-}
-
-Result<std::vector<std::string>> Catalog::PendingReleases(size_t limit) {
-  std::vector<std::string> holders;
-  auto visit = [&](std::string_view key, std::string_view) {
-    holders.emplace_back(key.substr(kReleasePrefix.size()));
-    return true;
-  };
-  RETURN_IF_ERROR(meta_.Scan(kImagesPartition, kReleasePrefix,
-                             chunkstore::PrefixEnd(kReleasePrefix), limit, visit));
-  return holders;
-}
-
-Result<void> Catalog::ForgetRelease(std::string_view holder) {
-  MetaBatch batch;
-  batch.Delete(ReleaseKey(holder));
-  return meta_.Commit(kImagesPartition, batch);
 }
 
 Result<Usage> Catalog::UsageOfProject(std::string_view project_id) {

@@ -47,7 +47,8 @@ struct UploadInFlight {
 //   x/<scope>/c/<created><id>     index by creation, and ...
 //   x/<scope>/n/<name><created><id>   ... by name; scopes in query.h
 //   u/<holder>                    an upload on its way, and its lease: what recovery looks through
-//   g/<holder>                    a holder in the chunk store that nothing needs any more
+//   g/<holder>                    a holder in the chunk store that nothing needs any more; since
+//                                 when nobody was seen to read it, in microseconds
 //   q/<project>                   what the project uses (quota.h)
 //   t/<id>                        a boot trace (block_wire.h): gone with the record
 //
@@ -113,6 +114,11 @@ class Catalog {
   // commit, e.g. os_glance_failed_import.
   base::Result<bool> FailUpload(std::string_view id, std::string_view holder, const Change& change);
 
+  // The same by recovery, if the lease still is over by `now_us` when it is committed: whoever
+  // renewed it meanwhile lives, and then nothing changes.
+  base::Result<bool> FailExpiredUpload(std::string_view id, std::string_view holder,
+                                       int64_t now_us);
+
   // Fills in digests that were computed after the image became active, if it still has that root.
   // True if so.
   base::Result<bool> SetDigests(std::string_view id, const chunkstore::Root& root,
@@ -131,8 +137,16 @@ class Catalog {
 
   // Holders that nothing needs: ChunkStore::Release each, then ForgetRelease. Done by whoever made
   // them pending, and by a sweep for those that a crash left.
-  base::Result<std::vector<std::string>> PendingReleases(size_t limit);
+  struct PendingRelease {
+    std::string holder;
+    int64_t since_us = 0;  // since nobody was seen to read it
+  };
+  base::Result<std::vector<PendingRelease>> PendingReleases(size_t limit);
   base::Result<void> ForgetRelease(std::string_view holder);
+  // Somebody reads it still: counts as pending from now on, for every process that looks. (Not
+  // synced: only time is lost.) Fine if it is not pending any more.
+  base::Result<void> PutOffRelease(const PendingRelease& pending);
+  base::Result<bool> IsReleasePending(std::string_view holder);
 
   // --- boot traces (catalog_trace.cc) ---
 
@@ -175,6 +189,8 @@ class Catalog {
   // race.
   base::Result<bool> CommitOnce(const Stored* before, const Image* after,
                                 const std::vector<std::string>& releases);
+  base::Result<bool> EndUpload(std::string_view id, std::string_view holder,
+                               std::optional<int64_t> expired_by_us, const Change& change);
   base::Result<void> AddUsage(const Image* before, const Image* after,
                               chunkstore::MetaBatch* batch);
   base::Result<void> ChangeProject(std::string_view project_id, const Usage& before,

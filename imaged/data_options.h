@@ -34,7 +34,8 @@ struct DataOptions {
   size_t project_imports = 4;     // of one project at once; the others wait for their turn
   int64_t sweep_ms = 1'000;       // how often pending releases are looked through
   // Nobody else uses the stores: what a crash left is put right at start, without waiting for
-  // leases to run out.
+  // leases to run out, and bytes are let go as soon as nobody here reads them. Otherwise they stay
+  // for lease_ms after the last process was seen to.
   bool sole_process = true;
   WebFetchOptions web;
   std::vector<std::string> import_methods = {"glance-direct", "web-download", "copy-image"};

@@ -121,6 +121,7 @@ Result<void> DataPath::Start() {
   imports_.Start();
   checksums_.Start();
   sweeper_ = std::thread([this] { Sweep(); });
+  lease_keeper_ = std::thread([this] { KeepLeases(); });
   return {};
 }
 
@@ -131,38 +132,47 @@ void DataPath::Stop() {
     stopped_.NotifyAll();
   }
   if (sweeper_.joinable()) sweeper_.join();
+  if (lease_keeper_.joinable()) lease_keeper_.join();
   imports_.Stop();
   checksums_.Stop();
 }
 
+bool DataPath::Pause() {
+  MutexLock lock(mutex_);
+  if (!stopping_) stopped_.WaitForMs(mutex_, options_.sweep_ms);
+  return !stopping_;
+}
+
+bool DataPath::IsDue(int64_t* last_ns, int64_t every_ms) const {
+  const int64_t now_ns = clock_.MonotonicNs();
+  if (now_ns - *last_ns < every_ms * 1'000'000) return false;
+  *last_ns = now_ns;
+  return true;
+}
+
+void DataPath::KeepLeases() {
+  int64_t last_ns = clock_.MonotonicNs();
+  while (Pause()) {
+    CallOffDeleted();
+    if (IsDue(&last_ns, options_.lease_ms / 3)) KeepUploadLeases();
+  }
+}
+
 void DataPath::Sweep() {
-  int64_t last_lease_ns = clock_.MonotonicNs();
-  int64_t last_reconcile_ns = last_lease_ns;
-  int64_t last_orphans_ns = last_lease_ns;
-  auto due = [this](int64_t* last_ns, int64_t every_ms) {
-    int64_t now_ns = clock_.MonotonicNs();
-    if (now_ns - *last_ns < every_ms * 1'000'000) return false;
-    *last_ns = now_ns;
-    return true;
-  };
+  int64_t last_reconcile_ns = clock_.MonotonicNs();
+  int64_t last_orphans_ns = last_reconcile_ns;
   auto log = [](const char* what, const Result<void>& result) {
     if (!result.has_value()) LOG(kError, "imaged", "{}: {}", what, result.error().ToString());
   };
-  for (;;) {
-    {
-      MutexLock lock(mutex_);
-      if (!stopping_) stopped_.WaitForMs(mutex_, options_.sweep_ms);
-      if (stopping_) return;
-    }
+  while (Pause()) {
     Result<size_t> released = ReleasePending();
     if (!released.has_value()) log("releasing the bytes of deleted images", released.error());
-    CallOffDeleted();
-    if (due(&last_lease_ns, options_.lease_ms / 3)) KeepUploadLeases();
-    if (due(&last_reconcile_ns, kReconcileMs)) {
+    if (IsDue(&last_reconcile_ns, kReconcileMs)) {
       log("looking for abandoned uploads", Reconcile(*this, Recovery::kRunning));
     }
-    if (due(&last_orphans_ns, kOrphanScanMs)) {
+    if (IsDue(&last_orphans_ns, kOrphanScanMs)) {
       log("looking for bytes that no image needs", ReleaseOrphans(*this, Recovery::kRunning));
+      log("looking for tasks whose job is gone", FailLostTasks(*this, Recovery::kRunning));
       log("forgetting old tasks", tasks_.Expire());
     }
   }
@@ -189,6 +199,10 @@ void DataPath::CallOffDeleted() {
 
 void DataPath::KeepUploadLeases() {
   for (const auto& [holder, upload] : ActiveUploads()) {
+    // Puts keep it as well; a client that sends little for long has none. What became of a lost one
+    // the next put says.
+    const std::shared_ptr<chunkstore::Ingest> ingest = upload.ingest.lock();
+    if (ingest != nullptr) (void)ingest->Renew().has_value();
     Result<void> renewed = catalog_.RenewUpload(upload.image_id, holder, options_.lease_ms, 0);
     if (renewed.has_value()) continue;
     if (renewed.error().code() != Code::kNotFound) {
@@ -201,8 +215,17 @@ void DataPath::KeepUploadLeases() {
 }
 
 Result<size_t> DataPath::ReleasePending() {
+  const int64_t now_us = clock_.NowUs();
+  const int64_t lease_us = options_.lease_ms * 1000;
   return ReleaseNoLongerNeeded(store_, catalog_,
-                               [this](const std::string& holder) { return IsInUse(holder); });
+                               [&](const Catalog::PendingRelease& pending) -> Result<bool> {
+                                 const int64_t age_us = now_us - pending.since_us;
+                                 if (!IsInUse(pending.holder))
+                                   return !options_.sole_process && age_us < lease_us;
+                                 if (age_us >= lease_us / 3)
+                                   RETURN_IF_ERROR(catalog_.PutOffRelease(pending));
+                                 return true;
+                               });
 }
 
 bool DataPath::IsInUse(const std::string& holder) {
@@ -275,6 +298,9 @@ void DataPath::CallOff(const std::string& image_id, const std::string& holder,
         image_id, failed.error().ToString());
     return;
   }
+  // If not, the upload may be finished, and these the bytes of an image: also where that seemed to
+  // fail. What became pending elsewhere a sweep releases.
+  if (!*failed) return;
   Result<bool> released = ReleaseOne(holder);
   if (!released.has_value()) {
     LOG(kWarn, "imaged", "{} will be released later: {}", holder, released.error().ToString());
@@ -332,10 +358,11 @@ void DataPath::CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded)
 }
 
 DataPath::Active::Active(DataPath& path, std::string image_id, std::string holder,
-                         std::function<void()> called_off)
+                         std::function<void()> called_off, std::weak_ptr<chunkstore::Ingest> ingest)
     : path_(path), holder_(std::move(holder)) {
   MutexLock lock(path_.mutex_);
-  path_.active_[holder_] = ActiveUpload{std::move(image_id), std::move(called_off)};
+  path_.active_[holder_] =
+      ActiveUpload{std::move(image_id), std::move(called_off), std::move(ingest)};
   path_.uploads_in_flight_.Add(1);
 }
 

@@ -63,8 +63,8 @@ class DataPath {
   std::vector<base::http::Route> Routes();
 
   // Releases in the chunk store what the catalog no longer needs (deleted images): done every
-  // second by itself; before a collection it frees at once. Downloads in flight keep theirs.
-  // Returns how many holders were let go.
+  // second by itself; before a collection it frees at once. Downloads in flight keep theirs, in
+  // whichever process (DataOptions::sole_process). Returns how many holders were let go.
   base::Result<size_t> ReleasePending();
 
   // Releases a holder that no record names (any more), now. False, without doing it, for one that
@@ -94,11 +94,11 @@ class DataPath {
 
   // An upload is known here from BeginUpload until it was finished or failed: its lease is kept,
   // and recovery leaves it alone. `called_off` runs (on any thread) when the catalog says that it
-  // was.
+  // was. The lease of its `ingest` (may be empty) is kept as well, as long as there is one.
   class Active {
    public:
     Active(DataPath& path, std::string image_id, std::string holder,
-           std::function<void()> called_off);
+           std::function<void()> called_off, std::weak_ptr<chunkstore::Ingest> ingest = {});
     ~Active();
     Active(const Active&) = delete;
     Active& operator=(const Active&) = delete;
@@ -152,9 +152,15 @@ class DataPath {
   struct ActiveUpload {
     std::string image_id;
     std::function<void()> called_off;
+    std::weak_ptr<chunkstore::Ingest> ingest;
   };
 
+  // Waits for a while; false when it is to end.
+  bool Pause();
+  bool IsDue(int64_t* last_ns, int64_t every_ms) const;
   void Sweep();
+  // On a thread of its own: a sweep may be long, a lease is not.
+  void KeepLeases();
   std::map<std::string, ActiveUpload> ActiveUploads();
   void TellCalledOff(const std::string& holder);
   void KeepUploadLeases();
@@ -202,6 +208,7 @@ class DataPath {
   std::map<std::string, int> reading_ GUARDED_BY(mutex_);          // by holder
   int64_t last_upload_ns_ GUARDED_BY(mutex_) = INT64_MIN;
   std::thread sweeper_;
+  std::thread lease_keeper_;
 };
 
 }  // namespace imaged

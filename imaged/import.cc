@@ -219,6 +219,7 @@ class WebIngest {
   }
 
   Result<void> Write(base::ByteView bytes) {
+    RETURN_IF_ERROR(ingest_->Renew());  // a slow server may take long for a chunk
     while (!bytes.empty()) {
       size_t part = std::min(bytes.size(), chunk_->buffer.size() - filled_);
       std::copy_n(bytes.data(), part, chunk_->buffer.data() + filled_);
@@ -321,6 +322,22 @@ bool IsImported(const Image& image) {
          !image.upload.has_value();
 }
 
+// After an import that did not end well. Another process, which took the job over, may have been
+// faster; or it did end, and only the answer was lost.
+Result<bool> IsImportedAllTheSame(DataPath& path, const ImportPayload& payload) {
+  const Result<Image> now = path.catalog().Get(payload.image_id);
+  if (now.has_value()) return IsImported(*now);
+  if (now.error().code() == Code::kNotFound) return false;
+  return now.error();
+}
+
+// Bytes that were fetched, and that nobody will name: what was refused is not tried again. After
+// any other error an image may name them; then the search for orphans decides.
+Result<void> LetGoIfRefused(DataPath& path, const Imported& imported, const Error& error) {
+  const bool refused = error.code() == Code::kNotFound || error.code() == Code::kQuotaExceeded;
+  return refused ? path.store().Release(imported.data_holder) : Result<void>();
+}
+
 }  // namespace
 
 std::string EncodeImport(const ImportPayload& payload) {
@@ -393,14 +410,16 @@ Result<Outcome> RunImport(DataPath& path, const Job& job, const JobControl& cont
   if (imported.has_value()) {
     done = path.Activate(payload.image_id, payload.holder, imported->data_holder, imported->root,
                          imported->virtual_bytes, imported->digests);
-    // Bytes that were fetched, and that nobody will name.
-    if (!done.has_value() && payload.method != kDirect) {
-      RETURN_IF_ERROR(path.store().Release(imported->data_holder));
-    }
+    if (!done.has_value() && payload.method != kDirect)
+      RETURN_IF_ERROR(LetGoIfRefused(path, *imported, done.error()));
   } else {
     done = imported.error();
   }
-  if (done.has_value()) {
+  bool succeeded = done.has_value();
+  if (!succeeded) {
+    ASSIGN_OR_RETURN(succeeded, IsImportedAllTheSame(path, payload));
+  }
+  if (succeeded) {
     LOG(kInfo, "imaged", "image {} was imported by {}", payload.image_id, payload.method);
     RETURN_IF_ERROR(path.tasks().SetStatus(payload.task_id, "success", ""));
     return Outcome{};

@@ -39,20 +39,6 @@ Result<std::set<std::string>> TasksOfImports(DataPath& path) {
   return tasks;
 }
 
-Result<void> FailTasksWithoutJob(DataPath& path) {
-  ASSIGN_OR_RETURN(std::set<std::string> alive, TasksOfImports(path));
-  std::vector<std::string> dead;
-  RETURN_IF_ERROR(path.tasks().Visit([&](const ImportTask& task) {
-    bool open = task.status == "pending" || task.status == "processing";
-    if (open && !alive.contains(task.id)) dead.push_back(task.id);
-    return true;
-  }));
-  for (const std::string& id : dead) {
-    RETURN_IF_ERROR(path.tasks().SetStatus(id, "failure", "the service stopped before it began"));
-  }
-  return {};
-}
-
 bool MayName(const Image& image, std::string_view holder) {
   return (image.data.has_value() && image.data->holder == holder) ||
          (image.staged.has_value() && image.staged->holder == holder) ||
@@ -83,6 +69,10 @@ Result<void> ReleaseOrphansBelow(DataPath& path, Recovery recovery, std::string_
       // What is still ingesting has a lease of its own, and the collector looks after it.
       if (young || !held.root.has_value()) continue;
       ASSIGN_OR_RETURN(bool needed, IsNeeded(path, held.holder));
+      // Another process may read it still: ReleasePending knows.
+      if (!needed) {
+        ASSIGN_OR_RETURN(needed, path.catalog().IsReleasePending(held.holder));
+      }
       if (needed) continue;
       ASSIGN_OR_RETURN(bool released, path.ReleaseOne(held.holder));
       if (released) LOG(kInfo, "imaged", "released {}, which no image needs", held.holder);
@@ -103,14 +93,16 @@ Result<void> Reconcile(DataPath& path, Recovery recovery) {
     for (const UploadInFlight& upload : uploads) {
       after = upload.holder;
       if (imports.contains(upload.holder) || path.IsActive(upload.holder)) continue;
+      ASSIGN_OR_RETURN(const bool failed,
+                       path.catalog().FailExpiredUpload(upload.image_id, upload.holder, now_us));
+      if (!failed) continue;
       LOG(kInfo, "imaged", "the upload of image {} was abandoned: it is queued again",
           upload.image_id);
-      path.CallOff(upload.image_id, upload.holder);
     }
     if (uploads.size() < kPage) break;
   }
   if (!crashed) return {};
-  RETURN_IF_ERROR(FailTasksWithoutJob(path));
+  RETURN_IF_ERROR(FailLostTasks(path, recovery));
   RETURN_IF_ERROR(path.ReleasePending());
   return ReleaseOrphans(path, recovery);
 }
@@ -121,14 +113,34 @@ Result<void> ReleaseOrphans(DataPath& path, Recovery recovery) {
   return ReleaseOldParts(path);
 }
 
+// The jobs are read first: one that ended since has ended its task before.
+Result<void> FailLostTasks(DataPath& path, Recovery recovery) {
+  ASSIGN_OR_RETURN(std::set<std::string> alive, TasksOfImports(path));
+  std::vector<std::string> dead;
+  RETURN_IF_ERROR(path.tasks().Visit([&](const ImportTask& task) {
+    const bool young =
+        recovery == Recovery::kRunning && path.clock().NowUs() - task.updated_at_us < kOrphanAgeUs;
+    if (!task.ended() && !young && !alive.contains(task.id)) dead.push_back(task.id);
+    return true;
+  }));
+  for (const std::string& id : dead) {
+    RETURN_IF_ERROR(path.tasks().SetStatus(id, "failure", "the service stopped before it began"));
+  }
+  return {};
+}
+
 Result<size_t> ReleaseNoLongerNeeded(chunkstore::ChunkStore& store, Catalog& catalog,
-                                     const std::function<bool(const std::string&)>& in_use) {
+                                     const InUse& in_use) {
   size_t count = 0;
-  ASSIGN_OR_RETURN(const auto holders, catalog.PendingReleases(kPage));
-  for (const std::string& holder : holders) {
-    if (in_use && in_use(holder)) continue;
-    RETURN_IF_ERROR(store.Release(holder));
-    RETURN_IF_ERROR(catalog.ForgetRelease(holder));
+  ASSIGN_OR_RETURN(const auto pending, catalog.PendingReleases(kPage));
+  for (const Catalog::PendingRelease& one : pending) {
+    bool used = false;
+    if (in_use) {
+      ASSIGN_OR_RETURN(used, in_use(one));
+    }
+    if (used) continue;
+    RETURN_IF_ERROR(store.Release(one.holder));
+    RETURN_IF_ERROR(catalog.ForgetRelease(one.holder));
     ++count;
   }
   return count;

@@ -23,16 +23,20 @@ enum class Recovery {
   kRunning,     // beside others: only what has a lease that ran out, or is old
 };
 
-// Uploads and tasks. With kAfterCrash, orphans too.
+// Uploads. With kAfterCrash, tasks and orphans too.
 base::Result<void> Reconcile(DataPath& path, Recovery recovery);
 
 // Holders of image bytes that no record names, and parts that were kept long enough
 // (kept_parts.h). A walk over all holders.
 base::Result<void> ReleaseOrphans(DataPath& path, Recovery recovery);
 
+// Tasks that are open and have no job: whoever wrote them died before he wrote that.
+base::Result<void> FailLostTasks(DataPath& path, Recovery recovery);
+
 // Lets go, in the chunk store, of what the catalog does not need any more (deleted images), but for
-// what is `in_use` (null: nothing is). A thousand at most; returns how many.
+// what is still `in_use` (null: nothing is). A thousand at most; returns how many.
+using InUse = std::function<base::Result<bool>(const Catalog::PendingRelease&)>;
 base::Result<size_t> ReleaseNoLongerNeeded(chunkstore::ChunkStore& store, Catalog& catalog,
-                                           const std::function<bool(const std::string&)>& in_use);
+                                           const InUse& in_use);
 
 }  // namespace imaged

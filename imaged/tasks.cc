@@ -73,7 +73,7 @@ Result<ImportTask> Decode(std::string_view bytes) {
   return task;
 }
 
-bool Ended(const ImportTask& task) { return task.status == "success" || task.status == "failure"; }
+constexpr int kMaxAttempts = 200;
 
 }  // namespace
 
@@ -82,36 +82,47 @@ Result<ImportTask> TaskStore::Create(ImportTask task) {
   task.status = "pending";
   task.created_at_us = clock_.NowUs();
   task.updated_at_us = task.created_at_us;
-  RETURN_IF_ERROR(Write(task));
-  return task;
-}
-
-Result<void> TaskStore::Write(const ImportTask& task) {
   std::string key = RecordKey(task.created_at_us, task.id);
   chunkstore::MetaBatch batch;
   batch.Put(IdKey(task.id), key).Put(key, Encode(task));
-  return chunkstore::CommitDurably(meta_, kPartition, batch);
+  RETURN_IF_ERROR(chunkstore::CommitDurably(meta_, kPartition, batch));
+  return task;
 }
 
 Result<ImportTask> TaskStore::Get(std::string_view id) {
+  ASSIGN_OR_RETURN(Stored stored, Load(id));
+  return std::move(stored.task);
+}
+
+Result<TaskStore::Stored> TaskStore::Load(std::string_view id) {
   Error missing(Code::kNotFound, fmt::format("No task found with ID {}", id));
   if (!base::IsUuid(id)) return missing;
   Result<std::string> key = meta_.Get(kPartition, IdKey(id));
   if (!key.has_value()) return key.error().code() == Code::kNotFound ? missing : key.error();
   ASSIGN_OR_RETURN(std::string bytes, meta_.Get(kPartition, *key));
-  return Decode(bytes);
+  ASSIGN_OR_RETURN(ImportTask task, Decode(bytes));
+  return Stored{std::move(task), *std::move(key), std::move(bytes)};
 }
 
 Result<ImportTask> TaskStore::SetStatus(std::string_view id, std::string_view status,
                                         std::string_view message) {
-  ASSIGN_OR_RETURN(ImportTask task, Get(id));
-  task.status = status;
-  task.message = message;
-  task.updated_at_us = clock_.NowUs();
-  if (Ended(task)) task.expires_at_us = task.updated_at_us + kTaskKeptUs;
-  if (status == "success") task.result_image_id = task.image_id;
-  RETURN_IF_ERROR(Write(task));
-  return task;
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    ASSIGN_OR_RETURN(Stored stored, Load(id));
+    ImportTask& task = stored.task;
+    if (task.ended()) return std::move(task);
+    chunkstore::MetaBatch batch;
+    batch.ExpectValue(stored.key, std::move(stored.bytes));
+    task.status = status;
+    task.message = message;
+    task.updated_at_us = clock_.NowUs();
+    if (task.ended()) task.expires_at_us = task.updated_at_us + kTaskKeptUs;
+    if (status == "success") task.result_image_id = task.image_id;
+    batch.Put(stored.key, Encode(task));
+    const Result<void> done = chunkstore::CommitDurably(meta_, kPartition, batch);
+    if (done.has_value()) return std::move(task);
+    if (done.error().code() != Code::kConflict) return done.error();
+  }
+  return Error(Code::kUnavailable, "too many changes to this task at once; try again");
 }
 
 Result<void> TaskStore::Visit(const std::function<bool(const ImportTask&)>& visit) {

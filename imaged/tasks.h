@@ -30,6 +30,8 @@ struct ImportTask {
   int64_t created_at_us = 0;
   int64_t updated_at_us = 0;
   int64_t expires_at_us = 0;  // 0: not yet ended
+
+  bool ended() const { return status == "success" || status == "failure"; }
 };
 
 // How long an ended task is shown.
@@ -45,7 +47,9 @@ class TaskStore {
   base::Result<ImportTask> Create(ImportTask task);
   // kNotFound "No task found with ID <id>".
   base::Result<ImportTask> Get(std::string_view id);
-  // Sets status and message, and expires_at for an ended one. Durable.
+  // Sets status and message, and expires_at for an ended one. Durable. One that has ended stays as
+  // it is: a process that was stopped, and whose job another one took over and finished, may come
+  // back with an end of its own. Returns the task as it then is.
   base::Result<ImportTask> SetStatus(std::string_view id, std::string_view status,
                                      std::string_view message);
 
@@ -57,7 +61,12 @@ class TaskStore {
   base::Result<void> Expire();
 
  private:
-  base::Result<void> Write(const ImportTask& task);
+  struct Stored {
+    ImportTask task;
+    std::string key;
+    std::string bytes;  // as read: the expectation of the next commit
+  };
+  base::Result<Stored> Load(std::string_view id);
 
   chunkstore::MetaStore& meta_;
   const base::Clock& clock_;

@@ -36,7 +36,7 @@ constexpr int kFullPoolPauses = 1000;
 
 // What the jobs of one upload share with its coroutine. Thread-safe.
 struct Shared {
-  std::unique_ptr<chunkstore::Ingest> ingest;
+  std::shared_ptr<chunkstore::Ingest> ingest;
   base::Mutex mutex;
   std::shared_ptr<BufferLane> lane GUARDED_BY(mutex);
   base::async::Signal changed;  // before there is a lane, and after the last buffer was read
@@ -117,9 +117,11 @@ class Receiver {
 
   Task<ReceiveOutcome> Run() {
     auto shared = shared_;
-    DataPath::Active active(path_, options_.image_id, options_.holder, [shared] {
+    auto called_off = [shared] {
       shared->Fail(Error(Code::kNotFound, "the upload was called off: the image is gone"));
-    });
+    };
+    DataPath::Active active(path_, options_.image_id, options_.holder, std::move(called_off),
+                            shared->ingest);
     Result<void> read = co_await ReadAll();
     if (!read.has_value()) shared_->Fail(read.error());
     while (shared_->pending() > 0) co_await shared_->changed.Wait();

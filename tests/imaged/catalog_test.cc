@@ -47,7 +47,13 @@ class CatalogTest : public testing::Test {
         meta_.Scan(kImagesPartition, prefix, chunkstore::PrefixEnd(prefix), 1'000'000, visit));
     return count;
   }
-  std::vector<std::string> Releases() { return *catalog_.PendingReleases(100); }
+  std::vector<std::string> Releases() {
+    std::vector<std::string> holders;
+    const auto pending = catalog_.PendingReleases(100);
+    EXPECT_OK(pending);
+    for (const Catalog::PendingRelease& one : *pending) holders.push_back(one.holder);
+    return holders;
+  }
 
   chunkstore::MemoryMetaStore meta_;
   base::ManualClock clock_;

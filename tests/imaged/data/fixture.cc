@@ -109,7 +109,19 @@ Service::Options Service::Defaults() {
   return options;
 }
 
-Service::Service(Options options) : options_(std::move(options)) { Start(); }
+namespace {
+
+Service::Options WithStores(Service::Options options) {
+  if (options.stores == nullptr) options.stores = std::make_shared<Stores>();
+  return options;
+}
+
+}  // namespace
+
+Service::Service(Options options)
+    : options_(WithStores(std::move(options))), meta_(options_.stores->meta) {
+  Start();
+}
 
 Service::~Service() {
   StopServer();
@@ -120,7 +132,7 @@ void Service::Start() {
   metrics_ = std::make_unique<base::Metrics>();
   pool_ = std::make_unique<base::async::Pool>("test", 4, 1024);
   auto store =
-      chunkstore::ChunkStore::Open(options_.chunks, blobs_, meta_, base::SystemClock(), *metrics_);
+      chunkstore::ChunkStore::Open(options_.chunks, blobs(), meta_, base::SystemClock(), *metrics_);
   CHECK(store.has_value());
   store_ = std::move(*store);
   catalog_ = std::make_unique<Catalog>(meta_, base::SystemClock(), options_.quota);
@@ -220,7 +232,7 @@ uint64_t Service::BytesAfterCollect() {
   }));
   EXPECT_OK(store_->Collect(true, nullptr));
   uint64_t total = 0;
-  EXPECT_OK(blobs_.List([&](std::string_view, uint64_t size) {
+  EXPECT_OK(blobs().List([&](std::string_view, uint64_t size) {
     total += size;
     return true;
   }));

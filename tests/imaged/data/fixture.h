@@ -11,6 +11,7 @@
 #include "chunkstore/memory/memory_meta_store.h"
 #include "imaged/data_path.h"
 #include "imaged/service.h"
+#include "tests/support/hooked_meta_store.h"
 
 // The whole Image API over stores in memory, behind a real server on a port of its own.
 
@@ -69,12 +70,19 @@ class RawClient {
   int socket_ = -1;
 };
 
+// What several services may share, as processes do.
+struct Stores {
+  FaultyBlobs blobs;
+  chunkstore::MemoryMetaStore meta;
+};
+
 class Service {
  public:
   struct Options {
     DataOptions data;
     QuotaLimits quota;
     chunkstore::ChunkStoreOptions chunks;
+    std::shared_ptr<Stores> stores;  // null: its own
   };
   static Options Defaults();
 
@@ -111,8 +119,9 @@ class Service {
   Catalog& catalog() { return *catalog_; }
   chunkstore::ChunkStore& store() { return *store_; }
   base::Metrics& metrics() { return *metrics_; }
-  FaultyBlobs& blobs() { return blobs_; }
-  chunkstore::MemoryMetaStore& meta() { return meta_; }
+  FaultyBlobs& blobs() { return options_.stores->blobs; }
+  // This service's door to the store of metadata.
+  support::HookedMetaStore& meta() { return meta_; }
 
   // Stops the service as a crash would: nothing is drained or rolled back; then starts it again
   // over the same stores.
@@ -125,8 +134,7 @@ class Service {
   void Start();
 
   const Options options_;
-  FaultyBlobs blobs_;
-  chunkstore::MemoryMetaStore meta_;
+  support::HookedMetaStore meta_;
   std::unique_ptr<base::Metrics> metrics_;
   std::unique_ptr<base::async::Pool> pool_;
   std::unique_ptr<chunkstore::ChunkStore> store_;
