@@ -6,6 +6,7 @@
 #include "blockd/backup/chunk_backups.h"
 #include "blockd/chunk/chunk_volume_store.h"
 #include "blockd/nbd/server.h"
+#include "blockd/rbd/rbd_volume_store.h"
 #include "chunkstore/chunk_store.h"
 #include "controlplane/convert/to_raw.h"
 #include "imaged/data_options.h"
@@ -28,6 +29,10 @@ const imaged::DataOptions& ImageDefaults() {
 }
 const blockd::chunk::ChunkVolumeStoreOptions& VolumeDefaults() {
   static const blockd::chunk::ChunkVolumeStoreOptions defaults;
+  return defaults;
+}
+const blockd::rbd::Options& RbdDefaults() {
+  static const blockd::rbd::Options defaults;
   return defaults;
 }
 const blockd::backup::ChunkBackupsOptions& BackupDefaults() {
@@ -167,6 +172,10 @@ Settings::Settings(base::ConfigBuilder& options)
           "rbd where block.rbd_pool is set")),
       block_rbd_pool(options.String("block.rbd_pool", "",
                                     "pool of Ceph that volumes of the back end rbd are in")),
+      block_rbd_parent_idle(options.DurationMs(
+          "block.rbd_parent_idle", RbdDefaults().parent_idle_ms,
+          "how long an image's copy in that pool, which its volumes are clones of, is kept when "
+          "none is left, for the next ones to be made at once")),
       block_nbd_listen(options.String(
           "block.nbd_listen", "",
           "HOST:PORT that compute hosts attach volumes at; none: 127.0.0.1:10809, or any free "

@@ -79,6 +79,7 @@ struct Settings {
 
   Option<std::vector<std::string>>& block_back_ends;
   Option<std::string>& block_rbd_pool;
+  Option<int64_t>& block_rbd_parent_idle;
   Option<std::string>& block_nbd_listen;
   Option<std::string>& block_nbd_host;
   Option<int64_t>& block_nbd_port;

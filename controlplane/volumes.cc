@@ -253,6 +253,7 @@ Result<std::unique_ptr<blockd::VolumeStore>> VolumesImpl::OpenRbd() {
   options.cluster.pool = *settings_.block_rbd_pool;
   options.cluster.space = *settings_.ceph_namespace;
   options.background = parts_.serve;
+  options.parent_idle_ms = *settings_.block_rbd_parent_idle;
   options.seal_bytes_per_s = *settings_.block_seal_rate;
   ASSIGN_OR_RETURN(auto store, blockd::rbd::RbdVolumeStore::Open(
                                    options, *parts_.store.chunks, *parts_.store.meta,

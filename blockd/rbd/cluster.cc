@@ -147,7 +147,9 @@ Result<void> Cluster::OpenPool(const ClusterOptions& options) {
   rados_set_pool_full_try(handles_->pool);
   if (options.space.empty()) return {};
   const int made = rbd_namespace_create(handles_->pool, options.space.c_str());
-  if (made < 0 && made != -EEXIST) return ErrorOf(made, "make RBD namespace " + options.space);
+  // Who is kept to the namespace may not make it: then an administrator did.
+  if (made < 0 && made != -EEXIST && made != -EPERM)
+    return ErrorOf(made, "make RBD namespace " + options.space);
   rados_ioctx_set_namespace(handles_->pool, options.space.c_str());
   return {};
 }

@@ -14,6 +14,9 @@ import uuid
 QUARRY = os.environ.get("TEST_QUARRY_BINARY", "build/release/bin/quarry")
 START_SECONDS = 30
 STOP_SECONDS = 40
+ON_CEPH = os.environ.get("TEST_QUARRY_STORE") == "ceph"
+# What a volume tells written from not written by, and changed from not changed.
+GRAIN_BYTES = (4 << 20) if ON_CEPH else 4096
 USER_PASSWORD = "s3cret"  # of those that tests make
 
 
@@ -56,11 +59,12 @@ def call(method, url, body=None, headers=None, timeout=60):
 def store_options(data_dir):
     """Where the service keeps things: in its data directory, or, with TEST_QUARRY_STORE=ceph, in
     the cluster of CEPH_CONF (tests/cluster/with_cluster.py) under a namespace of its own."""
-    if os.environ.get("TEST_QUARRY_STORE") != "ceph":
+    if not ON_CEPH:
         return [], {}
     namespace = str(uuid.uuid5(uuid.NAMESPACE_URL, data_dir))
     return (["--store.back-end=ceph", "--ceph.pool=chunks", "--ceph.meta-pool=meta",
-             "--block.rbd-pool=volumes", f"--ceph.namespace={namespace}"],
+             "--block.rbd-pool=volumes", "--block.rbd-parent-idle=1s",
+             f"--ceph.namespace={namespace}"],
             {"QUARRY_IDENTITY_ADMIN_PASSWORD": uuid.uuid5(uuid.NAMESPACE_DNS, data_dir).hex})
 
 

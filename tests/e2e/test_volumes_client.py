@@ -113,7 +113,9 @@ def test_the_life_of_a_volume(alice):
     assert made["status"] == "creating" and made["type"] == "__DEFAULT__"
     alice.wait("available", "volume", "show", "disk")
     alice.run("volume", "set", "--name", "other", "--description", "e", "--property", "c=d",
-              "--size", "2", "--bootable", "--read-only", "disk")
+              "--size", "2", "--bootable", "disk")
+    alice.wait("available", "volume", "show", "other")
+    alice.run("volume", "set", "--read-only", "other")
     shown = alice.wait("available", "volume", "show", "other")
     assert (shown["size"], shown["description"], shown["bootable"]) == (2, "e", "true")
     assert shown["properties"] == {"a": "b", "c": "d", "readonly": "True"}
@@ -243,8 +245,9 @@ def test_what_an_administrator_looks_at(admin, alice):
     assert "no volume groups" in admin.refused(*NEWEST, "volume", "group", "type", "create", "g")
     assert admin.json(*NEWEST, "block", "storage", "resource", "filter", "list")
     assert admin.json(*NEWEST, "block", "storage", "cluster", "list") == []
-    assert "There is one" in admin.refused("volume", "service", "set", "--disable",
-                                           "quarry@store", "cinder-volume")
+    host = next(s["Host"] for s in services if s["Binary"] == "cinder-volume")
+    assert "There is one" in admin.refused("volume", "service", "set", "--disable", host,
+                                           "cinder-volume")
     alice.run("volume", "create", "--size", "1", "moved")
     found = alice.wait("available", "volume", "show", "moved")["id"]
     assert "HTTP 400" in admin.refused("volume", "migrate", "--host", "elsewhere", found)
