@@ -20,7 +20,7 @@
 //   k.. recent keys (StoredKey), each with 'v' and the value, or with 't': it is deleted
 // A shard has
 //   G   the epoch at which its spiller took office: nobody else may write
-//   R   its range of keys
+//   R   its range of keys: the directory's, or a larger one that a split did not live to cut
 //   C   8 bytes: at least so many keys are in it
 //   k.. keys, each with 'v' and the value
 // The registry, one object, has a key (StoredKey of the partition's name) with a random value each
@@ -66,7 +66,9 @@ struct Range {
   std::string from;
   std::optional<std::string> to;
   bool Contains(std::string_view key) const { return key >= from && (!to || key < *to); }
-  bool operator==(const Range&) const = default;
+  bool Contains(const Range& other) const {
+    return other.from >= from && (!to || (other.to && *other.to <= *to));
+  }
 };
 std::string EncodeRange(const Range& range);
 base::Result<Range> DecodeRange(std::string_view stored);

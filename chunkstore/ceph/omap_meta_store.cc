@@ -84,8 +84,10 @@ Result<bool> OmapMetaStore::LookInShards(Found& found, const std::vector<std::st
     Result<ObjectView> view = objects_->Read(shard->object, read);
     if (!view && view.error().code() == Code::kNotFound) return false;
     if (!view) return std::move(view).error();
-    const std::string* range = view->Find(kRangeKey);
-    if (range == nullptr || *range != EncodeRange(shard->range)) return false;
+    const std::string* stored_range = view->Find(kRangeKey);
+    if (stored_range == nullptr) return Error(Code::kCorruption, "a shard without a range");
+    ASSIGN_OR_RETURN(Range range, DecodeRange(*stored_range));
+    if (!range.Contains(shard->range)) return false;
     for (const auto& [stored_key, stored] : view->found) {
       if (stored_key == kRangeKey) continue;
       ASSIGN_OR_RETURN(std::string key, KeyOf(stored_key));

@@ -6,6 +6,7 @@
 namespace chunkstore::ceph {
 
 using base::Code;
+using base::Error;
 using base::Result;
 
 namespace {
@@ -67,11 +68,15 @@ Result<bool> Scanner::ReadShard(size_t count) {
   Result<ObjectView> view = objects_.Read(shard.object, read);
   if (!view && view.error().code() == Code::kNotFound) return false;
   if (!view) return std::move(view).error();
-  const std::string* range = view->Find(kRangeKey);
-  if (range == nullptr || *range != EncodeRange(shard.range)) return false;
+  const std::string* stored_range = view->Find(kRangeKey);
+  if (stored_range == nullptr) return Error(Code::kCorruption, "a shard without a range");
+  ASSIGN_OR_RETURN(Range range, DecodeRange(*stored_range));
+  if (!range.Contains(shard.range)) return false;
   ASSIGN_OR_RETURN(shard_, Decode(std::move(view->page)));
   shard_end_ = shard.range.to;
-  if (view->more && !shard_.empty()) shard_end_ = After(shard_.back().first);
+  if (view->more && !shard_.empty() && shard.range.Contains(shard_.back().first)) {
+    shard_end_ = After(shard_.back().first);
+  }
   return true;
 }
 

@@ -24,12 +24,6 @@ bool IsCode(const Result<void>& result, Code code) {
 
 Error Overtaken() { return Error(Code::kConflict, "another process moves these keys now"); }
 
-// Both a guard that fails and an object that is gone tell that somebody else is at work.
-Result<void> OrOvertaken(Result<void> result) {
-  if (IsCode(result, Code::kConflict) || IsCode(result, Code::kNotFound)) return Overtaken();
-  return result;
-}
-
 }  // namespace
 
 Spiller::Spiller(Objects& objects, Heads& heads, const base::Clock& clock,
@@ -61,6 +55,13 @@ Result<void> Spiller::Run(const std::function<bool()>& stop) {
   directory.owner.clear();
   directory.pending.clear();
   return WriteDirectory(std::move(directory));
+}
+
+Result<void> Spiller::WriteMine(const std::string& object, const ObjectWrite& write) {
+  Result<void> written = objects_.Write(object, write);
+  // An object that is gone was removed by somebody who took over.
+  if (IsCode(written, Code::kConflict) || IsCode(written, Code::kNotFound)) return Overtaken();
+  return written;
 }
 
 Result<bool> Spiller::HeadIsLarge() {
@@ -106,7 +107,7 @@ Result<void> Spiller::WriteDirectory(Directory directory) {
   ObjectWrite write;
   write.expected = {{kEpochKey, EncodeNumber(epoch_)}, {kClosedKey, ""}};
   write.set = {{kEpochKey, EncodeNumber(epoch_ + 1)}, {kDirectoryKey, EncodeDirectory(directory)}};
-  RETURN_IF_ERROR(OrOvertaken(objects_.Write(head_, write)));
+  RETURN_IF_ERROR(WriteMine(head_, write));
   ++epoch_;
   directory_ = std::move(directory);
   return {};
@@ -135,7 +136,7 @@ Result<void> Spiller::MakeShard(const Directory::Shard& shard, uint64_t keys) {
   make.create = true;
   make.set = {
       {kGuardKey, mark_}, {kRangeKey, EncodeRange(shard.range)}, {kCountKey, EncodeNumber(keys)}};
-  RETURN_IF_ERROR(objects_.Write(shard.object, make));
+  RETURN_IF_ERROR(WriteMine(shard.object, make));
   entered_[shard.object].keys = keys;
   return {};
 }
@@ -207,7 +208,7 @@ Result<void> Spiller::Enter(const Directory::Shard& shard) {
     if (!shard.range.to) return Error(Code::kCorruption, "a shard with a wrong range");
     write.remove_range = {BeforeKey(*shard.range.to), kAfterKeys};
   }
-  RETURN_IF_ERROR(OrOvertaken(objects_.Write(shard.object, write)));
+  RETURN_IF_ERROR(WriteMine(shard.object, write));
   entered_[shard.object].keys = keys;
   return {};
 }
@@ -226,7 +227,7 @@ Result<void> Spiller::Move(const Directory::Shard& to, const std::vector<Entry>&
   }
   keys += write.set.size();
   write.set.emplace(kCountKey, EncodeNumber(keys));
-  RETURN_IF_ERROR(OrOvertaken(objects_.Write(to.object, write)));
+  RETURN_IF_ERROR(WriteMine(to.object, write));
   return RemoveFromHead(entries);
 }
 
@@ -241,8 +242,8 @@ Result<void> Spiller::RemoveFromHead(std::vector<Entry> entries) {
       remove.expected.insert(entry);
       remove.remove.insert(entry.first);
     }
-    Result<void> removed = objects_.Write(head_, remove);
-    if (!IsCode(removed, Code::kConflict)) return OrOvertaken(std::move(removed));
+    Result<void> removed = WriteMine(head_, remove);
+    if (!IsCode(removed, Code::kConflict)) return removed;
     ObjectRead read;
     for (const Entry& entry : entries) read.keys.insert(entry.first);
     read.keys.insert(kEpochKey);

@@ -60,6 +60,9 @@ class Spiller {
   base::Result<void> Split(size_t index, const std::string& middle, uint64_t keys);
   base::Result<void> Copy(const std::string& from, const std::string& after, const std::string& to);
 
+  // A write to an object that only the spiller in office may write to: kConflict if we are not it
+  // any more.
+  base::Result<void> WriteMine(const std::string& object, const ObjectWrite& write);
   ObjectWrite ToShard() const;
 
   Objects& objects_;

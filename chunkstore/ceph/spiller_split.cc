@@ -51,7 +51,7 @@ Result<void> Spiller::SplitIfLarge(const std::string& object) {
     if (keys <= options_.shard_keys || middle <= at->range.from) {
       ObjectWrite write = ToShard();
       write.set = {{kCountKey, EncodeNumber(keys)}};
-      RETURN_IF_ERROR(objects_.Write(next, write));
+      RETURN_IF_ERROR(WriteMine(next, write));
       continue;
     }
     const auto index = static_cast<size_t>(at - directory_.shards.begin());
@@ -80,7 +80,7 @@ Result<void> Spiller::Split(size_t index, const std::string& middle, uint64_t ke
   ObjectWrite cut = ToShard();
   cut.set = {{kRangeKey, EncodeRange(lower.range)}};
   cut.remove_range = {BeforeKey(middle), kAfterKeys};
-  return objects_.Write(lower.object, cut);
+  return WriteMine(lower.object, cut);
 }
 
 Result<void> Spiller::Copy(const std::string& from, const std::string& after,
@@ -95,14 +95,14 @@ Result<void> Spiller::Copy(const std::string& from, const std::string& after,
     size_t bytes = 0;
     for (const Entry& entry : view.page) {
       if (bytes > kMaxCopyBytes) {
-        RETURN_IF_ERROR(objects_.Write(to, write));
+        RETURN_IF_ERROR(WriteMine(to, write));
         write = ToShard();
         bytes = 0;
       }
       bytes += entry.first.size() + entry.second.size();
       write.set.insert(entry);
     }
-    if (!write.set.empty()) RETURN_IF_ERROR(objects_.Write(to, write));
+    if (!write.set.empty()) RETURN_IF_ERROR(WriteMine(to, write));
     if (!view.more || view.page.empty()) return {};
     read.after = view.page.back().first;
   }
