@@ -9,6 +9,8 @@ much of the link one reader takes who reads on.
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import json
 import os
 import statistics
@@ -22,15 +24,49 @@ import urllib.parse
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/e2e"))
 
 PIECE = 16 << 10
+NEAR, FAR = "10.213.77.1", "10.213.77.2"
 WORK = "cat /usr/bin/* /usr/sbin/* > /dev/null 2>&1; ls -lR /etc /usr/lib > /dev/null"
+
+
+class Wire:
+    """Two network interfaces as one would be in two machines, the far one in a network namespace:
+    the kernel (tc's tbf) lets through `bits` a second each way. Needs root."""
+
+    def __init__(self, bits):
+        self.name = f"quarry{os.getpid()}"
+        near, far = f"q{os.getpid()}n", f"q{os.getpid()}f"
+        inside = ["ip", "netns", "exec", self.name]
+        rate = ["root", "tbf", "rate", f"{bits:.0f}bit", "burst", "64kb", "latency", "100ms"]
+        for command in (["ip", "netns", "add", self.name],
+                        ["ip", "link", "add", near, "type", "veth", "peer", "name", far],
+                        ["ip", "link", "set", far, "netns", self.name],
+                        ["ip", "addr", "add", NEAR + "/30", "dev", near],
+                        ["ip", "link", "set", near, "up"],
+                        [*inside, "ip", "addr", "add", FAR + "/30", "dev", far],
+                        [*inside, "ip", "link", "set", far, "up"],
+                        ["tc", "qdisc", "add", "dev", near, *rate],
+                        [*inside, "tc", "qdisc", "add", "dev", far, *rate]):
+            subprocess.run(command, check=True)
+
+    def enter(self):
+        """From here on, sockets of this thread are at the far end."""
+        with open(f"/run/netns/{self.name}", "rb") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "netns", "del", self.name], check=False)  # takes the wire along
 
 
 class SlowLink:
     """Forwards TCP to `target`; each way has its own `bits` a second, shared by all connections,
-    and half of `delay_ms`."""
+    and half of `delay_ms`. With a `wire` it is at its far end, and that has the bits."""
 
-    def __init__(self, bits, delay_ms):
-        self.bytes_per_second = bits / 8
+    def __init__(self, bits, delay_ms, wire=None):
+        self.bytes_per_second = bits / 8 if wire is None else float("inf")
         self.delay = delay_ms / 2000
         self.free_at = {"up": 0.0, "down": 0.0}
         self.passed = {"up": 0, "down": 0}
@@ -39,14 +75,16 @@ class SlowLink:
         ready = threading.Event()
 
         def run():
+            if wire:
+                wire.enter()
             asyncio.set_event_loop(self.loop)
             self.server = self.loop.run_until_complete(
-                asyncio.start_server(self.accept, "127.0.0.1", 0))
+                asyncio.start_server(self.accept, FAR if wire else "127.0.0.1", 0))
             ready.set()
             self.loop.run_forever()
         threading.Thread(target=run, daemon=True).start()
         ready.wait()
-        self.address = "127.0.0.1:%d" % self.server.sockets[0].getsockname()[1]
+        self.address = "%s:%d" % self.server.sockets[0].getsockname()[:2]
 
     async def accept(self, reader, writer):
         try:
@@ -111,7 +149,14 @@ def main():
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--mbits", type=int, default=100)
     options.add_argument("--delay-ms", type=int, default=20)
+    options.add_argument("--tc", action="store_true",
+                         help="let the kernel limit the rate, on a wire of its own (root)")
     told = options.parse_args()
+    with contextlib.ExitStack() as stack:
+        measure(told, stack.enter_context(Wire(told.mbits * 1e6)) if told.tc else None)
+
+
+def measure(told, wire):
     os.environ["TEST_QUARRY_BINARY"] = told.binary
     import guest as qemu
     import service as quarry
@@ -119,7 +164,7 @@ def main():
 
     qemu.make_images("base")
     base = f"{qemu.IMAGES}/base.raw"
-    link = SlowLink(told.mbits * 1e6, told.delay_ms)
+    link = SlowLink(told.mbits * 1e6, told.delay_ms, wire)
     found = {}
 
     def note(case, prompt, work, fetched):
@@ -128,7 +173,8 @@ def main():
               file=sys.stderr)
 
     with tempfile.TemporaryDirectory(prefix="quarry-bench-") as folder, \
-            quarry.Service(options=[f"--public-url=http://{link.address}"]) as service:
+            quarry.Service(options=[f"--public-url=http://{link.address}"],
+                           listen=f"{NEAR if wire else '127.0.0.1'}:0") as service:
         link.target = tuple(urllib.parse.urlsplit(service.base).netloc.split(":"))
         pushed = service.quarry("image", "push", base, "--name", "debian", "--json")
         assert pushed.returncode == 0, pushed.stderr
