@@ -70,9 +70,10 @@ void AddEffects(rados_write_op_t op, const ObjectWrite& write) {
   if (write.remove_object) rados_write_op_remove(op);
 }
 
-// The iterator is the caller's, even where the read failed.
+using OwnedIterator = std::unique_ptr<void, IteratorDeleter>;
+
+// Only after a read that succeeded: one that was given up has not set its iterator up.
 std::vector<std::pair<std::string, std::string>> Drain(void* iterator) {
-  std::unique_ptr<void, IteratorDeleter> owned(iterator);
   std::vector<std::pair<std::string, std::string>> entries;
   char* key = nullptr;
   char* value = nullptr;
@@ -121,11 +122,13 @@ class RadosObjects : public Objects {
     }
     ObjectView view;
     int r = Run(op.get(), object, &view.version);
+    const OwnedIterator own_found(found);
+    const OwnedIterator own_page(page);
+    if (r == 0) r = found_result != 0 ? found_result : page_result;
+    if (r < 0) return RadosError(r, "read object " + object);
     for (auto& entry : Drain(found)) view.found.insert(std::move(entry));
     view.page = Drain(page);
     view.more = more != 0;
-    if (r == 0) r = found_result != 0 ? found_result : page_result;
-    if (r < 0) return RadosError(r, "read object " + object);
     return view;
   }
 
