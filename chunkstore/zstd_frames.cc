@@ -38,6 +38,10 @@ void AppendBlockHead(std::string* out, BlockType type, uint32_t length, bool las
 
 constexpr int kMaxWindowLog = 23;
 
+struct FreeDecoder {
+  void operator()(ZSTD_DCtx* owned) const { ZSTD_freeDCtx(owned); }
+};
+
 }  // namespace
 
 std::string RawFrameHead(uint32_t length) {
@@ -62,11 +66,34 @@ std::string ZeroFrame(uint32_t length) {
   return frame;
 }
 
-struct ZstdReader::Impl {
+struct ZstdFramer::Impl {
   struct FreeContext {
-    void operator()(ZSTD_DCtx* owned) const { ZSTD_freeDCtx(owned); }
+    void operator()(ZSTD_CCtx* owned) const { ZSTD_freeCCtx(owned); }
   };
-  std::unique_ptr<ZSTD_DCtx, FreeContext> context;
+  std::unique_ptr<ZSTD_CCtx, FreeContext> context;
+  std::string scratch;
+};
+
+ZstdFramer::ZstdFramer() : impl_(std::make_unique<Impl>()) {
+  impl_->context.reset(ZSTD_createCCtx());
+  CHECK(impl_->context != nullptr);
+  impl_->scratch.resize(ZSTD_compressBound(kMaxRawFrameBytes));
+}
+
+ZstdFramer::~ZstdFramer() = default;
+
+std::optional<base::ByteView> ZstdFramer::Frame(base::ByteView plain) {
+  CHECK(!plain.empty() && plain.size() <= kMaxRawFrameBytes);
+  std::string& scratch = impl_->scratch;
+  const size_t size = ZSTD_compress2(impl_->context.get(), scratch.data(), scratch.size(),
+                                     plain.data(), plain.size());
+  CHECK(!ZSTD_isError(size));
+  if (size >= plain.size()) return std::nullopt;
+  return base::AsBytes(scratch).first(size);
+}
+
+struct ZstdReader::Impl {
+  std::unique_ptr<ZSTD_DCtx, FreeDecoder> context;
 };
 
 ZstdReader::ZstdReader() : impl_(std::make_unique<Impl>()) {
@@ -90,6 +117,20 @@ Result<size_t> ZstdReader::Read(base::ByteView* in, base::MutableByteView out) {
   } while (from.pos < from.size && to.pos < to.size);
   *in = in->subspan(from.pos);
   return to.pos;
+}
+
+Result<void> DecodeFrame(base::ByteView frame, base::MutableByteView out) {
+  thread_local const std::unique_ptr<ZSTD_DCtx, FreeDecoder> context(ZSTD_createDCtx());
+  CHECK(context != nullptr);
+  const size_t size =
+      ZSTD_decompressDCtx(context.get(), out.data(), out.size(), frame.data(), frame.size());
+  if (ZSTD_isError(size)) {
+    return Error(Code::kInvalidArgument, fmt::format("what came is no zstd frame of {} bytes: {}",
+                                                     out.size(), ZSTD_getErrorName(size)));
+  }
+  if (size == out.size()) return {};
+  return Error(Code::kInvalidArgument,
+               fmt::format("a zstd frame has {} bytes, where {} belong", size, out.size()));
 }
 
 }  // namespace chunkstore

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/bytes.h"
@@ -23,6 +24,28 @@ std::string RawFrameHead(uint32_t length);
 
 // A whole frame of zeros: four bytes for each 128 KiB. REQUIRES: length >= 1.
 std::string ZeroFrame(uint32_t length);
+
+// Compresses short runs of bytes, each into a whole frame with its content's size and no check sum.
+// Takes about 1 MiB. One thread.
+class ZstdFramer {
+ public:
+  ZstdFramer();
+  ~ZstdFramer();
+  ZstdFramer(const ZstdFramer&) = delete;
+  ZstdFramer& operator=(const ZstdFramer&) = delete;
+
+  // Good until the next call; nothing where it would not be shorter. REQUIRES: 1 to
+  // kMaxRawFrameBytes bytes.
+  std::optional<base::ByteView> Frame(base::ByteView plain);
+
+ private:
+  struct Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+// What a whole frame has, which must be as much as `out`; it is hostile. kInvalidArgument; `out`
+// holds anything then. Thread-safe, without memory of its own for a window.
+base::Result<void> DecodeFrame(base::ByteView frame, base::MutableByteView out);
 
 // Decodes a stream, piece by piece; what comes in is hostile. Takes about 400 KiB, and a window of
 // at most 8 MiB. One thread.

@@ -17,6 +17,7 @@
 #include "imaged/holder.h"
 #include "imaged/policy.h"
 #include "imaged/recipe_wire.h"
+#include "imaged/sent_frames.h"
 
 namespace imaged {
 
@@ -102,13 +103,14 @@ Result<Response> ListWanted(DataPath& path, const Request& request) {
 class ChunkStreamReader : public BodyReader {
  public:
   ChunkStreamReader(DataPath& path, std::shared_ptr<const Request> request, BodyReader& body,
-                    uint64_t size_bytes, uint16_t version)
+                    const ChunkStreamHead& head, uint16_t version)
       : path_(path),
         request_(std::move(request)),
         body_(body),
-        size_bytes_(size_bytes),
+        size_bytes_(head.size_bytes),
+        has_frames_(head.frames),
         version_(version),
-        chunks_(chunkstore::ChunkCount(size_bytes)) {}
+        chunks_(chunkstore::ChunkCount(head.size_bytes)) {}
 
   std::optional<uint64_t> content_length() const override { return size_bytes_; }
 
@@ -178,7 +180,7 @@ class ChunkStreamReader : public BodyReader {
     if (!counts.has_value()) co_return counts.error();
     std::string raw(counts->bytes(), '\0');
     const MutableByteView view(reinterpret_cast<uint8_t*>(raw.data()), raw.size());
-    if (!raw.empty()) read = co_await ReadAll(view);
+    read = co_await ReadAll(view);
     if (!read.has_value()) co_return read.error();
     std::vector<uint32_t> lengths;
     for (uint64_t number = next_; number < batch_end_; ++number) {
@@ -251,28 +253,21 @@ class ChunkStreamReader : public BodyReader {
   // The next recipe. What is sent of it lies in the body one after the other.
   Task<Result<void>> Assemble(Digest256 id, MutableByteView chunk) {
     const Recipe& recipe = recipes_.chunks[next_recipe_];
-    auto fill = [&path = path_, &recipe, &owners = recipes_.owners, chunk,
+    const MutableByteView sent = chunk.first(SentBytes(recipe));
+    Result<SentFrames> frames = co_await ReadSent(sent);
+    if (!frames.has_value()) co_return frames.error();
+    auto make = [this, id, chunk, sent, &recipe, &frames = *frames,
                  number = next_]() -> Result<void> {
-      return FillIn(path, recipe, owners, chunk, number);
-    };
-    Result<void> filled = co_await base::async::Offload(path_.data_pool(), std::move(fill));
-    if (!filled.has_value()) co_return filled.error();
-    uint32_t at = 0;
-    for (const RecipePiece& piece : recipe) {
-      if (piece.how == RecipePiece::How::kSent) {
-        Result<void> read = co_await ReadAll(chunk.subspan(at, piece.length));
-        if (!read.has_value()) co_return read.error();
-      }
-      at += piece.length;
-    }
-    // Not the bytes sent alone decide: the client may have been told wrong of what is there.
-    auto check = [id, chunk, number = next_]() -> Result<void> {
+      RETURN_IF_ERROR(frames.Decode(sent).Annotate(fmt::format("chunk {}", number)));
+      SpreadSent(recipe, chunk);
+      RETURN_IF_ERROR(FillIn(path_, recipe, recipes_.owners, chunk, number));
+      // Not the bytes sent alone decide: the client may have been told wrong of what is there.
       if (base::Sha256(chunk) == id) return {};
       return Error(Code::kConflict,
                    fmt::format("chunk {} as it was assembled is not what its id {} says: send it",
                                number, id.hex()));
     };
-    Result<void> done = co_await base::async::Offload(path_.data_pool(), std::move(check));
+    Result<void> done = co_await base::async::Offload(path_.data_pool(), std::move(make));
     co_return done;
   }
 
@@ -297,9 +292,10 @@ class ChunkStreamReader : public BodyReader {
   }
 
   Task<Result<void>> TakeSent(Digest256 id, MutableByteView chunk) {
-    Result<void> read = co_await ReadAll(chunk);
-    if (!read.has_value()) co_return read.error();
-    auto check = [id, chunk, number = next_]() -> Result<void> {
+    Result<SentFrames> frames = co_await ReadSent(chunk);
+    if (!frames.has_value()) co_return frames.error();
+    auto check = [id, chunk, &frames = *frames, number = next_]() -> Result<void> {
+      RETURN_IF_ERROR(frames.Decode(chunk).Annotate(fmt::format("chunk {}", number)));
       if (base::Sha256(chunk) == id) return {};
       return Error(
           Code::kInvalidArgument,
@@ -309,7 +305,26 @@ class ChunkStreamReader : public BodyReader {
     co_return done;
   }
 
+  // What is sent of a chunk, into its place; still in frames, if there are any.
+  Task<Result<SentFrames>> ReadSent(MutableByteView sent) {
+    SentFrames frames;
+    if (has_frames_ && !sent.empty()) {
+      uint8_t lengths[kFrameLengthBytes * FrameCount(chunkstore::kChunkBytes)];
+      const MutableByteView view =
+          MutableByteView(lengths).first(kFrameLengthBytes * FrameCount(sent.size()));
+      Result<void> read = co_await ReadAll(view);
+      if (!read.has_value()) co_return read.error();
+      Result<SentFrames> decoded = SentFrames::Of(view, sent.size());
+      if (!decoded.has_value()) co_return decoded.error().Annotate(fmt::format("chunk {}", next_));
+      frames = std::move(*decoded);
+    }
+    Result<void> read = co_await ReadAll(frames.PlaceIn(sent));
+    if (!read.has_value()) co_return read.error();
+    co_return frames;
+  }
+
   Task<Result<void>> ReadAll(MutableByteView into) {
+    if (into.empty()) co_return Result<void>();
     Result<size_t> read = co_await body_.Read(into);
     if (!read.has_value()) co_return read.error();
     if (*read == into.size()) co_return Result<void>();
@@ -338,6 +353,7 @@ class ChunkStreamReader : public BodyReader {
   const std::shared_ptr<const Request> request_;
   BodyReader& body_;
   const uint64_t size_bytes_;
+  const bool has_frames_;
   const uint16_t version_;
   const uint64_t chunks_;
   uint64_t next_ = 0;
@@ -375,10 +391,10 @@ Task<Result<std::unique_ptr<BodyReader>>> ExpandChunkStream(DataPath& path,
   }
   const uint16_t version =
       MediaType(*request) == kRecipeStreamType ? kRecipeStreamVersion : kChunkWireVersion;
-  Result<uint64_t> size_bytes = DecodeChunkStreamHeader(ByteView(header), version);
-  if (!size_bytes.has_value()) co_return size_bytes.error();
+  Result<ChunkStreamHead> head = DecodeChunkStreamHeader(ByteView(header), version);
+  if (!head.has_value()) co_return head.error();
   co_return std::unique_ptr<BodyReader>(
-      std::make_unique<ChunkStreamReader>(path, std::move(request), body, *size_bytes, version));
+      std::make_unique<ChunkStreamReader>(path, std::move(request), body, *head, version));
 }
 
 }  // namespace imaged

@@ -27,21 +27,26 @@ constexpr std::string_view kStreamMagic = "QCHS";
 
 Error Bad(std::string why) { return Error(Code::kInvalidArgument, std::move(why)); }
 
-void AppendHead(std::string* out, std::string_view magic, uint16_t version, uint64_t size_bytes) {
+constexpr uint16_t kFlagFrames = 1;
+constexpr std::string_view kZstd = "zstd";
+
+void AppendHead(std::string* out, std::string_view magic, uint16_t version, uint16_t flags,
+                uint64_t size_bytes) {
   out->append(magic);
   base::PutFixed<uint16_t>(out, version);
-  base::PutFixed<uint16_t>(out, 0);
+  base::PutFixed<uint16_t>(out, flags);
   base::PutFixed<uint64_t>(out, size_bytes);
 }
 
-// What both begin with: magic, version, 16 bits that are 0, the image's size.
-Result<uint64_t> TakeHead(base::Decoder* decoder, std::string_view magic, uint16_t expected) {
+// What both begin with: magic, version, flags, the image's size.
+Result<ChunkStreamHead> TakeHead(base::Decoder* decoder, std::string_view magic, uint16_t expected,
+                                 uint16_t known_flags) {
   ASSIGN_OR_RETURN(const std::string_view found, decoder->Bytes(magic.size()));
   ASSIGN_OR_RETURN(const uint16_t version, decoder->Fixed<uint16_t>());
   ASSIGN_OR_RETURN(const uint16_t flags, decoder->Fixed<uint16_t>());
   ASSIGN_OR_RETURN(const uint64_t size_bytes, decoder->Fixed<uint64_t>());
   if (found != magic) return Bad(fmt::format("the body does not begin with \"{}\"", magic));
-  if (version != expected || flags != 0) {
+  if (version != expected || (flags & ~known_flags) != 0) {
     return Bad(fmt::format("version {} (flags {}) of the chunk format is not known here, only {}",
                            version, flags, expected));
   }
@@ -49,12 +54,13 @@ Result<uint64_t> TakeHead(base::Decoder* decoder, std::string_view magic, uint16
     return Bad(fmt::format("an image of {} bytes: at most {} are possible", size_bytes,
                            chunkstore::kMaxContentBytes));
   }
-  return size_bytes;
+  return ChunkStreamHead{.size_bytes = size_bytes, .frames = (flags & kFlagFrames) != 0};
 }
 
 Result<ChunkList> TakeList(base::Decoder* decoder) {
   ChunkList list;
-  ASSIGN_OR_RETURN(list.size_bytes, TakeHead(decoder, kListMagic, kChunkWireVersion));
+  ASSIGN_OR_RETURN(const ChunkStreamHead head, TakeHead(decoder, kListMagic, kChunkWireVersion, 0));
+  list.size_bytes = head.size_bytes;
   ASSIGN_OR_RETURN(list.first, decoder->Fixed<uint64_t>());
   ASSIGN_OR_RETURN(const uint32_t count, decoder->Fixed<uint32_t>());
   ASSIGN_OR_RETURN(const uint32_t reserved, decoder->Fixed<uint32_t>());
@@ -106,7 +112,7 @@ std::string EncodeChunkList(const ChunkList& list) {
   CHECK(list.ids.size() <= kMaxListedChunks);
   std::string body;
   body.reserve(kChunkListHeaderBytes + 32 * list.ids.size());
-  AppendHead(&body, kListMagic, kChunkWireVersion, list.size_bytes);
+  AppendHead(&body, kListMagic, kChunkWireVersion, 0, list.size_bytes);
   base::PutFixed<uint64_t>(&body, list.first);
   base::PutFixed<uint32_t>(&body, static_cast<uint32_t>(list.ids.size()));
   base::PutFixed<uint32_t>(&body, 0);
@@ -129,7 +135,17 @@ std::string EncodeWanted(const std::vector<ChunkRun>& runs) {
 std::string EncodeWanted(const std::vector<ChunkRun>& runs, const std::vector<std::string>& alike) {
   base::JsonArray images;
   for (const std::string& image : alike) images.emplace_back(image);
-  return base::ToText(base::JsonObject{{"wanted", JsonOf(runs)}, {"alike", std::move(images)}});
+  return base::ToText(base::JsonObject{
+      {"wanted", JsonOf(runs)}, {"alike", std::move(images)}, {"encodings", {kZstd}}});
+}
+
+bool DecodeTakesFrames(std::string_view body) {
+  const Result<base::Json> json = base::ParseJson(body);
+  const base::Json* encodings = json.has_value() ? base::Find(*json, "encodings") : nullptr;
+  return encodings != nullptr && encodings->is_array() &&
+         std::ranges::any_of(encodings->as_array(), [](const base::Json& encoding) {
+           return encoding.is_string() && base::View(encoding.get_string()) == kZstd;
+         });
 }
 
 std::optional<std::vector<std::string>> DecodeAlike(std::string_view body) {
@@ -194,16 +210,18 @@ Result<std::vector<ChunkRun>> DecodeFetch(std::string_view body, uint64_t size_b
   return runs;
 }
 
-std::string EncodeChunkStreamHeader(uint64_t size_bytes, uint16_t version) {
+std::string EncodeChunkStreamHeader(const ChunkStreamHead& head, uint16_t version) {
+  CHECK(!head.frames || version == kRecipeStreamVersion);
   std::string header;
-  AppendHead(&header, kStreamMagic, version, size_bytes);
+  AppendHead(&header, kStreamMagic, version, head.frames ? kFlagFrames : 0, head.size_bytes);
   return header;
 }
 
-Result<uint64_t> DecodeChunkStreamHeader(ByteView header, uint16_t version) {
+Result<ChunkStreamHead> DecodeChunkStreamHeader(ByteView header, uint16_t version) {
   CHECK(header.size() == kChunkStreamHeaderBytes);
   base::Decoder decoder(base::AsText(header));
-  return TakeHead(&decoder, kStreamMagic, version).Annotate("a bad chunk stream");
+  return TakeHead(&decoder, kStreamMagic, version, version == kChunkWireVersion ? 0 : kFlagFrames)
+      .Annotate("a bad chunk stream");
 }
 
 void AppendChunkEntry(std::string* out, const ChunkEntry& entry) {

@@ -27,7 +27,7 @@ namespace imaged {
 // client falls back.
 constexpr std::string_view kChunkListType = "application/vnd.quarry.chunk-list.v1";
 constexpr std::string_view kChunkStreamType = "application/vnd.quarry.chunks.v1";
-// Version 2 may assemble chunks (recipe_wire.h).
+// Version 2 may assemble chunks (recipe_wire.h), and compress what it sends (sent_frames.h).
 constexpr std::string_view kRecipeStreamType = "application/vnd.quarry.chunks.v2";
 constexpr std::string_view kChunkBytesType = "application/vnd.quarry.chunk-bytes.v1";
 constexpr uint16_t kChunkWireVersion = 1;
@@ -66,12 +66,15 @@ struct ChunkRun {
 };
 std::string EncodeWanted(const std::vector<ChunkRun>& runs);
 // The same with ids of images in which chunks lie that are there.
+// That is said by a service that takes streams of version 2, with frames.
 std::string EncodeWanted(const std::vector<ChunkRun>& runs, const std::vector<std::string>& alike);
 // One flag a chunk of the list that was asked with. kInvalidArgument for runs outside of it.
 base::Result<std::vector<bool>> DecodeWanted(std::string_view body, const ChunkList& list);
 // The images that such an answer names, at most kMaxAlike; nothing from a service that takes
 // streams of version 1 only.
 std::optional<std::vector<std::string>> DecodeAlike(std::string_view body);
+// Whether such an answer is of a service that takes what is sent in frames.
+bool DecodeTakesFrames(std::string_view body);
 
 // The chunks that a client fetches, in the form of EncodeWanted: runs that are not empty, ascending
 // and apart, within an image of this size, of at most kMaxListedChunks together.
@@ -79,10 +82,16 @@ base::Result<std::vector<ChunkRun>> DecodeFetch(std::string_view body, uint64_t 
 
 // A stream is a header; then, for every kChunksOfBatch chunks (the last time fewer), their entries
 // and behind them the bytes of those that are sent, in order. After the last chunk the body ends.
-std::string EncodeChunkStreamHeader(uint64_t size_bytes, uint16_t version = kChunkWireVersion);
-// The image's size. REQUIRES: kChunkStreamHeaderBytes of them. Another version is refused.
-base::Result<uint64_t> DecodeChunkStreamHeader(base::ByteView header,
-                                               uint16_t version = kChunkWireVersion);
+struct ChunkStreamHead {
+  uint64_t size_bytes = 0;  // of the image
+  bool frames = false;      // version 2: what is sent comes in frames
+  bool operator==(const ChunkStreamHead&) const = default;
+};
+std::string EncodeChunkStreamHeader(const ChunkStreamHead& head,
+                                    uint16_t version = kChunkWireVersion);
+// REQUIRES: kChunkStreamHeaderBytes of them. Another version is refused.
+base::Result<ChunkStreamHead> DecodeChunkStreamHeader(base::ByteView header,
+                                                      uint16_t version = kChunkWireVersion);
 
 enum class ChunkHow : uint8_t {
   kHole = 0,       // zeros; the id is 32 zero bytes

@@ -1,5 +1,6 @@
 #include "imaged/recipe_wire.h"
 
+#include <cstring>
 #include <utility>
 
 #include <fmt/format.h>
@@ -45,6 +46,27 @@ Result<RecipePiece> TakePiece(base::Decoder* decoder, size_t owners) {
 }
 
 }  // namespace
+
+uint32_t SentBytes(const Recipe& recipe) {
+  uint32_t bytes = 0;
+  for (const RecipePiece& piece : recipe)
+    if (piece.how == RecipePiece::How::kSent) bytes += piece.length;
+  return bytes;
+}
+
+void SpreadSent(const Recipe& recipe, base::MutableByteView chunk) {
+  uint32_t from = SentBytes(recipe);
+  uint32_t to = 0;
+  for (const RecipePiece& piece : recipe) to += piece.length;
+  CHECK(to <= chunk.size());
+  // No piece belongs before where it lies, so the last one goes first.
+  for (auto piece = recipe.rbegin(); piece != recipe.rend(); ++piece) {
+    to -= piece->length;
+    if (piece->how != RecipePiece::How::kSent) continue;
+    from -= piece->length;
+    std::memmove(chunk.data() + to, chunk.data() + from, piece->length);
+  }
+}
 
 std::string EncodeRecipes(const Recipes& recipes) {
   CHECK(recipes.owners.size() <= kMaxOwnersOfBatch);

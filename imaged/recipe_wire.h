@@ -43,6 +43,12 @@ struct RecipePiece {
 };
 using Recipe = std::vector<RecipePiece>;  // of a whole chunk
 
+// What is sent of a chunk, in bytes.
+uint32_t SentBytes(const Recipe& recipe);
+// Moves what was sent, which lies at the front of the chunk, to where it belongs. What lies between
+// is anything then.
+void SpreadSent(const Recipe& recipe, base::MutableByteView chunk);
+
 // Of one batch. Value type.
 struct Recipes {
   std::vector<base::Digest256> owners;

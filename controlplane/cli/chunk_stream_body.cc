@@ -33,6 +33,10 @@ bool SendPlan::has_recipes() const {
   return std::ranges::any_of(recipes, [](const auto& recipe) { return recipe.has_value(); });
 }
 
+uint16_t SendPlan::version() const {
+  return frames || has_recipes() ? imaged::kRecipeStreamVersion : imaged::kChunkWireVersion;
+}
+
 uint64_t SendPlan::FileBytes(const FileChunks& chunks) const {
   uint64_t bytes = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
@@ -54,20 +58,21 @@ ChunkStreamBody::ChunkStreamBody(const ImageSource& source, const FileChunks& ch
     : source_(source),
       chunks_(chunks),
       plan_(plan),
-      has_recipes_(plan.has_recipes()),
-      text_(imaged::EncodeChunkStreamHeader(chunks.size_bytes, has_recipes_
-                                                                   ? imaged::kRecipeStreamVersion
-                                                                   : imaged::kChunkWireVersion)),
+      version_(plan.version()),
+      text_(imaged::EncodeChunkStreamHeader(
+          {.size_bytes = chunks.size_bytes, .frames = plan.frames}, version_)),
       chunk_(kChunkBytes) {
   CHECK(plan.wanted.size() == chunks.ids.size());
-  size_bytes_ =
+  piece_ = base::AsBytes(text_);
+  if (plan.frames) return;
+  uint64_t size =
       text_.size() + imaged::kChunkEntryBytes * chunks.ids.size() + plan.FileBytes(chunks);
-  for (uint64_t first = 0; has_recipes_ && first < chunks.ids.size();
+  for (uint64_t first = 0; plan.has_recipes() && first < chunks.ids.size();
        first += imaged::kChunksOfBatch) {
     const uint64_t end = std::min<uint64_t>(first + imaged::kChunksOfBatch, chunks.ids.size());
-    size_bytes_ += RecipesOf(first, end).size();
+    size += RecipesOf(first, end).size();
   }
-  piece_ = base::AsBytes(text_);
+  size_bytes_ = size;
 }
 
 Result<size_t> ChunkStreamBody::Fill(MutableByteView into) {
@@ -75,11 +80,11 @@ Result<size_t> ChunkStreamBody::Fill(MutableByteView into) {
   if (piece_.empty()) RETURN_IF_ERROR(Refill());
   const size_t count = std::min(into.size(), piece_.size());
   std::copy_n(piece_.begin(), count, into.begin());
-  if (from_file_) file_bytes_ += count;
   piece_ = piece_.subspan(count);
   out_bytes_ += count;
   // The service has not got all of it yet: an error leaves nothing behind there.
-  if (count > 0 && out_bytes_ == size_bytes_) RETURN_IF_ERROR(source_.CheckUnchanged());
+  if (size_bytes_.has_value() ? count > 0 && out_bytes_ == *size_bytes_ : count == 0)
+    RETURN_IF_ERROR(source_.CheckUnchanged());
   return count;
 }
 
@@ -107,9 +112,8 @@ void ChunkStreamBody::AppendBatch() {
                                                         : ChunkHow::kSent;
     imaged::AppendChunkEntry(&text_, {how, id});
   }
-  if (has_recipes_) text_ += RecipesOf(next_, entries_end_);
+  if (version_ == imaged::kRecipeStreamVersion) text_ += RecipesOf(next_, entries_end_);
   piece_ = base::AsBytes(text_);
-  from_file_ = false;
 }
 
 // An owner that several chunks name stands there once.
@@ -141,21 +145,27 @@ Result<void> ChunkStreamBody::LoadChunk() {
   if (!read.has_value() || base::Sha256(bytes) != chunks_.ids[next_]) {
     return ChangedMeanwhile(fmt::format("at its byte {} or after", next_ * kChunkBytes));
   }
-  piece_ = bytes;
-  from_file_ = true;
   const ChunkRecipe* recipe = plan_.RecipeOf(next_);
-  if (recipe == nullptr) return {};
+  piece_ = recipe == nullptr ? bytes : GatherSent(*recipe, bytes);
+  file_bytes_ += piece_.size();
+  if (!plan_.frames || piece_.empty()) return {};
+  framed_ = frames_.Encode(piece_);
+  piece_ = base::AsBytes(framed_);
+  return {};
+}
+
+// What is sent of a chunk, moved to its front.
+base::ByteView ChunkStreamBody::GatherSent(const ChunkRecipe& recipe, MutableByteView bytes) {
   uint8_t* out = bytes.data();
   size_t at = 0;
-  for (const RecipePiece& piece : recipe->pieces) {
+  for (const RecipePiece& piece : recipe.pieces) {
     if (piece.how == RecipePiece::How::kSent) {
       std::memmove(out, bytes.data() + at, piece.length);
       out += piece.length;
     }
     at += piece.length;
   }
-  piece_ = bytes.first(recipe->sent_bytes);
-  return {};
+  return bytes.first(recipe.sent_bytes);
 }
 
 }  // namespace controlplane::cli

@@ -54,6 +54,7 @@ struct Wanted {
   std::vector<bool> chunks;
   // Images that are like it; nothing from a service that assembles no chunks.
   std::optional<std::vector<std::string>> alike;
+  bool frames = false;  // it takes what is sent compressed
 };
 
 Result<Wanted> AskAll(ApiClient& client, const std::string& url, const FileChunks& chunks,
@@ -71,7 +72,9 @@ Result<Wanted> AskAll(ApiClient& client, const std::string& url, const FileChunk
     for (size_t i = 0; i < count; ++i) {
       wanted.chunks.push_back((*some)[i] && !imaged::IsHole(list.ids[i]));
     }
-    if (first == 0) wanted.alike = imaged::DecodeAlike(answer.body);
+    if (first > 0) continue;
+    wanted.alike = imaged::DecodeAlike(answer.body);
+    wanted.frames = imaged::DecodeTakesFrames(answer.body);
   }
   return wanted;
 }
@@ -80,9 +83,10 @@ Result<Wanted> AskAll(ApiClient& client, const std::string& url, const FileChunk
 Result<SendPlan> PlanToSend(ApiClient& client, const std::string& images_url,
                             const ImageSource& source, const FileChunks& chunks, Wanted wanted,
                             bool by_blocks) {
-  SendPlan plan{.wanted = std::move(wanted.chunks), .recipes = {}};
-  const bool any = std::ranges::count(plan.wanted, true) > 0;
-  if (!by_blocks || !any || !wanted.alike.has_value()) return plan;
+  SendPlan plan{.wanted = std::move(wanted.chunks), .recipes = {}, .frames = false};
+  if (std::ranges::count(plan.wanted, true) == 0) return plan;
+  plan.frames = wanted.frames;
+  if (!by_blocks || !wanted.alike.has_value()) return plan;
   ASSIGN_OR_RETURN(const ServiceBlocks blocks,
                    FindServiceBlocks(client, images_url, *wanted.alike, plan.wanted));
   if (blocks.empty()) return plan;
@@ -101,8 +105,9 @@ Result<void> Send(ApiClient& client, const std::string& url, const ImageSource& 
   ProgressBar bar("push " + name, ProgressBar::Unit::kBytes, quiet);
   bar.Update(skipped, chunks.size_bytes, note);
   ClientRequest request = Ask("PUT", url);
-  request.headers.Set("Content-Type",
-                      plan.has_recipes() ? imaged::kRecipeStreamType : imaged::kChunkStreamType);
+  request.headers.Set("Content-Type", plan.version() == imaged::kRecipeStreamVersion
+                                          ? imaged::kRecipeStreamType
+                                          : imaged::kChunkStreamType);
   request.body_size = body.size_bytes();
   request.answer_timeout_ms =
       kAnswerMs + static_cast<int64_t>(chunks.size_bytes / kAnswerBytesPerMs);

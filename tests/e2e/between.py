@@ -20,14 +20,33 @@ class Between:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def body(self):
+                """All of it; None where it is broken off."""
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    length = int(self.headers.get("Content-Length") or 0)
+                    body = self.rfile.read(length)
+                    return body if len(body) == length else None
+                pieces = []
+                while True:
+                    line = self.rfile.readline()
+                    if not line.endswith(b"\r\n"):
+                        return None
+                    length = int(line, 16)
+                    piece = self.rfile.read(length + 2)
+                    if len(piece) < length + 2:
+                        return None
+                    if length == 0:
+                        return b"".join(pieces)
+                    pieces.append(piece[:-2])
+
             def forward(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(length)
-                if len(body) < length:  # the client broke off: nothing to forward
+                body = self.body()
+                if body is None:  # the client broke off: nothing to forward
                     self.close_connection = True
                     return
                 answer = between.on(self.command, self.path, body)
                 if answer is None:
+                    del self.headers["Transfer-Encoding"]
                     reply = quarry.call(self.command, between.target + self.path, body or None,
                                         dict(self.headers))
                     # The catalog leads here as well.

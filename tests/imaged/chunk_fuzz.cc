@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -8,6 +9,7 @@
 #include "chunkstore/map.h"
 #include "imaged/chunk_wire.h"
 #include "imaged/recipe_wire.h"
+#include "imaged/sent_frames.h"
 
 // The bodies of negotiated transfers: what is taken says the same when it is written again.
 
@@ -72,11 +74,44 @@ void CheckRecipes(std::string_view body) {
   CHECK(imaged::EncodeRecipes(*recipes) == body);
 }
 
+// What is sent of a chunk, in frames: two bytes say how many plain bytes it has, some more or less
+// than one run.
+void CheckFrames(std::string_view body) {
+  if (body.size() < 2) return;
+  const uint32_t few = static_cast<uint8_t>(body[0]) + 1u;
+  const uint32_t plain_bytes = body[1] % 3 * imaged::kFramePlainBytes + few;
+  body.remove_prefix(2);
+  const size_t lengths = imaged::kFrameLengthBytes * imaged::FrameCount(plain_bytes);
+  if (body.size() < lengths) return;
+  const auto frames = imaged::SentFrames::Of(base::AsBytes(body.substr(0, lengths)), plain_bytes);
+  if (!frames.has_value()) {
+    CHECK(frames.error().code() == base::Code::kInvalidArgument);
+    return;
+  }
+  body.remove_prefix(lengths);
+  std::vector<uint8_t> plain(plain_bytes);
+  const base::MutableByteView place = frames->PlaceIn(plain);
+  CHECK(!place.empty() && place.size() <= plain_bytes);
+  if (body.size() < place.size()) return;
+  std::copy_n(body.begin(), place.size(), place.begin());
+  if (!frames->Decode(plain).has_value()) return;
+  imaged::SentFramesWriter writer;
+  const std::string again = writer.Encode(plain);
+  const auto back = imaged::SentFrames::Of(base::AsBytes(again).first(lengths), plain_bytes);
+  CHECK(back.has_value());
+  std::vector<uint8_t> same(plain_bytes);
+  std::copy(again.begin() + static_cast<ptrdiff_t>(lengths), again.end(),
+            back->PlaceIn(same).begin());
+  CHECK(back->Decode(same).has_value() && same == plain);
+}
+
 void CheckStream(std::string_view body) {
   if (body.size() < imaged::kChunkStreamHeaderBytes) return;
   const std::string_view header = body.substr(0, imaged::kChunkStreamHeaderBytes);
-  const auto size = imaged::DecodeChunkStreamHeader(base::AsBytes(header));
-  if (size.has_value()) CHECK(imaged::EncodeChunkStreamHeader(*size) == header);
+  for (const uint16_t version : {imaged::kChunkWireVersion, imaged::kRecipeStreamVersion}) {
+    const auto head = imaged::DecodeChunkStreamHeader(base::AsBytes(header), version);
+    if (head.has_value()) CHECK(imaged::EncodeChunkStreamHeader(*head, version) == header);
+  }
   body.remove_prefix(header.size());
   body = body.substr(0, body.size() / imaged::kChunkEntryBytes * imaged::kChunkEntryBytes);
   const auto entries = imaged::DecodeChunkEntries(base::AsBytes(body), 0);
@@ -93,6 +128,7 @@ void CheckWanted(std::string_view body) {
   if (flags.has_value()) CHECK(flags->size() == asked.ids.size());
   const auto alike = imaged::DecodeAlike(body);
   if (alike.has_value()) CHECK(alike->size() <= imaged::kMaxAlike);
+  (void)imaged::DecodeTakesFrames(body);
 }
 
 void CheckFetch(std::string_view body) {
@@ -119,10 +155,11 @@ void CheckFetch(std::string_view body) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
-  if (data[0] % 5 == 0) CheckList(body);
-  if (data[0] % 5 == 1) CheckStream(body);
-  if (data[0] % 5 == 2) CheckWanted(body);
-  if (data[0] % 5 == 3) CheckFetch(body);
-  if (data[0] % 5 == 4) CheckRecipes(body);
+  if (data[0] % 6 == 0) CheckList(body);
+  if (data[0] % 6 == 1) CheckStream(body);
+  if (data[0] % 6 == 2) CheckWanted(body);
+  if (data[0] % 6 == 3) CheckFetch(body);
+  if (data[0] % 6 == 4) CheckRecipes(body);
+  if (data[0] % 6 == 5) CheckFrames(body);
   return 0;
 }

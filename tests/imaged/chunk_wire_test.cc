@@ -108,12 +108,12 @@ TEST(ChunkWireTest, WhatToFetch) {
 }
 
 TEST(ChunkWireTest, AStreamsHeaderAndEntries) {
-  const std::string header = EncodeChunkStreamHeader(12345);
+  const std::string header = EncodeChunkStreamHeader({.size_bytes = 12345});
   EXPECT_EQ(base::ToHex(header),
             "5143485301000000"
             "3930000000000000");
-  ASSERT_OK_AND_ASSIGN(const uint64_t size, DecodeChunkStreamHeader(base::AsBytes(header)));
-  EXPECT_EQ(size, 12345u);
+  ASSERT_OK_AND_ASSIGN(const ChunkStreamHead head, DecodeChunkStreamHeader(base::AsBytes(header)));
+  EXPECT_EQ(head, ChunkStreamHead{.size_bytes = 12345});
   for (const size_t at : {0, 4, 6, 15}) {
     std::string bad = header;
     bad[at] = 0x7e;
@@ -141,7 +141,11 @@ TEST(ChunkWireTest, AStreamsHeaderAndEntries) {
 TEST(ChunkWireTest, ImagesThatAreAlike) {
   const std::string id = "6d6e1b0c-0d49-4c8c-9f5d-0f3c3a1d1f2e";
   const std::string body = EncodeWanted({{3, 1}}, {id});
-  EXPECT_EQ(body, R"({"wanted":[[3,1]],"alike":[")" + id + R"("]})");
+  EXPECT_EQ(body, R"({"wanted":[[3,1]],"alike":[")" + id + R"("],"encodings":["zstd"]})");
+  EXPECT_TRUE(DecodeTakesFrames(body));
+  for (const std::string_view none : {R"({"wanted":[]})", R"({"encodings":"zstd"})", "nonsense",
+                                      R"({"encodings":[7,"gzip",["zstd"]]})"})
+    EXPECT_FALSE(DecodeTakesFrames(none)) << none;
   EXPECT_EQ(DecodeAlike(body), std::vector<std::string>{id});
   ASSERT_OK(DecodeWanted(body, {.size_bytes = 9 * kChunk, .first = 3, .ids = {Id(1)}}));
   EXPECT_EQ(DecodeAlike(EncodeWanted({}, {})), std::vector<std::string>());
@@ -154,12 +158,28 @@ TEST(ChunkWireTest, ImagesThatAreAlike) {
 }
 
 TEST(ChunkWireTest, AStreamOfVersion2) {
-  const std::string header = EncodeChunkStreamHeader(12345, kRecipeStreamVersion);
+  const std::string header = EncodeChunkStreamHeader({.size_bytes = 12345}, kRecipeStreamVersion);
   EXPECT_EQ(base::ToHex(header),
             "5143485302000000"
             "3930000000000000");
   ASSERT_OK(DecodeChunkStreamHeader(base::AsBytes(header), kRecipeStreamVersion));
   EXPECT_ERROR(DecodeChunkStreamHeader(base::AsBytes(header)), Code::kInvalidArgument);
+  const std::string framed =
+      EncodeChunkStreamHeader({.size_bytes = 12345, .frames = true}, kRecipeStreamVersion);
+  EXPECT_EQ(base::ToHex(framed),
+            "5143485302000100"
+            "3930000000000000");
+  ASSERT_OK_AND_ASSIGN(const ChunkStreamHead head,
+                       DecodeChunkStreamHeader(base::AsBytes(framed), kRecipeStreamVersion));
+  EXPECT_TRUE(head.frames);
+  // Another flag, and this one in version 1.
+  std::string other = framed;
+  other[6] = 3;
+  EXPECT_ERROR(DecodeChunkStreamHeader(base::AsBytes(other), kRecipeStreamVersion),
+               Code::kInvalidArgument);
+  other = EncodeChunkStreamHeader({.size_bytes = 12345});
+  other[6] = 1;
+  EXPECT_ERROR(DecodeChunkStreamHeader(base::AsBytes(other)), Code::kInvalidArgument);
   std::string entry;
   AppendChunkEntry(&entry, {ChunkHow::kAssembled, Id(1)});
   ASSERT_OK(DecodeChunkEntries(base::AsBytes(entry), 0, kRecipeStreamVersion));

@@ -116,5 +116,22 @@ TEST(RecipeWireTest, HasItsLimits) {
                Code::kInvalidArgument);
 }
 
+TEST(RecipeWireTest, WhatIsSentGoesWhereItBelongs) {
+  const Recipe recipe = {{.how = How::kZeros, .length = 2},
+                         {.how = How::kSent, .length = 3},
+                         {.how = How::kNamed, .length = 1, .owner = 0, .offset = 0},
+                         {.how = How::kSent, .length = 2},
+                         {.how = How::kSent, .length = 1}};
+  EXPECT_EQ(SentBytes(recipe), 6u);
+  std::string chunk = "abcdef...";
+  SpreadSent(recipe, {reinterpret_cast<uint8_t*>(chunk.data()), chunk.size()});
+  EXPECT_EQ(chunk.substr(2, 3) + chunk.substr(6), "abcdef");
+  const Recipe all = {{.how = How::kSent, .length = 9}};
+  chunk = "as it was";
+  SpreadSent(all, {reinterpret_cast<uint8_t*>(chunk.data()), chunk.size()});
+  EXPECT_EQ(chunk, "as it was");
+  EXPECT_EQ(SentBytes({{.how = How::kZeros, .length = 9}}), 0u);
+}
+
 }  // namespace
 }  // namespace imaged

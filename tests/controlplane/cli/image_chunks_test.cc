@@ -90,13 +90,13 @@ TEST_F(ImageChunksTest, HolesOfTheFileAreZeros) {
 TEST_F(ImageChunksTest, TheBodyNamesAllButWhatIsSent) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
-  std::string expected = imaged::EncodeChunkStreamHeader(bytes_.size());
+  std::string expected = imaged::EncodeChunkStreamHeader({.size_bytes = bytes_.size()});
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kNamed, chunks.ids[0]});
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kHole, {}});
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[2]});
   expected += "tail";
   for (const size_t piece : {size_t{1}, size_t{50}, size_t{1} << 20}) {
-    const SendPlan plan{.wanted = {false, false, true}, .recipes = {}};
+    const SendPlan plan{.wanted = {false, false, true}, .recipes = {}, .frames = false};
     ChunkStreamBody body(*source, chunks, plan);
     EXPECT_EQ(body.size_bytes(), expected.size());
     ASSERT_OK_AND_ASSIGN(const std::string sent, Drain(body, piece));
@@ -167,7 +167,7 @@ TEST_F(ImageChunksTest, ABodyOfRecipes) {
   Write(there[1] + Noise(8192, 9) + there[0].substr(8192) + "tail");
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
-  SendPlan plan{.wanted = {true, true, true}, .recipes = {}};
+  SendPlan plan{.wanted = {true, true, true}, .recipes = {}, .frames = false};
   ASSERT_OK_AND_ASSIGN(plan.recipes, CookChunks(*source, chunks, plan.wanted, BlocksOf(there)));
   ASSERT_TRUE(plan.recipes[0].has_value() && plan.recipes[1].has_value());
   ASSERT_FALSE(plan.recipes[2].has_value());
@@ -175,7 +175,7 @@ TEST_F(ImageChunksTest, ABodyOfRecipes) {
   const size_t sent_bytes = plan.recipes[1]->sent_bytes;
   EXPECT_EQ(plan.FileBytes(chunks), sent_bytes + 4);
 
-  std::string expected = imaged::EncodeChunkStreamHeader(bytes_.size(), 2);
+  std::string expected = imaged::EncodeChunkStreamHeader({.size_bytes = bytes_.size()}, 2);
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kAssembled, chunks.ids[0]});
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kAssembled, chunks.ids[1]});
   imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[2]});
@@ -194,10 +194,41 @@ TEST_F(ImageChunksTest, ABodyOfRecipes) {
   }
 }
 
+TEST_F(ImageChunksTest, ABodyOfFrames) {
+  // What compresses, a hole, what does not; nothing is known of its size before.
+  Write(std::string(kChunk, 'a') + std::string(kChunk, '\0') + Noise(200'000, 3));
+  ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
+  ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
+  const SendPlan plan{.wanted = {true, false, true}, .recipes = {}, .frames = true};
+  std::string expected = imaged::EncodeChunkStreamHeader(
+      {.size_bytes = bytes_.size(), .frames = true}, imaged::kRecipeStreamVersion);
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[0]});
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kHole, {}});
+  imaged::AppendChunkEntry(&expected, {imaged::ChunkHow::kSent, chunks.ids[2]});
+  expected += imaged::EncodeRecipes({});
+  imaged::SentFramesWriter writer;
+  expected += writer.Encode(base::AsBytes(bytes_).first(kChunk));
+  expected += writer.Encode(base::AsBytes(bytes_).subspan(2 * kChunk));
+  EXPECT_LT(expected.size(), 210'000u);
+  for (const size_t piece : {size_t{1}, size_t{1} << 20}) {
+    ChunkStreamBody body(*source, chunks, plan);
+    EXPECT_FALSE(body.size_bytes().has_value());
+    ASSERT_OK_AND_ASSIGN(const std::string sent, Drain(body, piece));
+    EXPECT_TRUE(sent == expected);
+    EXPECT_EQ(body.file_bytes(), kChunk + 200'000);
+  }
+  // It does not end if the file has changed.
+  ChunkStreamBody body(*source, chunks, plan);
+  std::vector<uint8_t> buffer(1);
+  for (size_t out = 0; out < expected.size(); ++out) ASSERT_OK(body.Fill(buffer));
+  Overwrite(kChunk, "b");
+  EXPECT_ERROR(body.Fill(buffer), Code::kCancelled);
+}
+
 TEST_F(ImageChunksTest, AChangeIsSeenBeforeTheLastByteLeaves) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
-  const SendPlan plan{.wanted = {false, false, false}, .recipes = {}};
+  const SendPlan plan{.wanted = {false, false, false}, .recipes = {}, .frames = false};
   ChunkStreamBody body(*source, chunks, plan);
   Overwrite(0, "b");  // in a chunk that is only named
   std::vector<uint8_t> buffer(1);
@@ -209,7 +240,7 @@ TEST_F(ImageChunksTest, SentBytesAreThoseThatWereHashed) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
   Overwrite(2 * kChunk, "T", /*later=*/false);
-  const SendPlan plan{.wanted = {false, false, true}, .recipes = {}};
+  const SendPlan plan{.wanted = {false, false, true}, .recipes = {}, .frames = false};
   ChunkStreamBody body(*source, chunks, plan);
   const auto sent = Drain(body, 1000);
   ASSERT_FALSE(sent.has_value());
@@ -221,7 +252,7 @@ TEST_F(ImageChunksTest, AFileThatGetsShorterChanged) {
   ASSERT_OK_AND_ASSIGN(const auto source, ImageSource::Open(path_));
   ASSERT_OK_AND_ASSIGN(const FileChunks chunks, Hash(*source));
   ASSERT_EQ(::truncate(path_.c_str(), kChunk), 0);
-  const SendPlan plan{.wanted = {false, false, true}, .recipes = {}};
+  const SendPlan plan{.wanted = {false, false, true}, .recipes = {}, .frames = false};
   ChunkStreamBody body(*source, chunks, plan);
   EXPECT_ERROR(Drain(body, 1000), Code::kCancelled);
   EXPECT_ERROR(source->CheckUnchanged(), Code::kCancelled);

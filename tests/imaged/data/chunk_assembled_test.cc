@@ -15,7 +15,8 @@ namespace {
 // A stream of version 2 with one chunk, which is assembled of these pieces.
 std::string Assembled(std::string_view chunk, const std::vector<base::Digest256>& owners,
                       const Recipe& recipe) {
-  std::string stream = EncodeChunkStreamHeader(chunk.size(), kRecipeStreamVersion);
+  std::string stream =
+      EncodeChunkStreamHeader({.size_bytes = chunk.size(), .frames = false}, kRecipeStreamVersion);
   AppendChunkEntry(&stream, {ChunkHow::kAssembled, base::Sha256(base::AsBytes(chunk))});
   stream += EncodeRecipes({.owners = owners, .chunks = {recipe}});
   size_t at = 0;
@@ -87,8 +88,8 @@ TEST_F(ChunkAssembly, BesideAllOtherWays) {
     stream += EncodeRecipes(recipes) + data;
   }
   const std::string id = service_.CreateImage();
-  const Answer put =
-      PutAssembled(id, EncodeChunkStreamHeader(bytes.size(), kRecipeStreamVersion) + stream);
+  const Answer put = PutAssembled(
+      id, EncodeChunkStreamHeader({.size_bytes = bytes.size()}, kRecipeStreamVersion) + stream);
   ASSERT_EQ(put.status, 204) << put.body;
   EXPECT_TRUE(service_.Download(id).body == bytes);
 }

@@ -168,9 +168,11 @@ TEST_F(ChunkUpload, ALyingClientIsToldWhereAndLeavesTheImageQueued) {
     });
   };
   std::string two_sizes = base_.Stream(none);
-  two_sizes.replace(0, kChunkStreamHeaderBytes, EncodeChunkStreamHeader(2 * kChunk));
+  two_sizes.replace(0, kChunkStreamHeaderBytes,
+                    EncodeChunkStreamHeader({.size_bytes = 2 * kChunk}));
   std::string huge = base_.Stream(none);
-  huge.replace(0, kChunkStreamHeaderBytes, EncodeChunkStreamHeader(uint64_t{1} << 62));
+  huge.replace(0, kChunkStreamHeaderBytes,
+               EncodeChunkStreamHeader({.size_bytes = uint64_t{1} << 62}));
   const std::vector<Case> cases = {
       {flipped, "chunk 5"},
       {good + "x", "goes on"},

@@ -42,7 +42,7 @@ struct Content {
   // As a client that sends these chunks makes it. `entry` (may be empty) changes what is said.
   using ChangeEntry = std::function<void(size_t number, ChunkEntry* entry)>;
   std::string Stream(const Flags& sent, const ChangeEntry& change = nullptr) const {
-    std::string stream = EncodeChunkStreamHeader(bytes.size());
+    std::string stream = EncodeChunkStreamHeader({.size_bytes = bytes.size()});
     for (size_t batch = 0; batch < list.ids.size(); batch += kChunksOfBatch) {
       const size_t end = std::min(list.ids.size(), batch + kChunksOfBatch);
       std::string data;
