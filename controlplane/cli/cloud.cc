@@ -111,13 +111,11 @@ base::Json LoginBody(const Cloud& cloud) {
 }
 
 Error Unreachable(const Cloud& cloud, const Error& error) {
-  return Error(
-      error.code(),
-      fmt::format("nobody to log in at: {}\n"
-                  "  tried {} (from {})\n"
-                  "  `quarry serve --data-dir DIR` starts a service on this machine; --cloud, "
-                  "OS_CLOUD or --data-dir name another",
-                  error.message(), cloud.auth_url, cloud.source));
+  return Error(error.code(),
+               fmt::format("nobody to log in at: {}\n"
+                           "  tried {} (from {})\n"
+                           "  `quarry serve --data-dir DIR` starts a service on this machine; {}",
+                           error.message(), cloud.auth_url, cloud.source, cloud.otherwise));
 }
 
 // What Keystone says of a wrong password is that a login is needed.

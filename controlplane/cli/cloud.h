@@ -25,6 +25,8 @@ struct Cloud {
   std::string project_domain = "Default";
   std::string region;
   std::string source;  // where this was found: "quarry-data/clouds.yaml", "OS_AUTH_URL"
+  // How another one is named, for whoever finds nobody there; as the options of this command are.
+  std::string otherwise = "--cloud, OS_CLOUD or --data-dir name another";
 };
 
 // What a command was told of the cloud; empty: nothing.

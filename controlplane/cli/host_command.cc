@@ -30,6 +30,7 @@ using host::Agent;
 
 // Below the deadline of a request of a guest.
 constexpr int64_t kMaxPatienceMs = 50'000;
+constexpr uint64_t kDefaultCacheBytes = 20 * base::kGiB;
 
 // What every command to the agent can be told. Borrows the builder.
 struct AgentOptions {
@@ -64,8 +65,8 @@ struct HostOptions {
         data_dir(options.String(
             "data_dir", "", "of a service on this machine: its clouds.yaml says how to log in")),
         cache(options.String("cache", "", "directory of the cache; the agent's own")),
-        cache_size(
-            options.Bytes("cache_size", 0, "what the cache may take on disk: it never takes more")),
+        cache_size(options.Bytes("cache_size", kDefaultCacheBytes,
+                                 "what the cache may take on disk: it never takes more")),
         socket_dir(SocketDirOption(options)),
         metrics_listen(
             options.String("metrics_listen", "", "HOST:PORT of /metrics and /healthz; else none")),
@@ -89,9 +90,9 @@ struct HostOptions {
                                  "least important lines to log, on stderr")) {}
 
   Result<host::AgentSettings> Settings() const {
-    if (cache->empty() || *cache_size == 0) {
+    if (cache->empty()) {
       return Error(Code::kInvalidArgument,
-                   "say where the cache is and how large it may get: `quarry host --cache "
+                   "say where the cache is, and how large it may get: `quarry host --cache "
                    "/var/cache/quarry --cache-size 20GiB`");
     }
     if (*patience > kMaxPatienceMs) {
@@ -262,6 +263,10 @@ int RunHost(const Command& command, const std::vector<std::string>& args) {
   if (!cloud.has_value()) return Fail(cloud.error());
   const StopSignals signals;
   RaiseDescriptorLimit();
+  // Who reads it is at the agent's commands, which have no such options.
+  cloud->otherwise =
+      "the agent of this host has another when it is started with one: `quarry host "
+      "--cloud NAME ...`";
   HostServices services(*std::move(cloud));
   const Result<std::unique_ptr<Agent>> agent = Agent::Start(*settings, services);
   if (!agent.has_value()) return Fail(agent.error());
