@@ -63,7 +63,7 @@ size_t BlockLog::Append(std::span<const Stored> blocks) {
     CHECK(!block.bytes.empty() && block.bytes.size() <= kMaxBlockBytes);
     const bool known = TakeGhost(block.key);
     std::vector<Piece>& queue = known || pins_.Has(block.key) ? main : small;
-    queue.push_back({.key = block.key, .bytes = block.bytes});
+    queue.push_back({.key = block.key, .bytes = block.bytes, .ahead = block.ahead});
   }
   const size_t in_main = AppendTo(Queue::kMain, main, Evict::kYes);
   return in_main + AppendTo(Queue::kSmall, small, Evict::kYes);
@@ -117,7 +117,7 @@ size_t BlockLog::Fill(uint32_t number, std::span<const Piece> pieces) {
     const Place place{.offset = BaseOf(number) + segment.end,
                       .length = static_cast<uint32_t>(piece.bytes.size())};
     if (!piece.from) {
-      index_.Put(piece.key, place);
+      index_.Put(piece.key, place, piece.ahead);
     } else {
       index_.Move(piece.key, *piece.from, place);  // unless it was dropped meanwhile
     }

@@ -53,6 +53,7 @@ class BlockLog {
   struct Stored {
     BlockKey key = 0;
     base::ByteView bytes;  // 1 .. kMaxBlockBytes
+    bool ahead = false;    // nobody has read it
   };
   // Writes blocks; returns how many, all unless the disk is full or fails, or all is pinned.
   size_t Append(std::span<const Stored> blocks);
@@ -87,6 +88,7 @@ class BlockLog {
   struct Piece {
     BlockKey key = 0;
     base::ByteView bytes;
+    bool ahead = false;
     std::optional<Place> from = {};
   };
   struct Contents;

@@ -12,6 +12,7 @@ class CacheCount {
  public:
   explicit CacheCount(base::Counter& counter) : counter_(counter) {}
   void Add(uint64_t amount) {
+    if (amount == 0) return;
     value_.fetch_add(amount, std::memory_order_relaxed);
     counter_.Add(static_cast<double>(amount));
   }
@@ -25,8 +26,9 @@ class CacheCount {
 struct CacheCounts {
   explicit CacheCounts(base::Metrics& metrics);
 
-  CacheCount hit_blocks, hit_plain_bytes, miss_blocks, miss_plain_bytes;
-  CacheCount fetched_blocks, fetched_bytes;
+  CacheCount hit_blocks, hit_plain_bytes, ahead_blocks, ahead_plain_bytes;
+  CacheCount miss_blocks, miss_plain_bytes;
+  CacheCount fetched_blocks, fetched_bytes, ahead_fetched_bytes;
   CacheCount evicted_blocks, damaged_blocks, unkept_blocks;
   base::Gauge &limit_bytes, &disk_bytes, &used_bytes, &blocks, &pinned_bytes;
 };

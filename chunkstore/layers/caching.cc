@@ -81,7 +81,12 @@ struct BlockDiskCache::Impl {
        local::StoreLock store_lock)
       : options(cache_options), lock(std::move(store_lock)), counts(metrics) {}
 
-  bool ReadFromDisk(const Wanted& wanted, size_t number);
+  enum class OnDisk {
+    kNo,     // or not any more
+    kAhead,  // fetched before anybody read it, and read now for the first time
+    kYes,
+  };
+  OnDisk ReadFromDisk(const Wanted& wanted, size_t number);
   Result<void> Bring(const Wanted& wanted, std::vector<size_t> numbers);
   Result<void> Await(const Wanted& wanted, size_t number, Flight& flight,
                      std::vector<size_t>* again);
@@ -145,18 +150,27 @@ Result<void> BlockDiskCache::Read(BlockSource& source, uint64_t index,
   const Wanted wanted(source, index, table, offset, into);
   std::vector<size_t> missing;
   uint64_t missing_bytes = 0;
+  uint64_t ahead_blocks = 0;
+  uint64_t ahead_bytes = 0;
   for (const size_t number : wanted.numbers()) {
-    if (impl_->ReadFromDisk(wanted, number)) continue;
-    missing.push_back(number);
-    missing_bytes += wanted.BytesOf(number);
+    const Impl::OnDisk on_disk = impl_->ReadFromDisk(wanted, number);
+    if (on_disk == Impl::OnDisk::kYes) continue;
+    if (on_disk == Impl::OnDisk::kNo) {
+      missing.push_back(number);
+      missing_bytes += wanted.BytesOf(number);
+    } else {
+      ++ahead_blocks;
+      ahead_bytes += wanted.BytesOf(number);
+    }
   }
-  if (missing.size() < wanted.numbers().size()) {
-    impl_->counts.hit_blocks.Add(wanted.numbers().size() - missing.size());
-    impl_->counts.hit_plain_bytes.Add(into.size() - missing_bytes);
-  }
+  CacheCounts& counts = impl_->counts;
+  counts.hit_blocks.Add(wanted.numbers().size() - missing.size() - ahead_blocks);
+  counts.hit_plain_bytes.Add(into.size() - missing_bytes - ahead_bytes);
+  counts.ahead_blocks.Add(ahead_blocks);
+  counts.ahead_plain_bytes.Add(ahead_bytes);
   if (missing.empty()) return {};
-  impl_->counts.miss_blocks.Add(missing.size());
-  impl_->counts.miss_plain_bytes.Add(missing_bytes);
+  counts.miss_blocks.Add(missing.size());
+  counts.miss_plain_bytes.Add(missing_bytes);
   return impl_->Bring(wanted, std::move(missing));
 }
 
@@ -177,13 +191,13 @@ Result<void> BlockDiskCache::Warm(BlockSource& source, uint64_t index,
   return impl_->Bring(Wanted(source, index, table), std::move(missing));
 }
 
-// False: it is not here, or not any more.
-bool BlockDiskCache::Impl::ReadFromDisk(const Wanted& wanted, size_t number) {
+BlockDiskCache::Impl::OnDisk BlockDiskCache::Impl::ReadFromDisk(const Wanted& wanted,
+                                                                size_t number) {
   const BlockInfo& info = wanted.table[number];
   const BlockKey key = KeyOf(info.name);
   for (int tries = 0; tries < kReadTries; ++tries) {
     const auto found = index.Find(key);
-    if (!found) return false;
+    if (!found) return OnDisk::kNo;
     if (found->place.length == info.stored_length) {
       Scratch& scratch = ThreadScratch();
       const MutableByteView stored = MutableByteView(scratch.stored).first(info.stored_length);
@@ -193,16 +207,17 @@ bool BlockDiskCache::Impl::ReadFromDisk(const Wanted& wanted, size_t number) {
       if (log->ReadAt(found->place, stored) && DecodeBlock(info, stored, plain)) {
         if (room.empty()) wanted.Deliver(number, plain);
         log->NoteUse(key, *found);
-        return true;
+        const bool first = found->ahead && index.ClearAhead(key, found->place);
+        return first ? OnDisk::kAhead : OnDisk::kYes;
       }
     }
     const auto again = index.Find(key);
     if (!again || again->place != found->place) continue;  // it was moved meanwhile
     log->DropDamaged(key, found->place);
     counts.damaged_blocks.Add(1);
-    return false;
+    return OnDisk::kNo;
   }
-  return false;
+  return OnDisk::kNo;
 }
 
 // Fetches what nobody else is fetching, then waits for what others are.
@@ -227,7 +242,7 @@ Result<void> BlockDiskCache::Impl::Bring(const Wanted& wanted, std::vector<size_
     UpdateGauges();
     RETURN_IF_ERROR(fetched);
     for (const size_t number : here)
-      if (wanted.reads() && !ReadFromDisk(wanted, number)) again.push_back(number);
+      if (wanted.reads() && ReadFromDisk(wanted, number) == OnDisk::kNo) again.push_back(number);
     for (const auto& [number, flight] : theirs)
       RETURN_IF_ERROR(Await(wanted, number, *flight, &again));
     std::ranges::sort(again);
@@ -316,10 +331,13 @@ BlockDiskCache::Stats BlockDiskCache::stats() const {
           .pinned_bytes = impl_->pins->bytes(),
           .hit_blocks = counts.hit_blocks.get(),
           .hit_plain_bytes = counts.hit_plain_bytes.get(),
+          .ahead_blocks = counts.ahead_blocks.get(),
+          .ahead_plain_bytes = counts.ahead_plain_bytes.get(),
           .miss_blocks = counts.miss_blocks.get(),
           .miss_plain_bytes = counts.miss_plain_bytes.get(),
           .fetched_blocks = counts.fetched_blocks.get(),
           .fetched_bytes = counts.fetched_bytes.get(),
+          .ahead_fetched_bytes = counts.ahead_fetched_bytes.get(),
           .evicted_blocks = counts.evicted_blocks.get(),
           .damaged_blocks = counts.damaged_blocks.get(),
           .unkept_blocks = counts.unkept_blocks.get(),

@@ -108,12 +108,15 @@ class BlockDiskCache {
     uint64_t used_bytes = 0;     // by these
     uint64_t pinned_blocks = 0;  // of all groups, each once, here or not
     uint64_t pinned_bytes = 0;
-    uint64_t hit_blocks = 0;  // reads of a block, answered from the disk
+    uint64_t hit_blocks = 0;  // reads of a block, answered from the disk, but for the next
     uint64_t hit_plain_bytes = 0;
+    uint64_t ahead_blocks = 0;  // first reads of a block that Warm fetched before: no saving
+    uint64_t ahead_plain_bytes = 0;
     uint64_t miss_blocks = 0;  // reads of a block that had to wait for a fetch, ours or another's
     uint64_t miss_plain_bytes = 0;
     uint64_t fetched_blocks = 0;  // that sources sent, right or wrong; with what Warm fetched
     uint64_t fetched_bytes = 0;
+    uint64_t ahead_fetched_bytes = 0;  // of these, by Warm
     uint64_t evicted_blocks = 0;
     uint64_t damaged_blocks = 0;  // found on disk with other bytes than they should have
     uint64_t unkept_blocks = 0;   // handed out, but not written: disk full or failing, no room

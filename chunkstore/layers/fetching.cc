@@ -119,6 +119,7 @@ Result<void> Fetching::FetchOnce() {
           return Error(Code::kCorruption, "the service sent a block that nobody asked for");
         counts_.fetched_blocks.Add(1);
         counts_.fetched_bytes.Add(stored.size());
+        if (!wanted_.reads()) counts_.ahead_fetched_bytes.Add(stored.size());
         Take(items_[next++], stored);
         return {};
       });
@@ -148,7 +149,9 @@ void Fetching::WriteLanded() {
   std::vector<BlockLog::Stored> blocks;
   std::vector<std::shared_ptr<Flight>> ended;
   for (Landed& landed : landed_) {
-    blocks.push_back({.key = KeyOf(landed.flight->info().name), .bytes = landed.stored});
+    blocks.push_back({.key = KeyOf(landed.flight->info().name),
+                      .bytes = landed.stored,
+                      .ahead = !wanted_.reads()});
     ended.push_back(std::move(landed.flight));
   }
   const size_t written = log_.Append(blocks);

@@ -12,12 +12,13 @@ using base::MutexLock;
 namespace {
 
 constexpr int kStripeBits = 6;
-// A place in 64 bits: 44 of offset, 18 of length, one of use.
+// A place in 64 bits: 44 of offset, 18 of length, one of who came first, one of use.
 constexpr int kOffsetShift = 20;
 constexpr int kLengthShift = 2;
 constexpr uint64_t kMaxOffset = (uint64_t{1} << 44) - 1;
 constexpr uint64_t kMaxLength = (uint64_t{1} << 18) - 1;
 constexpr uint64_t kUsed = 1;
+constexpr uint64_t kAhead = 2;
 
 uint64_t Pack(const Place& place) {
   CHECK(place.offset <= kMaxOffset && place.length <= kMaxLength);
@@ -35,7 +36,7 @@ struct alignas(64) PlaceIndex::Stripe {
   // Null unless the block lies at `place`.
   uint64_t* At(BlockKey key, const Place& place) REQUIRES(mutex) {
     const auto it = places.find(key);
-    if (it == places.end() || (it->second & ~kUsed) != Pack(place)) return nullptr;
+    if (it == places.end() || (it->second & ~(kUsed | kAhead)) != Pack(place)) return nullptr;
     return &it->second;
   }
 
@@ -55,18 +56,19 @@ std::optional<PlaceIndex::Found> PlaceIndex::Find(BlockKey key) const {
   MutexLock lock(stripe.mutex);
   const auto it = stripe.places.find(key);
   if (it == stripe.places.end()) return std::nullopt;
-  return Found{Unpack(it->second), (it->second & kUsed) != 0};
+  return Found{Unpack(it->second), (it->second & kUsed) != 0, (it->second & kAhead) != 0};
 }
 
-void PlaceIndex::Put(BlockKey key, const Place& place) {
+void PlaceIndex::Put(BlockKey key, const Place& place, bool ahead) {
+  const uint64_t packed = Pack(place) | (ahead ? kAhead : 0);
   Stripe& stripe = StripeOf(key);
   MutexLock lock(stripe.mutex);
-  const auto [it, added] = stripe.places.try_emplace(key, Pack(place));
+  const auto [it, added] = stripe.places.try_emplace(key, packed);
   if (added) {
     blocks_.fetch_add(1, std::memory_order_relaxed);
   } else {
     bytes_.fetch_sub(Unpack(it->second).length, std::memory_order_relaxed);
-    it->second = Pack(place);
+    it->second = packed;
   }
   bytes_.fetch_add(place.length, std::memory_order_relaxed);
 }
@@ -76,7 +78,7 @@ bool PlaceIndex::SetUsed(BlockKey key, const Place& place, bool used) {
   MutexLock lock(stripe.mutex);
   uint64_t* packed = stripe.At(key, place);
   if (packed == nullptr) return false;
-  *packed = Pack(place) | (used ? kUsed : 0);
+  *packed = (*packed & ~kUsed) | (used ? kUsed : 0);
   return true;
 }
 
@@ -86,7 +88,16 @@ bool PlaceIndex::Move(BlockKey key, const Place& place, const Place& to) {
   MutexLock lock(stripe.mutex);
   uint64_t* packed = stripe.At(key, place);
   if (packed == nullptr) return false;
-  *packed = Pack(to);
+  *packed = Pack(to) | (*packed & kAhead);
+  return true;
+}
+
+bool PlaceIndex::ClearAhead(BlockKey key, const Place& place) {
+  Stripe& stripe = StripeOf(key);
+  MutexLock lock(stripe.mutex);
+  uint64_t* packed = stripe.At(key, place);
+  if (packed == nullptr || (*packed & kAhead) == 0) return false;
+  *packed &= ~kAhead;
   return true;
 }
 

@@ -19,7 +19,8 @@ struct Place {
 
 // Which blocks are on disk and where, in memory: 16 bytes a block and what a hash table of open
 // addressing leaves empty, 18 to 39 bytes in all. With each stands whether it was used since it
-// entered its queue. Thread-safe: stripes with a mutex each, held for one look-up.
+// entered its queue, and whether it was brought before anybody read it. Thread-safe: stripes with a
+// mutex each, held for one look-up.
 class PlaceIndex {
  public:
   PlaceIndex();
@@ -28,13 +29,15 @@ class PlaceIndex {
   struct Found {
     Place place;
     bool used = false;
+    bool ahead = false;
   };
   std::optional<Found> Find(BlockKey key) const;
-  // Replaces what was there. Unused.
-  void Put(BlockKey key, const Place& place);
-  // These three do nothing, and say so, unless the block still lies at `place`.
+  // Replaces what was there. Unused. `ahead`: nobody has read it yet.
+  void Put(BlockKey key, const Place& place, bool ahead = false);
+  // These do nothing, and say so, unless the block still lies at `place`.
   bool SetUsed(BlockKey key, const Place& place, bool used);
   bool Move(BlockKey key, const Place& place, const Place& to);  // unused from now on
+  bool ClearAhead(BlockKey key, const Place& place);             // and it was ahead
   bool Erase(BlockKey key, const Place& place);
 
   uint64_t blocks() const { return blocks_.load(std::memory_order_relaxed); }

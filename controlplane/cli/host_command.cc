@@ -225,7 +225,11 @@ void PrintDisks(const Json& disks) {
 
 void PrintCacheStats(const Json& stats) {
   const auto plain = [&](std::string_view key) { return static_cast<double>(Number(stats, key)); };
-  const double read = plain("hit_plain_bytes") + plain("miss_plain_bytes");
+  const double read =
+      plain("hit_plain_bytes") + plain("ahead_plain_bytes") + plain("miss_plain_bytes");
+  const auto share = [&](std::string_view key) {
+    return read == 0 ? 0.0 : 100 * plain(key) / read;
+  };
   fmt::print("on disk        {} of {}, {} blocks\n", Bytes(stats, "disk_bytes"),
              Bytes(stats, "limit_bytes"), Number(stats, "blocks"));
   fmt::print("pinned         {}, {} blocks\n", Bytes(stats, "pinned_bytes"),
@@ -233,11 +237,13 @@ void PrintCacheStats(const Json& stats) {
   for (const Json& group : base::Find(stats, "pinned")->as_array())
     fmt::print("  {}  {}\n", Text(group, "name"), Bytes(group, "bytes"));
   fmt::print("since the start:\n");
-  fmt::print("read           {}, {:.1f} % of it from the cache\n",
-             base::FormatBytes(static_cast<uint64_t>(read)),
-             read == 0 ? 0.0 : 100 * plain("hit_plain_bytes") / read);
-  fmt::print("fetched        {}, {} blocks\n", Bytes(stats, "fetched_bytes"),
-             Number(stats, "fetched_blocks"));
+  fmt::print(
+      "read           {}, {:.1f} % of it from the cache, {:.1f} % fetched just ahead of it\n",
+      base::FormatBytes(static_cast<uint64_t>(read)), share("hit_plain_bytes"),
+      share("ahead_plain_bytes"));
+  fmt::print("fetched        {}, {} blocks; {} of it before it was asked for\n",
+             Bytes(stats, "fetched_bytes"), Number(stats, "fetched_blocks"),
+             Bytes(stats, "ahead_fetched_bytes"));
   fmt::print("evicted        {} blocks; damaged {}\n", Number(stats, "evicted_blocks"),
              Number(stats, "damaged_blocks"));
   const Json* const writing = base::Find(stats, "writing");

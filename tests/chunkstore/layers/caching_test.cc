@@ -160,6 +160,29 @@ TEST_F(CachingTest, RestartsFillSegmentsOn) {
   EXPECT_LT(cache_->stats().disk_bytes, 4 * base::kMiB) << "a segment for each restart";
 }
 
+TEST_F(CachingTest, WhatWasFetchedAheadIsNoHitOfItsFirstReader) {
+  ImageInMemory image;
+  image.AddChunk(MixedText(1, kChunkBytes));
+  const auto& table = image.table(0);
+  const std::vector<size_t> ahead = {1, 2, 3};
+  ASSERT_OK(cache_->Warm(image, 0, table, ahead));
+  EXPECT_EQ(cache_->stats().ahead_fetched_bytes, image.fetched_bytes);
+  // Of block 0 a byte, which is missed; all of 1, a part of 2; nobody comes to 3.
+  const uint32_t begin = table[0].plain_length - 1;
+  const size_t length = 1 + table[1].plain_length + 7;
+  for (const bool again : {false, true}) {
+    const auto before = cache_->stats();
+    ASSERT_TRUE(ReadsRight(*cache_, image, 0, begin, length));
+    const auto after = cache_->stats();
+    EXPECT_EQ(after.miss_blocks - before.miss_blocks, again ? 0u : 1u);
+    EXPECT_EQ(after.ahead_blocks - before.ahead_blocks, again ? 0u : 2u);
+    EXPECT_EQ(after.ahead_plain_bytes - before.ahead_plain_bytes, again ? 0u : length - 1);
+    EXPECT_EQ(after.hit_blocks - before.hit_blocks, again ? 3u : 0u);
+    EXPECT_EQ(after.hit_plain_bytes - before.hit_plain_bytes, again ? length : 0u);
+  }
+  EXPECT_LT(cache_->stats().ahead_fetched_bytes, image.fetched_bytes);
+}
+
 TEST_F(CachingTest, WarmFetchesWhatIsMissingOnly) {
   ImageInMemory image;
   image.AddChunk(MixedText(1, kChunkBytes));
