@@ -328,22 +328,21 @@ Result<void> HttpBlockSource::Fetch(uint64_t index, std::span<const size_t> numb
 }
 
 Result<Shape> HttpBlockSource::ReadShape() {
-  Shape shape;
-  uint64_t chunks = 0;
-  do {
-    ASSIGN_OR_RETURN(const imaged::ChunkList list, impl_->List(shape.holes.size()));
-    if (shape.holes.empty()) shape.size_bytes = list.size_bytes;
-    chunks = chunkstore::ChunkCount(shape.size_bytes);
-    if (list.size_bytes != shape.size_bytes || list.first != shape.holes.size() ||
-        (list.ids.empty() && chunks > 0)) {
-      return Error(Code::kCorruption, "the service's list of chunks is not the one asked for");
-    }
-    for (const base::Digest256& id : list.ids) shape.holes.push_back(imaged::IsHole(id));
-  } while (shape.holes.size() < chunks);
+  // A list does not say of which bytes it is: of those that have this name before it and after it.
   ASSIGN_OR_RETURN(const BlockAnswerHead head, impl_->Head());
   const std::string_view name(reinterpret_cast<const char*>(head.data.bytes.data()),
                               head.data.bytes.size());
-  shape.data_name = base::ToHex(name);
+  Shape shape{.size_bytes = head.size_bytes, .holes = {}, .data_name = base::ToHex(name)};
+  const uint64_t chunks = chunkstore::ChunkCount(shape.size_bytes);
+  while (shape.holes.size() < chunks) {
+    ASSIGN_OR_RETURN(const imaged::ChunkList list, impl_->List(shape.holes.size()));
+    if (list.size_bytes != shape.size_bytes || list.first != shape.holes.size() ||
+        list.ids.empty()) {
+      return Error(Code::kCorruption, "the service's list of chunks is not the one asked for");
+    }
+    for (const base::Digest256& id : list.ids) shape.holes.push_back(imaged::IsHole(id));
+  }
+  RETURN_IF_ERROR(impl_->Ask([] { return std::vector<BlockItem>(); }, {}));
   return shape;
 }
 

@@ -142,7 +142,8 @@ Result<Tables::Ref> ImageVolume::TableOf(uint64_t chunk) {
 void ImageVolume::Record(uint64_t chunk, const ChunkTable& table, uint32_t offset,
                          uint32_t length) {
   if (recorder_ == nullptr || length == 0) return;
-  recorder_->Note(chunk, table.BlockAt(offset), table.BlockAt(offset + length - 1), length);
+  recorder_->Note(chunk, table.blocks.size(), table.BlockAt(offset),
+                  table.BlockAt(offset + length - 1), length);
 }
 
 Result<void> ImageVolume::ReadOnce(uint64_t chunk, uint32_t offset, base::MutableByteView into) {

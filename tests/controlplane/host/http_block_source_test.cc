@@ -320,13 +320,45 @@ TEST_F(FromALiar, AShapeThatIsNoneIsFoundOut) {
   for (const imaged::ChunkList& list :
        {imaged::ChunkList{.size_bytes = 2 * kChunk},                              // never ends
         imaged::ChunkList{.size_bytes = 2 * kChunk, .first = 1, .ids = {{}}}}) {  // another part
-    lie_ = [&](const Request&) -> Result<Response> {
+    lie_ = [&](const Request& request) -> Result<Response> {
+      if (request.method == "POST") return Blocks(HeadOf(2 * kChunk));
       return Response::Text(200, imaged::EncodeChunkList(list), imaged::kChunkListType);
     };
     EXPECT_ERROR(source_->ReadShape(), Code::kCorruption);
   }
-  lie_ = [](const Request&) -> Result<Response> {
+  lie_ = [](const Request& request) -> Result<Response> {
+    if (request.method == "POST") return Blocks(HeadOf(2 * kChunk));
     return Response::Text(200, "QCHL", imaged::kChunkListType);
+  };
+  EXPECT_ERROR(source_->ReadShape(), Code::kCorruption);
+}
+
+// An image that is made anew under its id while it is opened: holes of the one are none of the
+// other.
+TEST_F(FromALiar, AListOfOtherDataIsFoundOut) {
+  const imaged::ChunkList list{.size_bytes = 2 * kChunk,
+                               .ids = {base::Digest256{}, base::Sha256(base::AsBytes("1"))}};
+  int heads = 0;
+  const auto answer = [&](bool changes) {
+    return [&, changes](const Request& request) -> Result<Response> {
+      if (request.method != "POST")
+        return Response::Text(200, imaged::EncodeChunkList(list), imaged::kChunkListType);
+      std::string head = HeadOf(2 * kChunk);
+      if (changes && heads++ > 0) head[16] ^= 1;
+      return Blocks(head);
+    };
+  };
+  lie_ = answer(false);
+  ASSERT_OK_AND_ASSIGN(const Shape shape, source_->ReadShape());
+  EXPECT_EQ(shape.holes, (std::vector<bool>{true, false}));
+  lie_ = answer(true);
+  heads = 1;
+  EXPECT_ERROR(source_->ReadShape(), Code::kCorruption);
+  // A list of another size than the blocks are of.
+  lie_ = [](const Request& request) -> Result<Response> {
+    if (request.method == "POST") return Blocks(HeadOf(2 * kChunk));
+    const imaged::ChunkList longer{.size_bytes = 3 * kChunk, .ids = {{}, {}, {}}};
+    return Response::Text(200, imaged::EncodeChunkList(longer), imaged::kChunkListType);
   };
   EXPECT_ERROR(source_->ReadShape(), Code::kCorruption);
 }
