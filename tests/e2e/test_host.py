@@ -155,6 +155,10 @@ def test_a_service_that_is_down(service, image, data):
         # It starts all the same.
         host.kill()
         host.start()
+        refused = host.run("attach", image, check=False)
+        assert refused.returncode == 1 and "nobody to log in at" in refused.stderr
+        assert "`quarry host --cloud NAME" in refused.stderr and "--data-dir" not in \
+            refused.stderr.replace("`quarry serve --data-dir DIR`", ""), refused.stderr
         service.start()
         assert read_disk(uri) == data
 
