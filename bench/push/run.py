@@ -3,7 +3,7 @@
 images pushed one after the other into an empty service, then pulled through the cache of a host.
 Prints lines for a table.
 
-    bench/push/run.py --binary build/release/bin/quarry build/images/base.raw build/images/upgraded.raw
+    bench/push/run.py --binary build/release/bin/quarry build/images/{base,upgraded}.raw
 """
 
 import argparse
@@ -75,10 +75,11 @@ def main():
         with Host(service, size="2GiB") as host, tempfile.TemporaryDirectory() as folder:
             for turn in ("", " again"):
                 for image, name, nonzero in pushed:
-                    measured = measure(quarry, service, "quarry_http_sent_bytes_total", "pull", image,
-                                       f"{folder}/{name}{turn}", "--socket-dir", host.sockets)
+                    target = f"{folder}/{name}"
+                    measured = measure(quarry, service, "quarry_http_sent_bytes_total", "pull",
+                                       image, target, "--socket-dir", host.sockets)
                     line(f"pull {name} through the cache{turn}", measured, nonzero)
-                    os.unlink(f"{folder}/{name}{turn}")
+                    os.unlink(target)
 
 
 if __name__ == "__main__":
