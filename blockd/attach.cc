@@ -5,6 +5,7 @@
 #include "base/coding.h"
 #include "base/hash.h"
 #include "blockd/jobs.h"
+#include "blockd/serving.h"
 
 namespace blockd {
 
@@ -113,6 +114,7 @@ Result<void> BeginDetach(Transaction& transaction, AttachmentRecord attachment) 
   attachment.status = AttachStatus::kDetaching;
   attachment.lease_until_us = 0;
   RETURN_IF_ERROR(transaction.Put(attachment));
+  Serving::AskToEnd(transaction, attachment);
   RETURN_IF_ERROR(SettleVolumeStatus(transaction, attachment.volume_id));
   return Jobs::Add(transaction, {Op::kDetach, attachment.project_id, attachment.id, ""});
 }

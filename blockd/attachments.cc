@@ -8,6 +8,7 @@
 #include "blockd/handler_tools.h"
 #include "blockd/jobs.h"
 #include "blockd/policy.h"
+#include "blockd/serving.h"
 
 namespace blockd {
 
@@ -57,6 +58,11 @@ Result<void> BeginAttaching(Transaction& transaction, const Context& context,
 Result<JsonObject> PublishOrDetach(const Context& context, const api::Call& call,
                                    const VolumeRecord& volume, const AttachmentRecord& attachment) {
   Result<JsonObject> data = PublishAttachment(volume, attachment, context.types, context.exports);
+  if (!data.has_value() && data.error().code() == Code::kConflict) {
+    // Another process may have ended what is in the way.
+    RETURN_IF_ERROR(WithdrawGone(context.catalog, context.exports));
+    data = PublishAttachment(volume, attachment, context.types, context.exports);
+  }
   if (data.has_value()) return data;
   RETURN_IF_ERROR(Disconnect(context, call, attachment.id));
   if (data.error().code() != Code::kConflict) return data.error();

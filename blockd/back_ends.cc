@@ -128,6 +128,12 @@ Result<void> BackEnds::GiveUpMove(const std::string& volume_id) {
 }
 
 // Everywhere: it may have been on its way from one to another.
+Result<void> BackEnds::Fence(const std::string& id) {
+  const Result<VolumeStore*> store = StoreOf(id);
+  if (store.has_value()) return (*store)->Fence(id);
+  return Unless(Code::kNotFound, store.error());
+}
+
 Result<void> BackEnds::Remove(const std::string& id) {
   if (back_ends_.size() == 1) return back_ends_.front().store->Remove(id);
   bool found = false;

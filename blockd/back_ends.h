@@ -35,6 +35,7 @@ class BackEnds : public VolumeStore {
   // volume of another one never does: kInvalidArgument.
   base::Result<void> Create(const NewVolume& volume) override;
   base::Result<std::shared_ptr<Volume>> Open(const std::string& id) override;
+  base::Result<void> Fence(const std::string& id) override;
   base::Result<void> Remove(const std::string& id) override;
   base::Result<void> Resize(const std::string& id, uint64_t size_bytes) override;
   base::Result<void> Snapshot(const std::string& volume_id,

@@ -277,6 +277,11 @@ MetaBatch Transaction::Batch() const {
 
 Result<bool> Catalog::TryOnce(const Body& body) {
   Transaction transaction(*this);
+  if (job_.has_value()) {
+    ASSIGN_OR_RETURN(const auto record,
+                     transaction.GetKey(chunkstore::jobs::Journal::KeyOf(*job_)));
+    RETURN_IF_ERROR(journal_.CheckHeld(*job_, record));
+  }
   RETURN_IF_ERROR(body(transaction));
   RETURN_IF_ERROR(transaction.SettleUsage());
   const MetaBatch batch = transaction.Batch();
@@ -285,6 +290,12 @@ Result<bool> Catalog::TryOnce(const Body& body) {
   if (committed.has_value()) return true;
   if (committed.error().code() == Code::kConflict) return false;
   return committed.error().Annotate("write the records of volumes");
+}
+
+Result<void> Catalog::CheckHeld() {
+  if (!job_.has_value()) return {};
+  ASSIGN_OR_RETURN(const auto record, GetKey(chunkstore::jobs::Journal::KeyOf(*job_)));
+  return journal_.CheckHeld(*job_, record);
 }
 
 Result<void> Catalog::Transact(const Body& body) {

@@ -28,6 +28,9 @@ namespace blockd {
 //   U/<project>                 usage; Q/<project>: limits that were set; C/default: of the class
 //   P/<project>                 limits of I/O (project_qos.h)
 //   j/<job>                     the journal (jobs.h)
+//   N/<process>                 a process that serves attachments; W/<process>/<attachment>: what
+//   it
+//                               is to end (serving.h)
 //   t/ q/ x/ m/                 types, qos-specs, transfers, messages: of their own folders
 constexpr std::string_view kPartition = "blockd";
 
@@ -137,6 +140,15 @@ class Catalog {
   Catalog(chunkstore::MetaStore& meta, const base::Clock& clock, chunkstore::jobs::Journal& journal)
       : meta_(meta), clock_(clock), journal_(journal) {}
 
+  // The same records for who works on a job: a transaction commits only while the job is held by
+  // the claim that gave it; kCancelled otherwise. So a process that stood still until another one
+  // took the job over, and wakes in the middle of it, changes nothing any more.
+  Catalog ForJob(const chunkstore::jobs::Job& job) const {
+    return Catalog(meta_, clock_, journal_, job);
+  }
+  // Of such a catalog: whether the job is held now. Before what is done elsewhere, and not twice.
+  base::Result<void> CheckHeld();
+
   // Runs `body` and commits what it wrote: all or nothing, durable when this returns. A lost race
   // runs it again on fresh records, so it must do nothing but read, decide and write through the
   // transaction. Its error is returned as it is, and nothing was written. kQuotaExceeded; kConflict
@@ -191,6 +203,10 @@ class Catalog {
   friend class Transaction;
   static constexpr int kMaxAttempts = 200;
 
+  Catalog(chunkstore::MetaStore& meta, const base::Clock& clock, chunkstore::jobs::Journal& journal,
+          const chunkstore::jobs::Job& job)
+      : meta_(meta), clock_(clock), journal_(journal), job_(job) {}
+
   // False: lost a race.
   base::Result<bool> TryOnce(const Body& body);
   template <typename Record>
@@ -208,6 +224,7 @@ class Catalog {
   chunkstore::MetaStore& meta_;
   const base::Clock& clock_;
   chunkstore::jobs::Journal& journal_;
+  const std::optional<chunkstore::jobs::Job> job_;  // nothing: anybody's
   // A transaction that lost a race takes turns with others like it, so that they don't starve each
   // other; the expectations alone decide.
   base::Mutex turn_;

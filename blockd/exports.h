@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -37,6 +38,9 @@ class Exports {
 
   // A client is connected now.
   virtual bool IsConnected(std::string_view attachment_id) = 0;
+
+  // The attachments that are published, in no order.
+  virtual std::vector<std::string> Published() = 0;
 
   // Limits that the volumes of a project share, from now on; none: unlimited. They stay while the
   // process runs. kInvalidArgument.

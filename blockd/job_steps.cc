@@ -57,6 +57,19 @@ Result<bool> SetSnapshotStatus(const World& world, const JobSpec& spec, Snapshot
   return changed;
 }
 
+// Nobody serves the attachment, which was withdrawn here, any more.
+Result<bool> HasEnded(const World& world, const AttachmentRecord& attachment) {
+  if (world.serving == nullptr) return true;
+  return world.serving->HasEnded(attachment);
+}
+
+// What became of the last commit of a creation. Nothing also where the job was taken over
+// meanwhile: then, too, what was made may be nobody's.
+Result<bool> IfStillHeld(Result<bool> changed) {
+  if (!changed.has_value() && changed.error().code() == Code::kCancelled) return false;
+  return changed;
+}
+
 // What the image service says while it converts or takes over: no failure, however often.
 template <typename Value>
 bool IsOnItsWay(const Result<Value>& answer) {
@@ -118,9 +131,9 @@ Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, const Atte
     if (attempt.MayTryAgain(made.error())) return made.error();
     return GiveUpVolume(world, spec, made.error(), VolumeStatus::kCreating, VolumeStatus::kError);
   }
-  ASSIGN_OR_RETURN(
-      const bool available,
-      SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kCreating, VolumeStatus::kAvailable));
+  ASSIGN_OR_RETURN(const bool available,
+                   IfStillHeld(SetVolumeStatus(world.catalog, spec.id, VolumeStatus::kCreating,
+                                               VolumeStatus::kAvailable)));
   if (available) return kDone;
   // It was deleted while it was made. Whoever deletes it may have been at the store before us.
   const auto now = IfThere(world.catalog.GetVolume(spec.id), &failed);
@@ -128,6 +141,27 @@ Result<Outcome> CreateVolume(const World& world, const JobSpec& spec, const Atte
   if (now.has_value() && now->status != VolumeStatus::kDeleting) return kDone;
   RETURN_IF_ERROR(Unless(Code::kNotFound, world.store.Remove(spec.id)));
   return kDone;
+}
+
+// Of a volume that goes. kUnavailable while another process serves it.
+Result<void> RemoveAttachment(const World& world, const std::string& id) {
+  Result<void> failed;
+  std::optional<AttachmentRecord> attachment;
+  // From here on no process begins to serve it.
+  RETURN_IF_ERROR(world.catalog.Transact([&](Transaction& transaction) -> Result<void> {
+    attachment = IfThere(transaction.GetAttachment(id), &failed);
+    if (!attachment.has_value()) return failed;
+    if (attachment->status == AttachStatus::kDetaching) return {};
+    attachment->status = AttachStatus::kDetaching;
+    Serving::AskToEnd(transaction, *attachment);
+    return transaction.Put(*attachment);
+  }));
+  RETURN_IF_ERROR(world.exports.Withdraw(id));
+  if (!attachment.has_value()) return {};
+  ASSIGN_OR_RETURN(const bool ended, HasEnded(world, *attachment));
+  if (!ended) return Error(Code::kUnavailable, "attachment " + id + " is served elsewhere");
+  return world.catalog.Transact(
+      [&](Transaction& transaction) { return transaction.Remove(*attachment); });
 }
 
 // What stands on a volume that goes: a cascade's snapshots, a forced delete's attachments.
@@ -139,13 +173,7 @@ Result<void> RemoveWhatStandsOn(const World& world, const VolumeRecord& volume) 
     RETURN_IF_ERROR(world.catalog.Transact(
         [&](Transaction& transaction) { return transaction.Remove(snapshot); }));
   }
-  for (const std::string& id : volume.attachment_ids) {
-    RETURN_IF_ERROR(world.exports.Withdraw(id));
-    AttachmentRecord attachment;
-    attachment.id = id;
-    RETURN_IF_ERROR(world.catalog.Transact(
-        [&](Transaction& transaction) { return transaction.Remove(attachment); }));
-  }
+  for (const std::string& id : volume.attachment_ids) RETURN_IF_ERROR(RemoveAttachment(world, id));
   return {};
 }
 
@@ -281,6 +309,7 @@ Result<Outcome> UploadImage(const World& world, const JobSpec& spec, const Attem
     if (!filled.has_value() && attempt.MayTryAgain(filled.error())) return filled.error();
     if (!filled.has_value()) {
       LogGivenUp(spec, filled.error());
+      RETURN_IF_ERROR(world.catalog.CheckHeld());
       RETURN_IF_ERROR(Unless(Code::kNotFound, world.images.Abandon(spec.argument)));
     }
     RETURN_IF_ERROR(
@@ -306,6 +335,7 @@ Result<Outcome> Retype(const World& world, const JobSpec& spec, const Attempt& a
   ASSIGN_OR_RETURN(const bool waits, IsStillToBeCopied(world, *volume));
   if (waits) return Outcome{false, kSourcePollMs};
   const Result<TypeFacts> type = world.types.Find(spec.argument);
+  RETURN_IF_ERROR(world.catalog.CheckHeld());
   Result<void> moved;
   if (!type.has_value()) {
     moved = type.error();
@@ -316,6 +346,7 @@ Result<Outcome> Retype(const World& world, const JobSpec& spec, const Attempt& a
   if (!moved.has_value()) {
     if (moved.error().code() == Code::kUnavailable) return Outcome{false, kSealPollMs};
     if (attempt.MayTryAgain(moved.error())) return moved.error();
+    RETURN_IF_ERROR(world.catalog.CheckHeld());
     RETURN_IF_ERROR(world.back_ends->GiveUpMove(volume->id));
     return GiveUpVolume(world, spec, moved.error(), VolumeStatus::kRetyping,
                         volume->previous_status);
@@ -353,8 +384,9 @@ Result<Outcome> CreateSnapshot(const World& world, const JobSpec& spec, const At
                                       SnapshotStatus::kError, &taken.error()));
     return kDone;
   }
-  ASSIGN_OR_RETURN(const bool available, SetSnapshotStatus(world, spec, SnapshotStatus::kCreating,
-                                                           SnapshotStatus::kAvailable));
+  ASSIGN_OR_RETURN(const bool available,
+                   IfStillHeld(SetSnapshotStatus(world, spec, SnapshotStatus::kCreating,
+                                                 SnapshotStatus::kAvailable)));
   if (available) return kDone;
   const auto now = IfThere(world.catalog.GetSnapshot(spec.id), &failed);
   RETURN_IF_ERROR(failed);
@@ -388,6 +420,8 @@ Result<Outcome> Detach(const World& world, const JobSpec& spec) {
   RETURN_IF_ERROR(failed);
   if (!attachment.has_value() || attachment->status != AttachStatus::kDetaching) return kDone;
   RETURN_IF_ERROR(world.exports.Withdraw(spec.id));
+  ASSIGN_OR_RETURN(const bool ended, HasEnded(world, *attachment));
+  if (!ended) return Outcome{false, kServedPollMs};
   RETURN_IF_ERROR(world.catalog.Transact([&](Transaction& transaction) -> Result<void> {
     RETURN_IF_ERROR(transaction.Remove(*attachment));
     return SettleVolumeStatus(transaction, attachment->volume_id);

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "blockd/held_store.h"
 #include "blockd/step_tools.h"
 
 namespace blockd {
@@ -15,6 +16,8 @@ using base::Result;
 using chunkstore::jobs::Job;
 using chunkstore::jobs::JobControl;
 using chunkstore::jobs::Outcome;
+
+constexpr int64_t kAwaitPollMs = 100;
 
 constexpr std::array<std::string_view, 14> kOpNames = {
     "create-volume", "delete-volume",   "extend",          "revert", "reimage",
@@ -146,7 +149,8 @@ bool Jobs::Await(const std::function<bool()>& done, int64_t timeout_ms) {
   while (!is_done) {
     const int64_t left_ms = (until_ns - base::SystemClock().MonotonicNs()) / 1'000'000;
     if (left_ms <= 0) break;
-    ended_.WaitForMs(mutex_, left_ms);
+    // Another process may be the one that does it.
+    ended_.WaitForMs(mutex_, std::min(left_ms, kAwaitPollMs));
     is_done = done();
   }
   --waiting_;
@@ -173,7 +177,11 @@ Result<Outcome> Jobs::Run(const Job& job, const JobControl& control) {
     return Outcome{};
   }
   const Attempt attempt = {job.attempts >= options_.max_attempts, control};
-  Result<Outcome> outcome = RunStep(world_, *spec, attempt);
+  Catalog catalog = world_.catalog.ForJob(job);
+  HeldStore store(world_.store, catalog);
+  const World held = {catalog,        store,          world_.exports,   world_.images, world_.types,
+                      world_.backups, world_.notices, world_.back_ends, world_.serving};
+  Result<Outcome> outcome = RunStep(held, *spec, attempt);
   if (outcome.has_value() && outcome->done) {
     // What it may have added: the rest of the same work.
     if (spec->op == Op::kSnapshotForBackup) {

@@ -19,6 +19,7 @@
 #include "blockd/exports.h"
 #include "blockd/image_source.h"
 #include "blockd/notices.h"
+#include "blockd/serving.h"
 #include "blockd/type_directory.h"
 #include "blockd/volume_store.h"
 #include "chunkstore/jobs/runner.h"
@@ -27,7 +28,9 @@ namespace blockd {
 
 // Work on volumes that outlives its request: a job of the journal, written in the same commit as
 // the status that announces it ("creating"), so neither is ever without the other. A crash at any
-// point leaves a job that the next start takes up: every step stands being done twice.
+// point leaves a job that the next start, or another process once the lease is over, takes up:
+// every step stands being done twice, and one that lost its job meanwhile commits nothing
+// (Catalog::ForJob) and begins nothing in the volume store (HeldStore).
 //
 // Each lane has threads and a bounded queue of its own, so that slow creations never hold up a
 // detach; within one, projects take turns. An attach needs no job: to publish an export opens
@@ -91,6 +94,7 @@ class Jobs {
     BackupTarget* backups = nullptr;  // none: there are no backups here
     Notices* notices = nullptr;       // none: nobody is told
     BackEnds* back_ends = nullptr;    // `store`, where that is several; none: nothing moves
+    Serving* serving = nullptr;       // none: no other process uses the records
   };
   Jobs(World world, base::Metrics& metrics, JobOptions options = {});
   ~Jobs();  // stops
@@ -106,8 +110,9 @@ class Jobs {
   base::Result<void> Submit(Lane lane, const Catalog::Body& body);
   static base::Result<void> Add(Transaction& transaction, const JobSpec& spec);
 
-  // Waits until `done` says so, asking after each job that ends; false after `timeout_ms`, and at
-  // once when kMaxWaiting others wait already: threads of the pool are not to be spent on that.
+  // Waits until `done` says so, asking after each job that ends, and now and then; false after
+  // `timeout_ms`, and at once when kMaxWaiting others wait already: threads of the pool are not to
+  // be spent on that.
   bool Await(const std::function<bool()>& done, int64_t timeout_ms);
 
   // Counts what waits, for /metrics and the bounds; now and then.

@@ -102,8 +102,10 @@ Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
   attachment.volume_id = spec.volume_id;
   attachment.read_only = spec.read_only;
   attachment.multi_attach = spec.multi_attach;
-  attachment.open = [this, watch, volume_id = spec.volume_id, project_id = spec.project_id,
+  attachment.open = [this, watch, attachment_id = spec.attachment_id, volume_id = spec.volume_id,
+                     project_id = spec.project_id,
                      limiter = LimiterOf(spec, limits)]() -> Result<nbd::Export> {
+    if (before_open_) RETURN_IF_ERROR(before_open_(attachment_id));
     nbd::Export exported;
     ASSIGN_OR_RETURN(exported.volume, store_.Open(volume_id));
     exported.tenant = project_id;
@@ -121,7 +123,7 @@ Result<JsonObject> NbdExports::Publish(const ExportSpec& spec) {
   };
   ASSIGN_OR_RETURN(const std::string name,
                    attachments_.AddAgain(spec.attachment_id, spec.secret, std::move(attachment)));
-  published_[spec.attachment_id] = Published{name, spec.volume_id, false, watch};
+  published_[spec.attachment_id] = Entry{name, spec.volume_id, false, watch};
   return DataOf(spec, name);
 }
 
@@ -150,6 +152,13 @@ bool NbdExports::IsConnected(std::string_view attachment_id) {
   base::MutexLock lock(mutex_);
   const auto found = published_.find(attachment_id);
   return found != published_.end() && !found->second.connected->expired();
+}
+
+std::vector<std::string> NbdExports::Published() {
+  base::MutexLock lock(mutex_);
+  std::vector<std::string> ids;
+  for (const auto& [id, published] : published_) ids.push_back(id);
+  return ids;
 }
 
 Result<void> NbdExports::SetLimits(std::string_view volume_id, uint64_t size_gb,

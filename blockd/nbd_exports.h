@@ -58,6 +58,11 @@ class NbdExports : public Exports {
         snapshot_right_(std::move(snapshot_right)),
         image_holder_(std::move(image_holder)) {}
 
+  // Asked before an attachment's volume is opened for its first client; an error refuses him. Set
+  // before the server listens.
+  using BeforeOpen = std::function<base::Result<void>(const std::string& attachment_id)>;
+  void SetBeforeOpen(BeforeOpen before_open) { before_open_ = std::move(before_open); }
+
   // The port is known: that of clients which ask from now on. Where `address` has one it may be
   // left out.
   void ListensOn(uint16_t port);
@@ -66,6 +71,7 @@ class NbdExports : public Exports {
   // kUnavailable while a write of a client that was cut off is still at the back end: again later.
   base::Result<void> Withdraw(std::string_view attachment_id) override;
   bool IsConnected(std::string_view attachment_id) override;
+  std::vector<std::string> Published() override;
   base::Result<void> SetLimits(std::string_view volume_id, uint64_t size_gb,
                                const std::map<std::string, std::string>& qos) override;
   base::Result<void> SetProjectLimits(std::string_view project_id,
@@ -73,7 +79,7 @@ class NbdExports : public Exports {
   void Forget(std::string_view volume_id) override;
 
  private:
-  struct Published {
+  struct Entry {
     std::string name;  // of the export: a secret
     std::string volume_id;
     bool withdrawn = false;  // the name is refused, its clients are being cut off
@@ -113,9 +119,10 @@ class NbdExports : public Exports {
   const Pace pace_;
   const SnapshotRight snapshot_right_;
   const ImageHolder image_holder_;
+  BeforeOpen before_open_;
 
   base::Mutex mutex_;
-  std::map<std::string, Published, std::less<>> published_ GUARDED_BY(mutex_);
+  std::map<std::string, Entry, std::less<>> published_ GUARDED_BY(mutex_);
   std::map<std::string, Kept, std::less<>> volumes_ GUARDED_BY(mutex_);
   std::map<std::string, KeptProject, std::less<>> projects_ GUARDED_BY(mutex_);
 };

@@ -145,7 +145,10 @@ class Pass {
     const bool attaching = attachment.status == AttachStatus::kAttaching;
     if (!attaching && attachment.status != AttachStatus::kDetaching) return {};
     if (attaching && attachment.lease_until_us > world_.catalog.NowUs()) return {};
-    const bool connected = attaching && world_.exports.IsConnected(attachment.id);
+    bool connected = attaching && world_.exports.IsConnected(attachment.id);
+    if (attaching && !connected && world_.serving != nullptr) {
+      ASSIGN_OR_RETURN(connected, world_.serving->IsServed(attachment));
+    }
     return jobs_.Submit(Lane::kDetach, [&](Transaction& transaction) -> Result<void> {
       Result<AttachmentRecord> present = transaction.GetAttachment(attachment.id);
       if (!present.has_value() || *present != attachment) return Unchanged(present);
@@ -196,6 +199,21 @@ Result<void> PublishAgain(const World& world, ReconcileReport* report) {
   return {};
 }
 
+// What other processes were told, and changed in their own exports alone.
+Result<void> FollowOthers(const World& world) {
+  RETURN_IF_ERROR(WithdrawGone(world.catalog, world.exports));
+  RETURN_IF_ERROR(ApplyAllProjectQos(world.catalog, world.exports));
+  for (const std::string& id : world.exports.Published()) {
+    const Result<AttachmentRecord> attachment = world.catalog.GetAttachment(id);
+    if (!attachment.has_value()) continue;
+    const Result<VolumeRecord> volume = world.catalog.GetVolume(attachment->volume_id);
+    if (!volume.has_value()) continue;
+    ASSIGN_OR_RETURN(const TypeFacts type, world.types.Find(volume->type_id));
+    RETURN_IF_ERROR(world.exports.SetLimits(volume->id, volume->size_gb, type.qos));
+  }
+  return {};
+}
+
 // Jobs remove what they made for a record that went meanwhile, so there is nothing like this; if
 // there is, records were lost, and then the bytes are the last thing to take away.
 Result<void> CountUnnamed(const World& world, ReconcileReport* report) {
@@ -212,11 +230,12 @@ Result<void> CountUnnamed(const World& world, ReconcileReport* report) {
 }  // namespace
 
 Result<ReconcileReport> Reconcile(const World& world, Jobs& jobs, int64_t attach_lease_ms) {
+  if (world.serving != nullptr) RETURN_IF_ERROR(FollowOthers(world));
   return Pass(world, jobs, attach_lease_ms).Run();
 }
 
 Result<ReconcileReport> ReconcileAtStart(const World& world, Jobs& jobs) {
-  RETURN_IF_ERROR(world.catalog.journal().BreakLeases());
+  if (world.serving == nullptr) RETURN_IF_ERROR(world.catalog.journal().BreakLeases());
   RETURN_IF_ERROR(jobs.Measure());
   RETURN_IF_ERROR(ApplyAllProjectQos(world.catalog, world.exports));
   ReconcileReport start;

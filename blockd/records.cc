@@ -208,6 +208,7 @@ void Fields(Archive& archive, Record& attachment) {
   archive.Field("lease_until_us", attachment.lease_until_us);
   archive.Field("created_at_us", attachment.created_at_us);
   archive.Field("attached_at_us", attachment.attached_at_us);
+  archive.Field("servers", attachment.servers);
 }
 
 template <typename Archive, typename Record>

@@ -127,6 +127,9 @@ struct AttachmentRecord {
   int64_t lease_until_us = 0;  // of kAttaching
   int64_t created_at_us = 0;
   int64_t attached_at_us = 0;  // 0: never
+  // The processes that a client reached the volume through; none where there is only one process
+  // (serving.h).
+  std::vector<std::string> servers;
 
   bool operator==(const AttachmentRecord&) const = default;
 };

@@ -14,6 +14,8 @@ namespace blockd {
 constexpr chunkstore::jobs::Outcome kDone = {};
 // How long a job waits for a snapshot to be put into the chunk store before it asks again.
 constexpr int64_t kSealPollMs = 500;
+// How long a detach waits for other processes that serve the attachment, before it asks again.
+constexpr int64_t kServedPollMs = 100;
 // How long what changes a volume waits for what is still to be made of it, before it asks again.
 constexpr int64_t kSourcePollMs = 200;
 // How long a snapshot waits for earlier ones of its volume, before it asks again; and in all,

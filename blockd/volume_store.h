@@ -66,6 +66,13 @@ class VolumeStore {
   // use while the pointer lives.
   virtual base::Result<std::shared_ptr<Volume>> Open(const std::string& id) = 0;
 
+  // What another process has opened of it can write no more, whatever becomes of that process: for
+  // one that was not heard of for long. Nothing to do for a back end that one process alone uses.
+  virtual base::Result<void> Fence(const std::string& id) {
+    (void)id;
+    return {};
+  }
+
   // kConflict while it is in use.
   virtual base::Result<void> Remove(const std::string& id) = 0;
 

@@ -60,16 +60,22 @@ base::Result<std::string> Attachments::Remove(const std::string& id) {
   return NameOf(id, removed->secret);
 }
 
+std::shared_ptr<Attachments::Attachment> Attachments::Find(const std::string& id) {
+  base::MutexLock lock(mutex_);
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second;
+}
+
 base::Result<std::shared_ptr<const Export>> Attachments::Open(std::string_view name) {
   const size_t separator = name.find(kSeparator);
   if (separator == std::string_view::npos) return Unknown();
-  std::shared_ptr<Attachment> attachment;
-  {
-    base::MutexLock lock(mutex_);
-    const auto found = by_id_.find(name.substr(0, separator));
-    if (found == by_id_.end()) return Unknown();
-    attachment = found->second;
+  const std::string id(name.substr(0, separator));
+  std::shared_ptr<Attachment> attachment = Find(id);
+  if (attachment == nullptr && finder_) {
+    finder_(id);
+    attachment = Find(id);
   }
+  if (attachment == nullptr) return Unknown();
   if (!base::SecretsEqual(attachment->secret, name.substr(separator + 1))) return Unknown();
   base::MutexLock lock(attachment->mutex);
   if (std::shared_ptr<const Export> there = attachment->opened.lock()) return there;

@@ -37,6 +37,10 @@ class Attachments : public ExportProvider {
   // connected; only after that may the volume be given to somebody else. kNotFound.
   base::Result<std::string> Remove(const std::string& id);
 
+  // Asked for the id of a name that is not there, before it is said to be unknown: it may Add it
+  // (who attached did so through another process). Set before the server listens.
+  void SetFinder(std::function<void(const std::string& id)> finder) { finder_ = std::move(finder); }
+
   base::Result<std::shared_ptr<const Export>> Open(std::string_view name) override;
 
  private:
@@ -47,6 +51,9 @@ class Attachments : public ExportProvider {
     std::weak_ptr<const Export> opened GUARDED_BY(mutex);
   };
 
+  std::shared_ptr<Attachment> Find(const std::string& id) EXCLUDES(mutex_);
+
+  std::function<void(const std::string& id)> finder_;
   base::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Attachment>, std::less<>> by_id_ GUARDED_BY(mutex_);
 };

@@ -23,8 +23,6 @@ constexpr size_t kScanLimit = 1'000'000;
 
 constexpr size_t kTimeDigits = 16;
 
-std::string KeyOf(const Job& job) { return std::string(kPrefix) + job.id; }
-
 std::string WaitingPrefix(std::string_view kind) { return fmt::format("jq/{}/", kind); }
 std::string HeldPrefix(std::string_view kind) { return fmt::format("jh/{}/", kind); }
 
@@ -90,6 +88,16 @@ Result<Job> Decode(std::string_view key, std::string_view bytes) {
 Journal::Journal(MetaStore& meta, const base::Clock& clock, std::string partition,
                  std::string owner)
     : meta_(meta), clock_(clock), partition_(std::move(partition)), owner_(std::move(owner)) {}
+
+std::string Journal::KeyOf(const Job& job) { return std::string(kPrefix) + job.id; }
+
+Result<void> Journal::CheckHeld(const Job& job, const std::optional<std::string>& record) const {
+  if (record.has_value()) {
+    ASSIGN_OR_RETURN(const Job now, Decode(KeyOf(job), *record));
+    if (now.owner == owner_ && now.attempts == job.attempts) return {};
+  }
+  return Error(Code::kCancelled, fmt::format("job {} was taken over meanwhile", job.id));
+}
 
 Result<Job> Journal::Add(std::string_view kind, std::string_view payload) {
   MetaBatch batch;

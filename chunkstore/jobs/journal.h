@@ -47,8 +47,11 @@ constexpr size_t kMaxQueueBytes = 128;
 // "jh/<kind>/<queue>/ <id>" while somebody holds them. Whoever takes a job holds it by a lease; a
 // lease that runs out (its owner crashed) lets the next one take it. Every change is a
 // compare-and-set, so two processes never both hold a job: but one that lost its lease without
-// noticing may still be at work, so what a handler does must stand being done twice.
+// noticing (it was stopped, and wakes) may still be at work, so what a handler does must stand
+// being done twice. What it commits to the journal's partition may expect that the job is still its
+// own (KeyOf, CheckHeld): then such a one changes nothing any more.
 //
+// Times are the wall clock's: processes that share a store keep their clocks within a few seconds.
 // Thread-safe; several processes may share the store.
 class Journal {
  public:
@@ -88,6 +91,12 @@ class Journal {
   // Makes every job due that another owner holds. REQUIRES: no other process is at work (an
   // embedded store admits one): a start after a crash then need not wait for leases to run out.
   base::Result<void> BreakLeases();
+
+  // Where a job's record is, in the journal's partition.
+  static std::string KeyOf(const Job& job);
+  // What was read there (nothing: it is gone) still says that the job is held by this claim of it,
+  // the lease over or not. kCancelled: somebody else has it, or had it and is done.
+  base::Result<void> CheckHeld(const Job& job, const std::optional<std::string>& record) const;
 
   // All jobs of a kind, oldest first.
   base::Result<std::vector<Job>> List(std::string_view kind);

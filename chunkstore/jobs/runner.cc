@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kMaxRetryMs = 60'000;
 constexpr int kLowestPriority = 19;
+constexpr int64_t kNsPerMs = 1'000'000;
 
 int64_t RetryDelayMs(int attempts) {
   int doublings = std::clamp(attempts - 1, 0, 6);
@@ -65,13 +66,14 @@ void Runner::Work() {
       if (stopping_) return;
       wakes_seen = wakes_;
     }
+    const int64_t claimed_ns = base::SystemClock().MonotonicNs();
     Result<std::optional<Job>> claimed =
         options_.by_turns ? journal_.ClaimByTurns(kind_, options_.lease_ms)
                           : journal_.Claim(kind_, options_.lease_ms, options_.choose);
     if (!claimed.has_value()) {
       LOG(kError, "jobs", "looking for jobs of kind {}: {}", kind_, claimed.error().ToString());
     } else if (claimed->has_value()) {
-      RunOne(std::move(**claimed));
+      RunOne(std::move(**claimed), claimed_ns);
       continue;
     }
     base::MutexLock lock(mutex_);
@@ -79,20 +81,22 @@ void Runner::Work() {
   }
 }
 
-void Runner::RunOne(Job job) {
+void Runner::RunOne(Job job, int64_t claimed_ns) {
   JobControl control;
+  uint64_t claim = 0;
   {
     base::MutexLock lock(mutex_);
     if (stopping_) control.cancelled_ = true;
-    running_[job.id] = Running{job, &control};
+    claim = ++claims_;
+    running_[claim] = Running{job, &control, claimed_ns};
   }
   base::ScopedLogContext context("job-" + job.id);
   Result<Outcome> outcome = handler_(job, control);
   Job latest;
   {
     base::MutexLock lock(mutex_);
-    latest = std::move(running_[job.id].job);
-    running_.erase(job.id);
+    latest = std::move(running_[claim].job);
+    running_.erase(claim);
   }
   Settle(latest, outcome, control.cancelled());
 }
@@ -119,13 +123,20 @@ void Runner::Settle(const Job& job, const Result<Outcome>& outcome, bool cancell
 }
 
 void Runner::KeepLeases() {
+  const int64_t due_ns = options_.lease_ms * kNsPerMs / 3;
   base::MutexLock lock(mutex_);
   while (!stopping_) {
     changed_.WaitForMs(mutex_, options_.lease_ms / 3);
-    for (auto& [id, running] : running_) {
+    for (auto& [claim, running] : running_) {
+      const int64_t now_ns = base::SystemClock().MonotonicNs();
+      if (now_ns - running.renewed_ns < due_ns) continue;  // it was woken for something else
       // Under the lock, so that Settle sees the job as it was renewed last. It is one commit.
       Result<void> renewed = journal_.Renew(&running.job, options_.lease_ms);
-      if (!renewed.has_value() && renewed.error().code() == Code::kConflict) {
+      if (renewed.has_value()) {
+        running.renewed_ns = now_ns;
+      } else if (renewed.error().code() == Code::kConflict ||
+                 now_ns - running.renewed_ns > options_.lease_ms * kNsPerMs) {
+        // Somebody has taken it, or may have.
         running.control->cancelled_ = true;
       }
     }

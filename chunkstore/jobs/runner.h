@@ -65,11 +65,12 @@ class Runner {
   struct Running {
     Job job;
     JobControl* control = nullptr;
+    int64_t renewed_ns = 0;  // the lease runs from here or later
   };
 
   void Work();
   void KeepLeases();
-  void RunOne(Job job);
+  void RunOne(Job job, int64_t claimed_ns);
   void Settle(const Job& job, const base::Result<Outcome>& outcome, bool cancelled);
 
   Journal& journal_;
@@ -81,7 +82,9 @@ class Runner {
   base::CondVar changed_;
   bool stopping_ GUARDED_BY(mutex_) = false;
   uint64_t wakes_ GUARDED_BY(mutex_) = 0;
-  std::map<std::string, Running> running_ GUARDED_BY(mutex_);  // by job id
+  // By claim: a job that was lost may be claimed again here before its first handler noticed.
+  std::map<uint64_t, Running> running_ GUARDED_BY(mutex_);
+  uint64_t claims_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace chunkstore::jobs

@@ -60,10 +60,12 @@ Result<void> FakeVolumeStore::RemoveSnapshot(const std::string& id) {
   });
 }
 Result<void> FakeVolumeStore::Revert(const std::string& volume_id, const std::string& snapshot_id) {
+  if (on_revert) on_revert(volume_id);
   return RunFaulty(plan_.Next(), [&]() -> Result<void> {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!volumes.contains(volume_id) || !snapshots.contains(snapshot_id))
       return Error(Code::kNotFound, "volume or snapshot");
+    reverted.push_back(snapshot_id);
     return {};
   });
 }

@@ -33,6 +33,10 @@ class FakeVolumeStore : public VolumeStore {
   base::Result<void> Create(const NewVolume& volume) override;
   base::Result<std::shared_ptr<Volume>> Open(const std::string& id) override;
   base::Result<void> Remove(const std::string& id) override;
+  base::Result<void> Fence(const std::string& id) override {
+    fenced.insert(id);
+    return {};
+  }
   base::Result<void> Resize(const std::string& id, uint64_t size_bytes) override;
   base::Result<void> Snapshot(const std::string& volume_id,
                               const std::string& snapshot_id) override;
@@ -52,6 +56,9 @@ class FakeVolumeStore : public VolumeStore {
   std::map<std::string, VolumeInfo> volumes;
   std::map<std::string, SnapshotInfo> snapshots;
   std::map<std::string, VolumeSource> sources;  // what each volume was made of
+  std::set<std::string> fenced;                 // volumes that were shut to other processes
+  std::vector<std::string> reverted;            // to which snapshot, each time
+  std::function<void(const std::string& volume_id)> on_revert;  // before each; null: nothing
   int puts_off_snapshots = 0;  // how often Snapshot says yet that they come too fast
   // Called by Create before it does anything; may block. Null: nothing.
   std::function<void(const std::string& id)> on_create;
@@ -69,6 +76,11 @@ class RecordingExports : public Exports {
   base::Result<void> Withdraw(std::string_view attachment_id) override;
   bool IsConnected(std::string_view attachment_id) override {
     return connected.contains(std::string(attachment_id));
+  }
+  std::vector<std::string> Published() override {
+    std::vector<std::string> ids;
+    for (const auto& [id, spec] : published) ids.push_back(id);
+    return ids;
   }
   base::Result<void> SetLimits(std::string_view volume_id, uint64_t size_gb,
                                const std::map<std::string, std::string>&) override {

@@ -38,6 +38,7 @@ class FakeExports : public Exports {
   base::Result<base::JsonObject> Publish(const ExportSpec&) override { return base::JsonObject(); }
   base::Result<void> Withdraw(std::string_view) override { return {}; }
   bool IsConnected(std::string_view) override { return false; }
+  std::vector<std::string> Published() override { return {}; }
   base::Result<void> SetLimits(std::string_view volume_id, uint64_t,
                                const std::map<std::string, std::string>& qos) override {
     limits[std::string(volume_id)] = qos;

@@ -46,6 +46,30 @@ TEST_F(JournalTest, GivesEachJobToOneAtATime) {
   EXPECT_EQ(left.size(), 1u);
 }
 
+// What a transaction beside the job may expect: the claim that began the work still has it.
+TEST_F(JournalTest, KnowsWhichClaimHoldsAJob) {
+  const auto record = [&](const Job& job) -> std::optional<std::string> {
+    const auto bytes = meta_.Get("jobs", Journal::KeyOf(job));
+    return bytes.has_value() ? std::optional(*bytes) : std::nullopt;
+  };
+  ASSERT_OK(journal_.Add("k", "1"));
+  ASSERT_OK_AND_ASSIGN(auto first, journal_.Claim("k", kLeaseMs));
+  ASSERT_TRUE(first.has_value());
+  EXPECT_OK(journal_.CheckHeld(*first, record(*first)));
+  EXPECT_ERROR(other_.CheckHeld(*first, record(*first)), Code::kCancelled);
+  ASSERT_OK(journal_.Renew(&*first, kLeaseMs));
+  EXPECT_OK(journal_.CheckHeld(*first, record(*first)));
+  clock_.AdvanceUs((kLeaseMs + 1) * 1000);
+  EXPECT_OK(journal_.CheckHeld(*first, record(*first))) << "nobody took it over";
+  // The same process does, with another thread.
+  ASSERT_OK_AND_ASSIGN(auto second, journal_.Claim("k", kLeaseMs));
+  ASSERT_TRUE(second.has_value());
+  EXPECT_ERROR(journal_.CheckHeld(*first, record(*first)), Code::kCancelled);
+  EXPECT_OK(journal_.CheckHeld(*second, record(*second)));
+  ASSERT_OK(journal_.Remove(*second));
+  EXPECT_ERROR(journal_.CheckHeld(*second, record(*second)), Code::kCancelled);
+}
+
 // At most one at a time by way of the choice, however many threads claim at once.
 TEST_F(JournalTest, KeepsToAChoiceUnderRaces) {
   constexpr int kJobs = 100;
