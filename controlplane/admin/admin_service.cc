@@ -123,7 +123,8 @@ base::http::Service AdminService::service(std::string prefix) {
       }));
   service.routes.push_back(
       route("GET", "/v1/operations", [this](const Request&) -> Result<Response> {
-        return Response::OfJson(200, JsonObject{{"operations", operations_.DescribeAll()}});
+        ASSIGN_OR_RETURN(Json all, operations_.DescribeAll());
+        return Response::OfJson(200, JsonObject{{"operations", std::move(all)}});
       }));
   service.routes.push_back(
       route("GET", "/v1/operations/{id}", [this](const Request& request) -> Result<Response> {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -25,6 +26,7 @@ struct Operations::Operation {
   std::string kind;
   std::atomic<bool> cancelled = false;
   std::thread thread;
+  int64_t reported_us = 0;  // to other processes; of its own thread
 
   std::string phase;
   uint64_t done = 0;
@@ -48,6 +50,7 @@ Result<std::string> Operations::Start(const std::string& kind, Work work) {
                    fmt::format("a {} is running already: operation {}", kind, other->id));
     }
   }
+  if (shared_ != nullptr) RETURN_IF_ERROR(shared_->Begin(kind, operation->id, ToJson(*operation)));
   operations_.push_back(operation);
   ForgetOld();
   operation->thread =
@@ -59,11 +62,13 @@ void Operations::Run(const std::shared_ptr<Operation>& operation, const Work& wo
   const base::ScopedLogContext context(operation->kind + "-" + operation->id);
   LOG(kInfo, "admin", "{} began", operation->kind);
   Result<Json> outcome = work([this, &operation](const chunkstore::Progress& progress) {
-    MutexLock lock(mutex_);
-    operation->phase = progress.phase;
-    operation->done = progress.done;
-    operation->total = progress.total;
-    return !operation->cancelled;
+    {
+      MutexLock lock(mutex_);
+      operation->phase = progress.phase;
+      operation->done = progress.done;
+      operation->total = progress.total;
+    }
+    return !operation->cancelled && Report(*operation);
   });
   if (outcome.has_value()) {
     LOG(kInfo, "admin", "{} ended: {}", operation->kind, base::ToText(*outcome).substr(0, 500));
@@ -72,9 +77,30 @@ void Operations::Run(const std::shared_ptr<Operation>& operation, const Work& wo
   } else {
     LOG(kWarn, "admin", "{} failed: {}", operation->kind, outcome.error().ToString());
   }
+  {
+    MutexLock lock(mutex_);
+    operation->outcome = std::move(outcome);
+    operation->ended_us = clock_.NowUs();
+  }
+  if (shared_ == nullptr) return;
+  const Result<void> told = shared_->End(operation->kind, operation->id, StateOf(*operation));
+  if (!told.has_value())
+    LOG(kWarn, "admin", "others will take {} for dead: {}", operation->id, told.error().ToString());
+}
+
+Json Operations::StateOf(const Operation& operation) const {
   MutexLock lock(mutex_);
-  operation->outcome = std::move(outcome);
-  operation->ended_us = clock_.NowUs();
+  return ToJson(operation);
+}
+
+bool Operations::Report(Operation& operation) {
+  const int64_t now_us = clock_.NowUs();
+  if (shared_ == nullptr || now_us - operation.reported_us < SharedOperations::kReportUs)
+    return true;
+  operation.reported_us = now_us;
+  const Result<bool> goes_on = shared_->Report(operation.kind, operation.id, StateOf(operation));
+  // What can't be told now is told next time.
+  return !goes_on.has_value() || *goes_on;
 }
 
 // A finished operation's thread has nothing left to do but to return: joining it under the lock is
@@ -120,25 +146,45 @@ Json Operations::ToJson(const Operation& operation) const {
 }
 
 Result<Json> Operations::Describe(std::string_view id) const {
-  MutexLock lock(mutex_);
-  const auto operation = Find(id);
-  if (operation == nullptr) return Error(Code::kNotFound, fmt::format("no operation {}", id));
-  return ToJson(*operation);
+  {
+    MutexLock lock(mutex_);
+    const auto operation = Find(id);
+    if (operation != nullptr) return ToJson(*operation);
+  }
+  if (shared_ != nullptr) return shared_->Describe(id);
+  return Error(Code::kNotFound, fmt::format("no operation {}", id));
 }
 
-Json Operations::DescribeAll() const {
+Result<Json> Operations::DescribeAll() const {
+  std::vector<Json> others;
+  if (shared_ != nullptr) {
+    ASSIGN_OR_RETURN(others, shared_->DescribeAll());
+  }
   MutexLock lock(mutex_);
-  JsonArray all;
-  for (auto it = operations_.rbegin(); it != operations_.rend(); ++it) all.push_back(ToJson(**it));
-  return all;
+  std::set<std::string> ours;
+  for (const auto& operation : operations_) ours.insert(operation->id);
+  std::erase_if(others, [&ours](const Json& other) {
+    return ours.contains(base::FindString(other, "id").value_or(""));
+  });
+  for (const auto& operation : operations_) others.push_back(ToJson(*operation));
+  const auto began = [](const Json& state) {
+    return base::FindString(state, "started_at").value_or("");
+  };
+  if (shared_ != nullptr) std::ranges::sort(others, {}, began);
+  return JsonArray(others.rbegin(), others.rend());
 }
 
 Result<void> Operations::Cancel(std::string_view id) {
-  MutexLock lock(mutex_);
-  const auto operation = Find(id);
-  if (operation == nullptr) return Error(Code::kNotFound, fmt::format("no operation {}", id));
-  operation->cancelled = true;
-  return {};
+  {
+    MutexLock lock(mutex_);
+    const auto operation = Find(id);
+    if (operation != nullptr) {
+      operation->cancelled = true;
+      return {};
+    }
+  }
+  if (shared_ != nullptr) return shared_->Cancel(id);
+  return Error(Code::kNotFound, fmt::format("no operation {}", id));
 }
 
 void Operations::Stop() {

@@ -26,6 +26,7 @@ Schedule::Schedule(ScheduleOptions options, chunkstore::ChunkStore& store, Admin
       admin_(admin),
       scrubs_(scrubs),
       clock_(clock),
+      collect_turn_(options.shared, clock, "gc"),
       thread_([this] { Run(); }) {}
 
 Schedule::~Schedule() { Stop(); }
@@ -75,6 +76,10 @@ int64_t Schedule::NextScrubNs() {
 }
 
 void Schedule::CollectNow() {
+  // A little less than the interval: of processes whose times are the same, one has it each time.
+  const base::Result<bool> ours =
+      collect_turn_.Take(options_.gc_interval_ms - options_.gc_interval_ms / 8);
+  if (ours.has_value() && !*ours) return;
   const auto report =
       store_.Collect(false, [this](const chunkstore::Progress&) { return !stopping_; });
   if (!report.has_value()) {

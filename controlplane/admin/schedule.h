@@ -9,12 +9,15 @@
 #include "chunkstore/chunk_store.h"
 #include "controlplane/admin/admin_service.h"
 #include "controlplane/admin/scrub_log.h"
+#include "controlplane/admin/shared_operations.h"
 
 namespace controlplane::admin {
 
 struct ScheduleOptions {
   int64_t gc_interval_ms = 0;     // 0: never
   int64_t scrub_interval_ms = 0;  // 0: never
+  // The store's, where other processes have it, too: they collect by turns. Borrowed.
+  chunkstore::MetaStore* shared = nullptr;
 };
 
 // Runs the collector now and then, and a scrub more rarely, on a thread of its own. Collections
@@ -40,6 +43,7 @@ class Schedule {
   AdminService& admin_;
   ScrubLog& scrubs_;
   const base::Clock& clock_;
+  SharedTurn collect_turn_;
   std::atomic<bool> stopping_ = false;
   base::Mutex mutex_;
   base::CondVar wake_;

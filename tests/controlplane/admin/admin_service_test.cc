@@ -133,7 +133,7 @@ TEST_F(AdminServiceTest, AScrubIsDueAnIntervalAfterTheLastOneThatEnded) {
 }
 
 TEST_F(AdminServiceTest, AServiceThatIsRestartedDailyStillScrubsWeekly) {
-  const auto scrubs = [this] { return operations_->DescribeAll().as_array().size(); };
+  const auto scrubs = [this] { return operations_->DescribeAll()->as_array().size(); };
   ASSERT_OK(scrubs_.Ended());
   for (int day = 1; day <= 8; ++day) {
     clock_.AdvanceUs(kDayUs);
@@ -144,7 +144,7 @@ TEST_F(AdminServiceTest, AServiceThatIsRestartedDailyStillScrubsWeekly) {
       continue;
     }
     while (scrubs() == 0) std::this_thread::yield();
-    while (*base::FindString(operations_->DescribeAll().at(0), "state") == "running")
+    while (*base::FindString(operations_->DescribeAll()->at(0), "state") == "running")
       std::this_thread::yield();
     EXPECT_EQ(scrubs(), 1u) << day;
   }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "chunkstore/memory/memory_meta_store.h"
 #include "tests/support/results.h"
 
 namespace controlplane::admin {
@@ -109,7 +110,7 @@ TEST(Operations, OnlyTheLastEndedAreRemembered) {
     WaitUntilEnded(operations, id);
   }
   EXPECT_ERROR(operations.Describe(first), Code::kNotFound);
-  EXPECT_LE(operations.DescribeAll().as_array().size(), Operations::kMaxFinished + 1);
+  EXPECT_LE(operations.DescribeAll()->as_array().size(), Operations::kMaxFinished + 1);
 }
 
 TEST(Operations, AStopCancelsAndRefusesMore) {
@@ -124,6 +125,91 @@ TEST(Operations, AStopCancelsAndRefusesMore) {
   operations.Stop();
   EXPECT_ERROR(operations.Start("gc", [](const ProgressFn&) -> Result<Json> { return Json(); }),
                Code::kUnavailable);
+}
+
+// --- Two processes over one store ---
+
+class SharedOperationsTest : public testing::Test {
+ protected:
+  chunkstore::MemoryMetaStore meta_;
+  base::ManualClock clock_;
+  SharedOperations of_one_{meta_, clock_};
+  SharedOperations of_two_{meta_, clock_};
+  Operations one_{clock_, &of_one_};
+  Operations two_{clock_, &of_two_};
+};
+
+TEST_F(SharedOperationsTest, EitherAnswersForBoth) {
+  Held held;
+  ASSERT_OK_AND_ASSIGN(const std::string id, one_.Start("gc", held.work()));
+  held.began.get_future().wait();
+  EXPECT_EQ(State(two_, id), "running");
+  ASSERT_OK_AND_ASSIGN(const Json all, two_.DescribeAll());
+  EXPECT_EQ(all.as_array().size(), 1U);
+  const auto second = two_.Start("gc", [](const ProgressFn&) -> Result<Json> { return Json(); });
+  ASSERT_ERROR(second, Code::kConflict);
+  EXPECT_NE(second.error().message().find(id), std::string::npos);
+  held.may_end.set_value();
+  WaitUntilEnded(two_, id);
+  ASSERT_OK_AND_ASSIGN(const Json done, two_.Describe(id));
+  EXPECT_EQ(done.at("report").at("answer").to_number<int>(), 42);
+  EXPECT_OK(two_.Start("gc", [](const ProgressFn&) -> Result<Json> { return Json(); }));
+  EXPECT_ERROR(two_.Describe("nothing"), Code::kNotFound);
+}
+
+TEST_F(SharedOperationsTest, EitherCallsItOff) {
+  Held held;
+  ASSERT_OK_AND_ASSIGN(const std::string id, one_.Start("scrub", held.work()));
+  held.began.get_future().wait();
+  ASSERT_OK(two_.Cancel(id));
+  clock_.AdvanceUs(2 * base::kSecondUs);
+  held.may_end.set_value();
+  WaitUntilEnded(two_, id);
+  EXPECT_EQ(State(one_, id), "failed");
+  EXPECT_EQ(State(two_, id), "failed");
+}
+
+TEST_F(SharedOperationsTest, ADeadOneIsInNobodysWay) {
+  // Its process is gone: nothing is reported any more.
+  ASSERT_OK(of_one_.Begin("gc", "dead", JsonObject{{"id", "dead"}, {"state", "running"}}));
+  EXPECT_ERROR(two_.Start("gc", [](const ProgressFn&) -> Result<Json> { return Json(); }),
+               Code::kConflict);
+  clock_.AdvanceUs(SharedOperations::kOperationLeaseUs + 1);
+  EXPECT_EQ(State(two_, "dead"), "failed");
+  ASSERT_OK_AND_ASSIGN(const std::string id,
+                       two_.Start("gc", [](const ProgressFn&) -> Result<Json> { return Json(); }));
+  // And if it was not: it hears that it is to end, and its end takes nothing from the other.
+  ASSERT_OK_AND_ASSIGN(const bool goes_on, of_one_.Report("gc", "dead", JsonObject{}));
+  EXPECT_FALSE(goes_on);
+  ASSERT_OK(of_one_.End("gc", "dead", JsonObject{{"id", "dead"}, {"state", "done"}}));
+  WaitUntilEnded(two_, id);
+  EXPECT_EQ(State(two_, id), "done");
+}
+
+TEST_F(SharedOperationsTest, OldOnesAreForgotten) {
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_OK_AND_ASSIGN(
+        const std::string id,
+        one_.Start("gc", [](const ProgressFn&) -> Result<Json> { return Json(); }));
+    WaitUntilEnded(two_, id);
+    clock_.AdvanceUs(base::kSecondUs);
+  }
+  ASSERT_OK_AND_ASSIGN(const Json all, two_.DescribeAll());
+  EXPECT_LE(all.as_array().size(), SharedOperations::kMaxKept + 1);
+  EXPECT_GE(all.as_array().size(), SharedOperations::kMaxKept / 2);
+}
+
+TEST_F(SharedOperationsTest, OneHasTheTurn) {
+  SharedTurn one(&meta_, clock_, "gc");
+  SharedTurn two(&meta_, clock_, "gc");
+  EXPECT_EQ(one.Take(1000), true);
+  EXPECT_EQ(two.Take(1000), false);
+  clock_.AdvanceUs(1'000'000);
+  EXPECT_EQ(two.Take(1000), true);
+  EXPECT_EQ(one.Take(1000), false);
+  clock_.AdvanceUs(-3600 * base::kSecondUs);
+  EXPECT_EQ(one.Take(1000), true) << "a clock that was set back";
+  EXPECT_EQ(SharedTurn(nullptr, clock_, "gc").Take(1000), true);
 }
 
 }  // namespace
