@@ -20,6 +20,7 @@
 #include "controlplane/admin/operations.h"
 #include "controlplane/admin/schedule.h"
 #include "controlplane/admin/scrub_log.h"
+#include "controlplane/admin/shared_operations.h"
 #include "controlplane/credentials.h"
 #include "controlplane/identity/identity.h"
 #include "controlplane/layer_names.h"
@@ -84,6 +85,7 @@ Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
   options.upload_memory_bytes = *settings.image_upload_memory;
   options.download_memory_bytes = *settings.image_download_memory;
   options.lease_ms = *settings.store_lease;
+  options.sole_process = !SharesStore(settings);
   options.import_methods = *settings.image_import_methods;
   options.project_imports = static_cast<size_t>(*settings.import_project_limit);
   ASSIGN_OR_RETURN(options.web, WebFetchOf(settings));
@@ -154,6 +156,7 @@ class QuarryImpl : public Quarry {
 
   std::unique_ptr<imaged::ImageService> images_;
 
+  std::unique_ptr<admin::SharedOperations> shared_operations_;  // null: no other process
   std::unique_ptr<admin::Operations> operations_;
   std::unique_ptr<admin::ScrubLog> scrubs_;
   std::unique_ptr<admin::AdminService> admin_;
@@ -318,7 +321,11 @@ Result<void> QuarryImpl::Start() {
 }
 
 void QuarryImpl::StartMaintenance() {
-  operations_ = std::make_unique<admin::Operations>(base::SystemClock());
+  if (SharesStore(settings_)) {
+    shared_operations_ =
+        std::make_unique<admin::SharedOperations>(*store_->meta, base::SystemClock());
+  }
+  operations_ = std::make_unique<admin::Operations>(base::SystemClock(), shared_operations_.get());
   const auto release_first = [this]() -> Result<void> {
     RETURN_IF_ERROR(data_path_->ReleasePending());
     return {};
@@ -330,6 +337,7 @@ void QuarryImpl::StartMaintenance() {
   admin::ScheduleOptions schedule;
   schedule.gc_interval_ms = *settings_.store_gc_interval;
   schedule.scrub_interval_ms = *settings_.store_scrub_interval;
+  if (SharesStore(settings_)) schedule.shared = store_->meta.get();
   if (Serves(kAdminService)) {
     schedule_ = std::make_unique<admin::Schedule>(schedule, *store_->chunks, *admin_, *scrubs_,
                                                   base::SystemClock());

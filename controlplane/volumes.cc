@@ -30,6 +30,7 @@
 #include "blockd/rbd/rbd_volume_store.h"
 #include "blockd/reconcile.h"
 #include "blockd/service.h"
+#include "blockd/serving.h"
 #include "blockd/tenancy/tenancy.h"
 #include "blockd/types/handlers.h"
 #include "controlplane/convert/to_raw.h"
@@ -50,6 +51,8 @@ using base::Result;
 constexpr int64_t kUpkeepMs = 30'000;
 // How long a stop waits for what NBD clients have asked.
 constexpr int64_t kDrainMs = 10'000;
+// What a process that died had begun another one takes up after this.
+constexpr int64_t kSharedJobLeaseMs = 8'000;
 // In the catalog's partition: this service's id, for ever.
 constexpr char kServiceIdKey[] = "S/id";
 constexpr std::string_view kBackupDirName = "block.backup-dir";
@@ -173,6 +176,7 @@ class VolumesImpl : public Volumes {
   Result<void> OpenBackups();
   Result<void> TakeBackups();
   Result<void> StartNbd();
+  Result<void> StartServing();
   Result<void> Listen();
   // What compute hosts are told to connect to.
   std::string HostOf(const HostPort& listen) const {
@@ -186,8 +190,8 @@ class VolumesImpl : public Volumes {
   Result<bool> HasSnapshot(std::string_view project_id, std::string_view snapshot_id);
   Result<std::optional<blockd::discovery::Capacity>> Space(const std::string& back_end);
   blockd::Jobs::World world() {
-    return {catalog_, *store_,        *exports_,  parts_.images,
-            types_,   backups_.get(), &messages_, store_.get()};
+    return {catalog_,       *store_,    *exports_,    parts_.images, types_,
+            backups_.get(), &messages_, store_.get(), serving_.get()};
   }
   void Upkeep();
 
@@ -212,6 +216,7 @@ class VolumesImpl : public Volumes {
   std::shared_ptr<blockd::nbd::Attachments> attachments_;
   std::unique_ptr<blockd::nbd::Server> server_;
   std::unique_ptr<blockd::NbdExports> exports_;
+  std::unique_ptr<blockd::Serving> serving_;  // null: no other process uses the records
   std::unique_ptr<blockd::Jobs> jobs_;
   std::unique_ptr<ChangedBlocks> changed_blocks_;
   std::unique_ptr<blockd::BlockService> service_;
@@ -323,6 +328,16 @@ Result<void> VolumesImpl::StartNbd() {
   return {};
 }
 
+// Other processes use the records, too.
+Result<void> VolumesImpl::StartServing() {
+  blockd::ServingOptions options;
+  options.process = base::NewUuidHex();
+  serving_ = std::make_unique<blockd::Serving>(catalog_, *store_, *exports_, types_, options);
+  exports_->SetBeforeOpen([this](const std::string& id) { return serving_->Begin(id); });
+  attachments_->SetFinder([this](const std::string& id) { serving_->PublishIfThere(id); });
+  return serving_->Start();
+}
+
 Result<bool> VolumesImpl::HasSnapshot(std::string_view project_id, std::string_view snapshot_id) {
   const Result<blockd::SnapshotRecord> snapshot = catalog_.GetSnapshot(snapshot_id);
   if (snapshot.has_value()) return snapshot->project_id == project_id;
@@ -426,7 +441,10 @@ Result<void> VolumesImpl::Start() {
   RETURN_IF_ERROR(OpenVolumes());
   RETURN_IF_ERROR(OpenBackups());
   RETURN_IF_ERROR(StartNbd());
-  jobs_ = std::make_unique<blockd::Jobs>(world(), parts_.metrics);
+  if (SharesStore(settings_)) RETURN_IF_ERROR(StartServing());
+  blockd::JobOptions jobs;
+  if (SharesStore(settings_)) jobs.lease_ms = kSharedJobLeaseMs;
+  jobs_ = std::make_unique<blockd::Jobs>(world(), parts_.metrics, jobs);
   ASSIGN_OR_RETURN(const blockd::ReconcileReport found, blockd::ReconcileAtStart(world(), *jobs_));
   if (found.settled > 0 || found.published > 0) {
     LOG(kInfo, "blockd", "{} attachments are open again, {} statuses were put right",
@@ -462,7 +480,9 @@ void VolumesImpl::Stop() {
   }
   if (upkeep_.joinable()) upkeep_.join();
   if (jobs_ != nullptr) jobs_->Stop();
-  if (server_ == nullptr || server_->Stop(kDrainMs)) return;
+  const bool drained = server_ == nullptr || server_->Stop(kDrainMs);
+  if (drained && serving_ != nullptr) serving_->Stop();
+  if (drained) return;
   // A thread of the server is still in the volume, and what it stands on must not go from under it.
   // Leaving like a kill loses nothing that was acknowledged.
   LOG(kError, "blockd", "a request of an NBD client hangs at the disk: leaving without it");
