@@ -146,6 +146,15 @@ Cluster::~Cluster() {
   if (rados_ != nullptr) rados_shutdown(rados_);
 }
 
+Result<std::string> Cluster::Address() {
+  char* addresses = nullptr;
+  int r = rados_getaddrs(rados_, &addresses);
+  if (r < 0) return RadosError(r, "find out our own address");
+  std::string text(addresses);
+  rados_buffer_free(addresses);
+  return text;
+}
+
 Result<std::string> Cluster::MonitorCommand(const std::string& json) {
   const char* command = json.c_str();
   char* answer = nullptr;

@@ -50,6 +50,9 @@ class Cluster {
   void* meta_pool() const { return meta_pool_; }
   const std::string& blob_pool_name() const { return options_.pool; }
 
+  // Of this client, as `ceph osd blocklist add` takes it.
+  base::Result<std::string> Address();
+
   // What a monitor answers to a command in JSON. kUnavailable, kPermissionDenied.
   base::Result<std::string> MonitorCommand(const std::string& json);
 

@@ -103,12 +103,13 @@ bluestore_block_size = {osd_bytes}
 bluestore_fsck_on_mkfs = false
 # Starting an OSD waits for this several times.
 bdev_aio_poll_ms = 20
-# Little memory, a short log.
+# Little memory, a short log; but as many requests are remembered as by default (3000): by these an
+# OSD knows a request that comes a second time because the answer to the first was lost.
 bluestore_cache_autotune = false
 bluestore_cache_size = {64 << 20}
 osd_min_pg_log_entries = 100
 osd_max_pg_log_entries = 200
-osd_pg_log_dups_tracked = 200
+osd_pg_log_dups_tracked = 3000
 osd_memory_target = {896 << 20}
 osd_op_num_shards = 2
 osd_op_num_threads_per_shard = 1

@@ -37,7 +37,7 @@ inline void Tool(const std::string& words) {
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
 }
 inline void Shell(const std::string& command) {
-  ASSERT_EQ(std::system((command + " >/dev/null 2>&1").c_str()), 0) << command;
+  ASSERT_EQ(std::system(("(" + command + ") >/dev/null 2>&1").c_str()), 0) << command;
 }
 
 }  // namespace chunkstore::ceph
