@@ -19,8 +19,11 @@ using base::Result;
 
 constexpr size_t kScanBatch = 1024;
 constexpr size_t kMaxIdleEncoders = 16;
-constexpr uint64_t kSpaceCheckBytes =
-    32 * base::kMiB;  // written before the free space is looked at again
+// What is written, at most, before the free space is looked at again: this much, a part of what was
+// left, and what takes this long.
+constexpr uint64_t kSpaceCheckBytes = 32 * base::kMiB;
+constexpr uint64_t kSpaceParts = 16;
+constexpr int64_t kSpaceCheckUs = 1'000'000;
 
 Result<void> CheckHolderName(std::string_view name) {
   const auto allowed = [](char c) {
@@ -469,11 +472,12 @@ Result<std::optional<ChunkStoreImpl::Stored>> ChunkStoreImpl::Write(Token token,
   return std::optional(Stored{.known = !settled->created, .record = settled->record});
 }
 
-// Ends an ingest while there is still room to delete. Looks at the disk again after some bytes: a
-// quarter of what was left then, because others write too.
+// Ends an ingest while there is still room to delete. Looks at the disk again after some bytes, a
+// part of what was left then, and after some time: other processes write too.
 Result<void> ChunkStoreImpl::CheckSpace(uint64_t bytes) {
   MutexLock lock(space_mutex_);
-  if (headroom_bytes_ >= bytes) {
+  const int64_t now_us = clock_.NowUs();
+  if (headroom_bytes_ >= bytes && now_us - looked_us_ < kSpaceCheckUs) {
     headroom_bytes_ -= bytes;
     return {};
   }
@@ -484,7 +488,8 @@ Result<void> ChunkStoreImpl::CheckSpace(uint64_t bytes) {
         "the store is full: " + std::to_string(space.available_bytes) +
             " bytes are left, and a part is reserved for deletions; delete something or add space");
   headroom_bytes_ =
-      std::min(kSpaceCheckBytes, (space.available_bytes - options_.reserve_bytes) / 4);
+      std::min(kSpaceCheckBytes, (space.available_bytes - options_.reserve_bytes) / kSpaceParts);
+  looked_us_ = now_us;
   headroom_bytes_ -= std::min(headroom_bytes_, bytes);
   return {};
 }

@@ -219,7 +219,7 @@ struct StoreStats {
   uint64_t logical_bytes = 0;     // sum of the sizes of what holders hold
   uint64_t nonzero_bytes = 0;     // the same without holes
   uint64_t unique_bytes = 0;      // plain bytes of chunks, each counted once
-  uint64_t borrowed_bytes = 0;    // of those, in blocks that other chunks have already
+  uint64_t borrowed_bytes = 0;    // of those, in blocks that others of these chunks have already
   uint64_t compressed_bytes = 0;  // of their blobs
   uint64_t lender_bytes = 0;      // of blobs kept for the blocks that other chunks borrow, alone
   uint64_t physical_bytes = 0;    // what they take on disk, pages and manifests included
@@ -346,7 +346,8 @@ class ChunkStore {
   // dropped first).
   virtual base::Result<RebuildReport> Rebuild(const ProgressFn& progress) = 0;
 
-  // Exact, from the records. Walks the index.
+  // Exact, from the records (`borrowed_bytes`: where nothing waits for the collector). Walks the
+  // index, and reads the tables of chunks that lend alone.
   virtual base::Result<StoreStats> Stats() = 0;
   virtual base::Result<HolderStats> StatsOf(std::string_view holder) = 0;
 };

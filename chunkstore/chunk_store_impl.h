@@ -288,6 +288,9 @@ class ChunkStoreImpl : public ChunkStore {
   // What is kept for a few blocks alone is written anew with these alone.
   base::Result<Partitions> CompactLenders(CollectReport* report, Throttle& throttle,
                                           const ProgressFn& progress);
+  base::Result<void> CompactOne(const base::Digest256& id, std::unique_ptr<Claim>* claim,
+                                CollectReport* report, Throttle& throttle, Partitions* touched);
+  base::Result<std::vector<bool>> BlocksToKeep(const Record& record, const BlobTable& table);
   base::Result<std::optional<std::string>> RestOfLender(const base::Digest256& id,
                                                         const Record& record);
   base::Result<uint64_t> CompactLender(const base::Digest256& id, std::unique_ptr<Claim>* claim,
@@ -318,6 +321,7 @@ class ChunkStoreImpl : public ChunkStore {
 
   base::Mutex space_mutex_;
   uint64_t headroom_bytes_ GUARDED_BY(space_mutex_) = 0;  // may be written before looking again
+  int64_t looked_us_ GUARDED_BY(space_mutex_) = 0;        // when that was
 };
 
 }  // namespace chunkstore

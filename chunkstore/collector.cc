@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <unordered_set>
 
 #include "base/log.h"
@@ -175,7 +176,7 @@ Result<std::vector<Digest256>> ChunkStoreImpl::ReferencesOf(const Doomed& dead, 
   return std::move(table.owners);
 }
 
-// What is compacted is worth it if a fifth of what it has, at least, is of no use to anybody.
+// Each once a pass, whatever becomes of it.
 Result<ChunkStoreImpl::Partitions> ChunkStoreImpl::CompactLenders(CollectReport* report,
                                                                   Throttle& throttle,
                                                                   const ProgressFn& progress) {
@@ -183,60 +184,87 @@ Result<ChunkStoreImpl::Partitions> ChunkStoreImpl::CompactLenders(CollectReport*
   std::unique_ptr<Claim> claim;  // names the blobs that are being written
   uint64_t looked_at = 0;
   for (size_t i = 0; i < kRecordPartitions; ++i) {
-    ASSIGN_OR_RETURN(const std::vector<Digest256> lenders,
-                     references_.ListLenders(i, kTakePerPartition));
-    for (const Digest256& id : lenders) {
-      if (progress && !progress({.phase = "compaction", .done = ++looked_at, .total = 0}))
-        return Cancelled();
-      std::vector<Doomed> doomed;
-      const Result<uint64_t> compacted = CompactLender(id, &claim, &doomed, throttle);
-      if (!compacted.has_value() && !IsOfOneLender(compacted.error().code()))
-        return compacted.error();
-      if (!compacted.has_value()) {
-        LOG(kWarn, "chunkstore", "not compacted: chunk {}: {}", id.hex(),
-            compacted.error().ToString());
-        claim.reset();  // it may have been given up
+    std::optional<Digest256> last;
+    for (bool more = true; more;) {
+      ASSIGN_OR_RETURN(const std::vector<Digest256> lenders,
+                       references_.ListLenders(i, last, kTakePerPartition));
+      for (const Digest256& id : lenders) {
+        if (progress && !progress({.phase = "compaction", .done = ++looked_at, .total = 0}))
+          return Cancelled();
+        RETURN_IF_ERROR(CompactOne(id, &claim, report, throttle, &touched));
+        last = id;
       }
-      if (doomed.empty()) continue;
-      // The record names the new blob for good before the old one goes.
-      RETURN_IF_ERROR(meta_.Sync());
-      RETURN_IF_ERROR(DropReferences(doomed, &touched));
-      RETURN_IF_ERROR(RemoveBlobs(doomed));
-      if (!compacted.has_value() || *compacted == 0) continue;
-      ++report->compacted_chunks;
-      report->freed_bytes += *compacted;
-      instruments_.collected_bytes.Add(static_cast<double>(*compacted));
+      more = lenders.size() == kTakePerPartition;
     }
   }
   return touched;
 }
 
+Result<void> ChunkStoreImpl::CompactOne(const Digest256& id, std::unique_ptr<Claim>* claim,
+                                        CollectReport* report, Throttle& throttle,
+                                        Partitions* touched) {
+  std::vector<Doomed> doomed;
+  const Result<uint64_t> compacted = CompactLender(id, claim, &doomed, throttle);
+  if (!compacted.has_value() && !IsOfOneLender(compacted.error().code())) return compacted.error();
+  if (!compacted.has_value()) {
+    LOG(kWarn, "chunkstore", "not compacted: chunk {}: {}", id.hex(), compacted.error().ToString());
+    claim->reset();  // it may have been given up
+  }
+  if (doomed.empty()) return {};
+  // The record names the new blob for good before the old one goes.
+  RETURN_IF_ERROR(meta_.Sync());
+  RETURN_IF_ERROR(DropReferences(doomed, touched));
+  RETURN_IF_ERROR(RemoveBlobs(doomed));
+  if (!compacted.has_value() || *compacted == 0) return {};
+  ++report->compacted_chunks;
+  report->freed_bytes += *compacted;
+  instruments_.collected_bytes.Add(static_cast<double>(*compacted));
+  return {};
+}
+
+// Which blocks to keep; none: it stays as it is. It is worth it if a fifth of what the blob has, at
+// least, is of no use to anybody; so borrowers are looked through until what they have is more than
+// the rest, which many of them say soon.
+Result<std::vector<bool>> ChunkStoreImpl::BlocksToKeep(const Record& record,
+                                                       const BlobTable& table) {
+  std::vector<bool> keep(table.blocks.size());
+  uint64_t idle = 0;
+  for (const Block& block : table.blocks) idle += block.stored_length;
+  const uint64_t least = idle / kMaxIdleShare;
+  bool worth_it = true;
+  const auto mark = [&](const BlobRef&, std::span<const uint16_t> pages) -> Result<bool> {
+    for (const uint16_t page : pages) {
+      const uint32_t offset = page * kBlockGridBytes;
+      const size_t at = offset < table.plain_length ? table.BlockAt(offset) : 0;
+      // What is lent and is no block of this blob (it was cut otherwise once): better not touched.
+      worth_it = table.blocks[at].is_here() && table.blocks[at].plain_offset == offset;
+      if (!worth_it) return false;
+      if (!keep[at]) idle -= table.blocks[at].stored_length;
+      keep[at] = true;
+    }
+    worth_it = idle > least || record.borrowed_bytes > 0;
+    return worth_it;
+  };
+  RETURN_IF_ERROR(references_.VisitLent(table.id, mark));
+  if (!worth_it || std::ranges::all_of(keep, std::identity())) keep.clear();
+  return keep;
+}
+
 // What a lender's blob is to become; nothing: it stays as it is.
 Result<std::optional<std::string>> ChunkStoreImpl::RestOfLender(const Digest256& id,
                                                                 const Record& record) {
-  BlobTable table;
-  ASSIGN_OR_RETURN(const Bytes stored,
-                   ReadStored({id, record.suffix}, record.stored_length, &table));
-  const base::ByteView bytes = stored.view();
-  ASSIGN_OR_RETURN(const std::vector<uint16_t> pages, references_.LentPages(id));
-  std::vector<bool> keep;
-  uint64_t here = 0;
-  uint64_t kept = 0;
-  for (const Block& block : table.blocks) {
-    const bool lent = block.is_here() && std::binary_search(pages.begin(), pages.end(),
-                                                            block.plain_offset / kBlockGridBytes);
-    keep.push_back(lent);
-    here += block.stored_length;
-    if (!lent) continue;
-    kept += block.stored_length;
-    RETURN_IF_ERROR(VerifyStored(block, bytes.subspan(block.stored_offset, block.stored_length)));
+  const BlobRef ref{id, record.suffix};
+  ASSIGN_OR_RETURN(BlobTable table, ReadTable(ref, record.stored_length));
+  ASSIGN_OR_RETURN(const std::vector<bool> keep, BlocksToKeep(record, table));
+  if (keep.empty()) return std::optional<std::string>();
+  ASSIGN_OR_RETURN(const Bytes stored, ReadStored(ref, record.stored_length, &table));
+  for (size_t i = 0; i < keep.size(); ++i) {
+    const Block& block = table.blocks[i];
+    if (!keep[i]) continue;
+    RETURN_IF_ERROR(
+        VerifyStored(block, stored.view().subspan(block.stored_offset, block.stored_length)));
   }
-  const auto found = static_cast<size_t>(std::count(keep.begin(), keep.end(), true));
-  const bool worth_it = here - kept > here / kMaxIdleShare || record.borrowed_bytes > 0;
-  // What is lent and is no block of this blob (it was cut otherwise once): better not touched.
-  if (!worth_it || found != pages.size() || found == keep.size())
-    return std::optional<std::string>();
-  return std::optional(EncodePartial(table, bytes, keep));
+  return std::optional(EncodePartial(table, stored.view(), keep));
 }
 
 // Returns how many bytes it saved; 0: it stays as it is.
@@ -325,7 +353,7 @@ Result<void> ChunkStoreImpl::RemoveOrphans(CollectReport* report, Throttle& thro
   return {};
 }
 
-// Entries of chunks that are gone. They do no harm, but they would pile up.
+// Entries of chunks that are gone, or as good as that. They do no harm, but they would pile up.
 Result<void> ChunkStoreImpl::SweepBlockIndex(Throttle& throttle, const ProgressFn& progress) {
   block_index_.Flush();
   for (size_t i = 0; i < BlockIndex::kPartitions; ++i) {
@@ -335,7 +363,8 @@ Result<void> ChunkStoreImpl::SweepBlockIndex(Throttle& throttle, const ProgressF
     const auto is_there = [&](const Digest256& chunk) -> Result<bool> {
       throttle.Spend(kLookCost);
       ASSIGN_OR_RETURN(const std::optional<Record> record, references_.Find(chunk));
-      return record.has_value();
+      // What is left of a chunk lends nothing more; made whole, it is noted again.
+      return record.has_value() && record->kind == BlobKind::kChunk && !record->partial;
     };
     RETURN_IF_ERROR(block_index_.Sweep(i, is_there));
   }

@@ -66,6 +66,13 @@ class Rebuilder {
     return {};
   }
 
+  // Of several blobs of one chunk (two processes wrote it at once, or it was healed, just before a
+  // crash), takes one that reads and has what others borrow of it. The rest are orphans.
+  Result<void> Rivals() {
+    for (const auto& [id, blobs] : rivals_) RETURN_IF_ERROR(Choose(id, blobs));
+    return {};
+  }
+
   // Holders, from their manifests; then what they reach gets its references.
   Result<void> Holders() {
     uint64_t done = 0;
@@ -103,10 +110,16 @@ class Rebuilder {
     std::shared_ptr<const Bytes> plain;
     if (table.has_value()) {
       ASSIGN_OR_RETURN(const std::optional<Record> other, store_.references().Find(ref.id));
+      if (other && table->kind == BlobKind::kChunk && other->kind == BlobKind::kChunk) {
+        // What it borrows can't be looked at yet: its owner's record may be still to come.
+        auto& rivals = rivals_[ref.id];
+        if (rivals.empty())
+          rivals.emplace_back(BlobRef{ref.id, other->suffix}, other->stored_length);
+        rivals.emplace_back(ref, size_bytes);
+        return {};
+      }
       if (other && Rank(*other) > Rank(*table)) return {};  // an orphan
-      // What is borrowed can't be looked at yet: its owner's record may be still to come.
-      const bool by_itself = table->owners.empty() && !table->partial;
-      if (by_itself && (other || table->kind != BlobKind::kChunk)) {
+      if (table->kind != BlobKind::kChunk) {
         Result<std::shared_ptr<const Bytes>> loaded = store_.LoadBlob(ref, size_bytes, &*table);
         if (loaded.has_value())
           plain = *loaded;
@@ -118,16 +131,67 @@ class Rebuilder {
     return Accept(ref, size_bytes, *table, plain);
   }
 
-  // Of two blobs of one id, which is to be preferred: one of a page, whole, whole with the help of
-  // others, a rest.
+  // Of two blobs of one id and two kinds, a page's is to be preferred.
   template <typename RecordOrTable>
   static int Rank(const RecordOrTable& of) {
-    if (of.kind == BlobKind::kPage) return 3;
-    if (of.partial) return 0;
-    return BorrowedBytes(of) > 0 ? 1 : 2;
+    return of.kind == BlobKind::kPage ? 1 : 0;
   }
-  static uint32_t BorrowedBytes(const Record& record) { return record.borrowed_bytes; }
-  static uint32_t BorrowedBytes(const BlobTable& table) { return table.borrowed_bytes(); }
+
+  struct Candidate {
+    BlobRef ref;
+    uint64_t size_bytes = 0;
+    BlobTable table;
+    int score = -1;
+  };
+
+  // How much of a chunk a blob gives: to who wants the chunk first, then to those that borrow.
+  Result<Candidate> Judge(const BlobRef& ref, uint64_t size_bytes, std::span<const uint16_t> lent) {
+    Candidate candidate{.ref = ref, .size_bytes = size_bytes, .table = {}};
+    const auto plain = store_.LoadBlob(ref, size_bytes, &candidate.table);
+    if (!plain.has_value() && plain.error().code() != Code::kCorruption) return plain.error();
+    const bool reads = plain.has_value() && !candidate.table.partial;
+    candidate.score = 2 * reads + HasAll(candidate.table, lent);
+    return candidate;
+  }
+
+  Result<void> Choose(const Digest256& id, const std::vector<std::pair<BlobRef, uint64_t>>& blobs) {
+    ASSIGN_OR_RETURN(const std::vector<uint16_t> lent, store_.references().LentPages(id));
+    Candidate best;
+    for (const auto& [ref, size_bytes] : blobs) {
+      ASSIGN_OR_RETURN(Candidate candidate, Judge(ref, size_bytes, lent));
+      if (candidate.score > best.score) best = std::move(candidate);
+    }
+    ASSIGN_OR_RETURN(const std::optional<Record> record, store_.references().Find(id));
+    if (!record || record->kind != BlobKind::kChunk || record->suffix == best.ref.suffix) return {};
+    if (record->borrowed_bytes > 0) {
+      const BlobRef loser{id, record->suffix};
+      ASSIGN_OR_RETURN(const BlobTable table, store_.ReadTable(loser, record->stored_length));
+      RETURN_IF_ERROR(store_.references().DropFromAll(table.owners, BorrowerTag(loser)));
+    }
+    const auto take = [&](Record& found) {
+      found.suffix = found.incarnation = best.ref.suffix;
+      found.stored_length = static_cast<uint32_t>(best.size_bytes);
+      found.partial = best.table.partial;
+      found.borrowed_bytes = best.table.borrowed_bytes();
+      found.bad = false;
+      return true;
+    };
+    ASSIGN_OR_RETURN(const bool changed, store_.references().Change(id, take));
+    (void)changed;
+    store_.block_index().Note(best.table);
+    if (best.table.owners.empty()) return {};
+    ASSIGN_OR_RETURN(const std::optional<Record> now, store_.references().Find(id));
+    return LoansOf(id, *now);
+  }
+
+  static bool HasAll(const BlobTable& table, std::span<const uint16_t> pages) {
+    return std::ranges::all_of(pages, [&](uint16_t page) {
+      const uint32_t offset = page * kBlockGridBytes;
+      if (offset >= table.plain_length) return false;
+      const Block& block = table.blocks[table.BlockAt(offset)];
+      return block.is_here() && block.plain_offset == offset;
+    });
+  }
 
   // Corrupt: nothing refers to it from now on. (An error of the device ends the rebuild.)
   Result<void> Refuse(const BlobRef& ref, const Error& error) {
@@ -199,7 +263,13 @@ class Rebuilder {
   Result<void> LoansOf(const Digest256& id, const Record& record) {
     const BlobRef borrower{id, record.suffix};
     ASSIGN_OR_RETURN(const BlobTable table, store_.ReadTable(borrower, record.stored_length));
-    for (const ChunkStoreImpl::Loan& loan : ChunkStoreImpl::LoansOf(table.blocks, table.owners)) {
+    const std::vector<ChunkStoreImpl::Loan> loans =
+        ChunkStoreImpl::LoansOf(table.blocks, table.owners);
+    for (const ChunkStoreImpl::Loan& loan : loans) {
+      ASSIGN_OR_RETURN(const bool can_lend, CanLend(loan));
+      if (!can_lend) return SetAside(id, "borrows of a chunk what that has not");
+    }
+    for (const ChunkStoreImpl::Loan& loan : loans) {
       ASSIGN_OR_RETURN(bool lent,
                        store_.references().LendAnyway(loan.owner.id, borrower, loan.pages));
       if (lent) continue;
@@ -207,6 +277,16 @@ class Rebuilder {
       ASSIGN_OR_RETURN(lent, store_.references().LendAnyway(loan.owner.id, borrower, loan.pages));
     }
     return {};
+  }
+
+  // Who has the bytes borrows them of nobody. Blobs that say otherwise were made so, and could keep
+  // each other for ever.
+  Result<bool> CanLend(const ChunkStoreImpl::Loan& loan) {
+    ASSIGN_OR_RETURN(const std::optional<Record> owner, store_.references().Find(loan.owner.id));
+    if (!owner || owner->borrowed_bytes == 0 || rivals_.contains(loan.owner.id)) return true;
+    ASSIGN_OR_RETURN(const BlobTable table,
+                     store_.ReadTable({loan.owner.id, owner->suffix}, owner->stored_length));
+    return HasAll(table, loan.pages);
   }
 
   Result<void> SetAside(const Digest256& id, std::string_view why) {
@@ -293,6 +373,8 @@ class Rebuilder {
   const ProgressFn& progress_;
   RebuildReport report_;
   std::map<std::string, std::pair<Digest256, Manifest>> manifests_;  // by holder; the newest
+  std::map<Digest256, std::vector<std::pair<BlobRef, uint64_t>>>
+      rivals_;  // of chunks, with lengths
 };
 
 }  // namespace
@@ -302,6 +384,7 @@ Result<RebuildReport> ChunkStoreImpl::Rebuild(const ProgressFn& progress) {
   RETURN_IF_ERROR(rebuilder.DropAll());
   RETURN_IF_ERROR(rebuilder.Records());
   RETURN_IF_ERROR(rebuilder.Loans());
+  RETURN_IF_ERROR(rebuilder.Rivals());
   RETURN_IF_ERROR(rebuilder.Holders());
   return std::move(rebuilder.report());
 }

@@ -17,7 +17,6 @@ using base::Result;
 constexpr int kMaxAttempts = 200;  // conflicts with other processes in a row
 constexpr size_t kIdsPerCommit = 256;
 constexpr size_t kScanBatch = 1024;
-constexpr int kMaxLooks = 5;  // at a count that others change
 constexpr size_t kMaxLentPages = kChunkBytes / kBlockGridBytes;
 
 void SortUnique(std::vector<uint16_t>* pages) {
@@ -241,27 +240,44 @@ Result<bool> References::LendIf(const Digest256& owner, const BlobRef& borrower,
   return lent;
 }
 
+Result<void> References::VisitLent(const Digest256& id, const LentVisitor& visit) {
+  const std::string prefix = TagPrefix(id);
+  std::string from = prefix + "s";
+  const std::string end = PrefixEnd(from);
+  while (true) {
+    std::vector<std::pair<std::string, std::string>> some;
+    RETURN_IF_ERROR(meta_.Scan(names_[PartitionOf(id)], from, end, kIdsPerCommit,
+                               [&](std::string_view key, std::string_view value) {
+                                 some.emplace_back(key, value);
+                                 return true;
+                               }));
+    for (const auto& [key, value] : some) {
+      ASSIGN_OR_RETURN(const ParsedTag tag, ParseTag(std::string_view(key).substr(prefix.size())));
+      ASSIGN_OR_RETURN(const std::vector<uint16_t> pages, DecodeLent(value));
+      ASSIGN_OR_RETURN(const bool go_on, visit({tag.page, tag.incarnation}, pages));
+      if (!go_on) return {};
+    }
+    if (some.size() < kIdsPerCommit) return {};
+    from = some.back().first + '\0';
+  }
+}
+
 Result<std::vector<uint16_t>> References::LentPages(const Digest256& id) {
-  const std::string prefix = TagPrefix(id) + "s";
   std::vector<uint16_t> pages;
-  Result<void> decoded;
-  RETURN_IF_ERROR(meta_.Scan(names_[PartitionOf(id)], prefix, PrefixEnd(prefix), SIZE_MAX,
-                             [&](std::string_view, std::string_view value) {
-                               const Result<std::vector<uint16_t>> some = DecodeLent(value);
-                               if (some.has_value())
-                                 pages.insert(pages.end(), some->begin(), some->end());
-                               else
-                                 decoded = some.error();
-                               if (pages.size() > 2 * kMaxLentPages) SortUnique(&pages);
-                               return some.has_value();
-                             }));
-  RETURN_IF_ERROR(decoded);
+  RETURN_IF_ERROR(
+      VisitLent(id, [&](const BlobRef&, std::span<const uint16_t> some) -> Result<bool> {
+        pages.insert(pages.end(), some.begin(), some.end());
+        if (pages.size() > 2 * kMaxLentPages) SortUnique(&pages);
+        return true;
+      }));
   SortUnique(&pages);
   return pages;
 }
 
-Result<std::vector<Digest256>> References::ListLenders(size_t partition, size_t limit) {
-  return ListMarked(partition, "l", limit);
+Result<std::vector<Digest256>> References::ListLenders(size_t partition,
+                                                       const std::optional<Digest256>& after,
+                                                       size_t limit) {
+  return ListMarked(partition, "l", after ? LenderKey(*after) + '\0' : "l", limit);
 }
 
 Result<void> References::PassLender(const Digest256& id, const Record& record) {
@@ -457,14 +473,14 @@ Result<std::vector<Doomed>> References::ListDoomed(size_t partition, size_t limi
 }
 
 Result<std::vector<Digest256>> References::ListGarbage(size_t partition) {
-  return ListMarked(partition, "g", SIZE_MAX);
+  return ListMarked(partition, "g", "g", SIZE_MAX);
 }
 
 Result<std::vector<Digest256>> References::ListMarked(size_t partition, std::string_view mark,
-                                                      size_t limit) {
+                                                      const std::string& from, size_t limit) {
   std::vector<Digest256> ids;
   Result<void> decoded;
-  RETURN_IF_ERROR(meta_.Scan(names_[partition], mark, PrefixEnd(std::string(mark)), limit,
+  RETURN_IF_ERROR(meta_.Scan(names_[partition], from, PrefixEnd(mark), limit,
                              [&](std::string_view key, std::string_view) {
                                const Result<Digest256> id = IdOfKey(key, 1);
                                if (id.has_value())
@@ -543,74 +559,6 @@ Result<bool> References::VisitRecords(size_t partition, const RecordVisitor& vis
     if (batch.size() < kScanBatch) return true;
     from = batch.back().first + '\0';
   }
-}
-
-Result<References::Counted> References::Count(const Digest256& id) {
-  const size_t partition = PartitionOf(id);
-  Counted counted;
-  const std::string prefix = TagPrefix(id);
-  RETURN_IF_ERROR(meta_.Scan(names_[partition], prefix, PrefixEnd(prefix), SIZE_MAX,
-                             [&](std::string_view key, std::string_view) {
-                               counted.lent += IsBorrowerTag(key.substr(prefix.size()));
-                               return ++counted.tags != 0;
-                             }));
-  RETURN_IF_ERROR(meta_.Scan(names_[partition], "u", PrefixEnd("u"), SIZE_MAX,
-                             [&](std::string_view key, std::string_view) {
-                               if (key.size() == 41 && key.substr(9) == id.view()) ++counted.tags;
-                               return true;
-                             }));
-  ASSIGN_OR_RETURN(const auto garbage, Value(partition, GarbageKey(id)));
-  counted.garbage = garbage.has_value();
-  return counted;
-}
-
-// Another process may move a reference from one tag to another between the scans, and both are
-// missed: so what is wrong is looked at again, until two looks agree.
-Result<std::optional<std::string>> References::FindMiscount(const Digest256& id) {
-  std::optional<std::pair<Record, Counted>> last;
-  for (int look = 0; look < kMaxLooks; ++look) {
-    ASSIGN_OR_RETURN(const std::optional<Record> record, Find(id));
-    if (!record) break;
-    ASSIGN_OR_RETURN(const Counted counted, Count(id));
-    if (counted.Fits(*record)) break;
-    const std::pair<Record, Counted> now(*record, counted);
-    if (last == now)
-      return std::optional("counts " + std::to_string(record->count) + " references and has " +
-                           std::to_string(counted.tags) +
-                           (counted.garbage ? ", marked as garbage" : ", not marked as garbage"));
-    last = now;
-  }
-  return std::optional<std::string>();
-}
-
-Result<std::optional<std::string>> References::CheckCount(const Digest256& id, bool repair) {
-  ASSIGN_OR_RETURN(const auto problem, FindMiscount(id));
-  if (problem && repair) RETURN_IF_ERROR(Recount(id));
-  return problem;
-}
-
-// First the record begins to tell of every change; if it is still the same after its tags were
-// counted, then none came or went meanwhile.
-Result<void> References::Recount(const Digest256& id) {
-  RETURN_IF_ERROR(Change(id, [](Record& record) {
-    ++record.changes;
-    return true;
-  }));
-  return Commit(PartitionOf(id), [&](MetaBatch& batch) -> Result<void> {
-    ASSIGN_OR_RETURN(std::optional<Record> record, Expect(id, batch));
-    if (!record || record->changes == 0) return {};
-    ASSIGN_OR_RETURN(const Counted counted, Count(id));
-    record->count = counted.tags;
-    record->lent = counted.lent;
-    ++record->changes;
-    batch.Put(RecordKey(id), EncodeRecord(*record));
-    if (counted.tags > 0 && !record->is_wanted()) batch.Put(LenderKey(id), "");
-    if (counted.tags == 0)
-      batch.Put(GarbageKey(id), "");
-    else
-      batch.Delete(GarbageKey(id));
-    return {};
-  });
 }
 
 Result<void> References::Insert(const Digest256& id, const Record& record) {

@@ -70,11 +70,17 @@ class References {
   base::Result<bool> LendAnyway(const base::Digest256& owner, const BlobRef& borrower,
                                 std::span<const uint16_t> pages);
 
+  // What each borrower has of an owner; `visit` returns false to stop.
+  using LentVisitor =
+      std::function<base::Result<bool>(const BlobRef& borrower, std::span<const uint16_t> pages)>;
+  base::Result<void> VisitLent(const base::Digest256& id, const LentVisitor& visit);
   // The pages that are lent to somebody, ascending, each once.
   base::Result<std::vector<uint16_t>> LentPages(const base::Digest256& id);
 
-  // Ids that are kept for what they lend alone, and where that may be less than the blob holds.
-  base::Result<std::vector<base::Digest256>> ListLenders(size_t partition, size_t limit);
+  // Ids that are kept for what they lend alone, and where that may be less than the blob holds: in
+  // order, those after `after`.
+  base::Result<std::vector<base::Digest256>> ListLenders(
+      size_t partition, const std::optional<base::Digest256>& after, size_t limit);
   // Takes an id off that list, if its record is still this one.
   base::Result<void> PassLender(const base::Digest256& id, const Record& record);
   // Puts a blob with less in place of the record's, which must still be as it was looked at:
@@ -160,7 +166,7 @@ class References {
   base::Result<void> Commit(size_t partition, const Build& build);
 
   base::Result<std::vector<base::Digest256>> ListMarked(size_t partition, std::string_view mark,
-                                                        size_t limit);
+                                                        const std::string& from, size_t limit);
   base::Result<std::optional<std::string>> Value(size_t partition, const std::string& key);
   base::Result<std::optional<Record>> Expect(const base::Digest256& id, MetaBatch& batch);
   base::Result<void> DropOne(const base::Digest256& id, std::string_view tag, MetaBatch& batch,

@@ -93,6 +93,7 @@ class Scrubber {
   // Every reference has a reason, counts are right, and complete pages have all their references.
   Result<void> References() {
     for (size_t i = 0; i < kRecordPartitions; ++i) {
+      RETURN_IF_ERROR(Intents(i));
       RETURN_IF_ERROR(PartitionTags(i));
       ASSIGN_OR_RETURN(const bool all,
                        store_.references().VisitRecords(
@@ -209,6 +210,32 @@ class Scrubber {
       return Error(Code::kCorruption, "the blob is not the one that its record says");
     if (record.kind == BlobKind::kPage) {
       RETURN_IF_ERROR(DecodePage((*plain)->view()));
+    }
+    return {};
+  }
+
+  // An ingest that was given up while its process stood still may intend one blob more before it
+  // finds out; if it died just then, nothing else names that blob any more.
+  Result<void> Intents(size_t partition) {
+    std::vector<std::string> keys;
+    RETURN_IF_ERROR(meta_.Scan(RecordPartition(partition), "w", PrefixEnd("w"), SIZE_MAX,
+                               [&](std::string_view key, std::string_view) {
+                                 keys.emplace_back(key);
+                                 return true;
+                               }));
+    for (const std::string& key : keys) {
+      ASSIGN_OR_RETURN(const Token token, NumberOfKey(key, 1));
+      ASSIGN_OR_RETURN(const std::optional<Journal> journal, store_.GetJournal(token));
+      if (journal) continue;
+      const Result<std::string> still = meta_.Get(RecordPartition(partition), key);
+      if (!still.has_value() && still.error().code() != Code::kNotFound) return still.error();
+      if (!still.has_value()) continue;
+      ++report_.leaked_references;
+      if (!repair_) continue;
+      std::vector<Doomed> doomed;
+      RETURN_IF_ERROR(store_.references().DropIngest(token, partition, &doomed));
+      RETURN_IF_ERROR(meta_.Sync());
+      RETURN_IF_ERROR(store_.RemoveDoomed(doomed));
     }
     return {};
   }

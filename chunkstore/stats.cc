@@ -93,8 +93,9 @@ class Departures {
 
   void CountBlob(const Digest256& id, const Record& record) {
     sum_.all_stored_bytes += record.stored_length;
-    if (record.kind == BlobKind::kPage || record.borrowed_bytes > 0)
-      referrers_.emplace_back(id, record);
+    // A chunk once, whatever a damaged index says of it.
+    const bool borrows = record.borrowed_bytes > 0 && borrowers_.insert(id).second;
+    if (record.kind == BlobKind::kPage || borrows) referrers_.emplace_back(id, record);
   }
 
   void CountChunk(const Record& record) {
@@ -114,7 +115,36 @@ class Departures {
   // Pages and borrowers that go, and of which was not looked at yet what they refer to.
   std::vector<std::pair<Digest256, Record>> referrers_;
   std::unordered_map<Digest256, Dropped> dropped_;
+  std::unordered_set<Digest256> borrowers_;  // that go
 };
+
+// Plain bytes of the blocks of a lender that chunks borrow which somebody wants, each block once.
+Result<uint64_t> BytesLent(ChunkStoreImpl& store, const Digest256& id, const Record& record) {
+  const Result<BlobTable> table = store.ReadTable({id, record.suffix}, record.stored_length);
+  const bool damaged = !table.has_value() && (table.error().code() == Code::kCorruption ||
+                                              table.error().code() == Code::kNotFound);
+  if (damaged) return 0;
+  RETURN_IF_ERROR(table);
+  uint64_t bytes = 0;
+  size_t left = 0;  // blocks that may be lent
+  for (const Block& block : table->blocks) left += block.is_here();
+  std::vector<bool> lent(table->blocks.size());
+  RETURN_IF_ERROR(store.references().VisitLent(
+      id, [&](const BlobRef& borrower, std::span<const uint16_t> pages) -> Result<bool> {
+        ASSIGN_OR_RETURN(const std::optional<Record> theirs, store.references().Find(borrower.id));
+        if (!theirs || !theirs->is_wanted() || theirs->suffix != borrower.suffix) return true;
+        for (const uint16_t page : pages) {
+          if (page * kBlockGridBytes >= table->plain_length) continue;
+          const size_t at = table->BlockAt(page * kBlockGridBytes);
+          if (lent[at] || !table->blocks[at].is_here()) continue;
+          lent[at] = true;
+          bytes += table->blocks[at].plain_length;
+          --left;
+        }
+        return left > 0;
+      }));
+  return bytes;
+}
 
 // Climbs from pages and chunks to the holders above them.
 class Climber {
@@ -189,6 +219,7 @@ Result<void> ClimbFromAll(ChunkStoreImpl& store, const Digest256& root, Climber&
 
 Result<StoreStats> ChunkStoreImpl::Stats() {
   StoreStats stats;
+  uint64_t lent_alone = 0;
   Departures garbage(*this);
   for (size_t i = 0; i < kRecordPartitions; ++i) {
     RETURN_IF_ERROR(
@@ -196,6 +227,8 @@ Result<StoreStats> ChunkStoreImpl::Stats() {
           stats.physical_bytes += record.stored_length;
           if (record.kind == BlobKind::kChunk && IsLenderAlone(record)) {
             stats.lender_bytes += record.stored_length;
+            ASSIGN_OR_RETURN(const uint64_t lent, BytesLent(*this, id, record));
+            lent_alone += lent;
           } else if (record.kind == BlobKind::kChunk) {
             ++stats.chunks;
             stats.unique_bytes += record.plain_length;
@@ -215,6 +248,8 @@ Result<StoreStats> ChunkStoreImpl::Stats() {
   stats.chunks -= garbage.sum().chunks;
   stats.unique_bytes -= garbage.sum().plain_bytes;
   stats.borrowed_bytes -= garbage.sum().borrowed_bytes;
+  // Nobody has them as part of a chunk of his own: the first that borrows them saves nothing.
+  stats.borrowed_bytes -= std::min(stats.borrowed_bytes, lent_alone);
   stats.lender_bytes -= static_cast<uint64_t>(garbage.sum().lender_bytes);
   stats.compressed_bytes -= garbage.sum().stored_bytes;
   stats.garbage_bytes += garbage.sum().all_stored_bytes;

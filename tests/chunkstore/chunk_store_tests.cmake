@@ -8,6 +8,7 @@ quarry_test(chunk_store_test
     ${dir}/chunk_store_frames_test.cc
     ${dir}/chunk_store_ingest_test.cc
     ${dir}/chunk_store_kinds_test.cc
+    ${dir}/chunk_store_loans_test.cc
     ${dir}/chunk_store_map_editor_test.cc
     ${dir}/chunk_store_map_test.cc
     ${dir}/chunk_store_over_test.cc
