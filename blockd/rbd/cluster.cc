@@ -124,8 +124,8 @@ Result<void> Cluster::Configure(const ClusterOptions& options) {
   const std::pair<const char*, std::string> settings[] = {
       // A write is in the cluster when it is answered: nothing of it is ours alone.
       {"rbd_cache", "false"},
-      // Buffers stay as they are until their write is done.
-      {"rbd_disable_zero_copy_writes", "false"},
+      // The bytes of a write are copied: we may answer for one that librbd never ends (image.h).
+      {"rbd_disable_zero_copy_writes", "true"},
       {"client_mount_timeout", std::to_string(options.connect_timeout_s)},
       {"rados_mon_op_timeout", std::to_string(options.monitor_timeout_s)},
       {"rados_osd_op_timeout", std::to_string(options.osd_timeout_s)},

@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <condition_variable>
-#include <mutex>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
 #include <rbd/librbd.h>
 
 #include "base/log.h"
-#include "base/thread_annotations.h"
 #include "blockd/rbd/cluster.h"
 
 namespace blockd::rbd {
@@ -24,27 +22,17 @@ namespace {
 constexpr int kSnapsAtFirst = 32;
 constexpr size_t kMaxLockOwners = 8;
 
-// An operation that librbd has.
-struct Pending {
-  Cluster* cluster;
-  const char* what;
-  const std::string* name;
-  Image::Done done;
-};
-
-void OnDone(rbd_completion_t completion, void* argument) {
-  const std::unique_ptr<Pending> pending(static_cast<Pending*>(argument));
-  const auto result = static_cast<int>(rbd_aio_get_return_value(completion));
-  rbd_aio_release(completion);
-  if (result >= 0) {
-    pending->done({});
-  } else {
-    pending->done(
-        pending->cluster->ErrorOf(result, std::string(pending->what) + " " + *pending->name));
-  }
-}
-
 }  // namespace
+
+// An operation that librbd has. Ends once, by its callback or because the lock is lost.
+struct Image::Pending {
+  Image* image = nullptr;
+  const char* what = nullptr;
+  Done done;
+  std::atomic<bool> ended{false};
+  bool listed = false;
+  std::list<std::shared_ptr<Pending>>::iterator place;
+};
 
 // ---- open and close
 
@@ -64,13 +52,23 @@ Result<std::unique_ptr<Image>> Image::Adopt(std::shared_ptr<Cluster> cluster, vo
 }
 
 Image::~Image() {
+  if (lock_lost_.load()) {
+    FailPending();
+    base::MutexLock lock(mutex_);
+    if (!pending_.empty()) {
+      // It would wait for what never ends. The handle stays, and can do nothing.
+      LOG(kWarn, "rbd", "RBD image {} stays open until this process ends: its lock was lost",
+          name_);
+      return;
+    }
+  }
   if (watching_) rbd_update_unwatch(handle_, watch_);
   const int closed = rbd_close(handle_);
   if (closed < 0 && closed != -ESHUTDOWN)
     LOG(kWarn, "rbd", "{}", ErrorOf(closed, "close").ToString());
 }
 
-bool Image::fenced() const { return cluster_->fenced(); }
+bool Image::lost() const { return lock_lost_.load() || cluster_->fenced(); }
 
 Error Image::ErrorOf(int result, const char* what) const {
   return cluster_->ErrorOf(result, std::string(what) + " RBD image " + name_);
@@ -84,28 +82,85 @@ void Image::LearnSize() {
 // ---- bytes
 
 template <typename Start>
-void Image::Run(const char* what, Done done, const Start& start) {
-  auto pending = std::make_unique<Pending>(cluster_.get(), what, &name_, std::move(done));
+void Image::Run(const char* what, bool needs_lock, Done done, const Start& start) {
+  auto pending = std::make_shared<Pending>();
+  pending->image = this;
+  pending->what = what;
+  pending->done = std::move(done);
+  if (needs_lock && locked_.load()) {
+    CheckLock();
+    if (lock_lost_.load()) return pending->done(LockLost());
+    base::MutexLock lock(mutex_);
+    pending->place = pending_.insert(pending_.end(), pending);
+    pending->listed = true;
+  }
+  auto argument = std::make_unique<std::shared_ptr<Pending>>(pending);
   rbd_completion_t completion = nullptr;
-  rbd_aio_create_completion(pending.get(), OnDone, &completion);
+  rbd_aio_create_completion(argument.get(), OnDone, &completion);
   const int started = start(completion);
   if (started >= 0) {
-    (void)pending.release();  // OnDone's
+    (void)argument.release();  // OnDone's
     return;
   }
   rbd_aio_release(completion);
-  pending->done(ErrorOf(started, what));
+  End(*pending, started);
+}
+
+void Image::OnDone(void* completion, void* argument) {
+  const std::unique_ptr<std::shared_ptr<Pending>> pending(
+      static_cast<std::shared_ptr<Pending>*>(argument));
+  const auto result = static_cast<int>(rbd_aio_get_return_value(completion));
+  rbd_aio_release(completion);
+  (*pending)->image->End(**pending, result);
+}
+
+void Image::End(Pending& pending, int result) {
+  if (pending.listed) {
+    base::MutexLock lock(mutex_);
+    pending_.erase(pending.place);
+  }
+  if (pending.ended.exchange(true)) return;
+  const Done done = std::move(pending.done);
+  done(result >= 0 ? Result<void>() : ErrorOf(result, pending.what));
+}
+
+// ---- a lock that is lost
+
+Error Image::LockLost() const {
+  return Error(Code::kUnavailable,
+               "RBD image " + name_ + ": another process took over the volume: open it again");
+}
+
+void Image::CheckLock() {
+  if (!locked_.load() || lock_lost_.load()) return;
+  int is_owner = 0;
+  const int asked = rbd_is_exclusive_lock_owner(handle_, &is_owner);
+  if (asked >= 0 && is_owner != 0) return;
+  if (!lock_lost_.exchange(true)) LOG(kError, "rbd", "{}", LockLost().message());
+  FailPending();
+}
+
+// They stay on the list: librbd may end them yet.
+void Image::FailPending() {
+  std::vector<Done> failed;
+  {
+    base::MutexLock lock(mutex_);
+    for (const std::shared_ptr<Pending>& pending : pending_) {
+      if (!pending->ended.exchange(true)) failed.push_back(std::move(pending->done));
+    }
+  }
+  for (const Done& done : failed) done(LockLost());
 }
 
 void Image::ReadAsync(uint64_t offset, base::MutableByteView into, Done done) {
-  Run("read", std::move(done), [&](rbd_completion_t completion) {
+  Run("read", false, std::move(done), [&](rbd_completion_t completion) {
     return rbd_aio_read(handle_, offset, into.size(), reinterpret_cast<char*>(into.data()),
                         completion);
   });
 }
 
 void Image::WriteAsync(uint64_t offset, base::ByteView data, Done done) {
-  Run("write", std::move(done), [&](rbd_completion_t completion) {
+  Run("write", true, std::move(done), [&](rbd_completion_t completion) {
     return rbd_aio_write(handle_, offset, data.size(), reinterpret_cast<const char*>(data.data()),
                          completion);
   });
@@ -113,14 +168,14 @@ void Image::WriteAsync(uint64_t offset, base::ByteView data, Done done) {
 
 // Not a discard: that passes over what is smaller than its granularity.
 void Image::ZeroAsync(uint64_t offset, uint64_t length, bool free_space, Done done) {
-  Run("zero", std::move(done), [&](rbd_completion_t completion) {
+  Run("zero", true, std::move(done), [&](rbd_completion_t completion) {
     return rbd_aio_write_zeroes(handle_, offset, length, completion,
                                 free_space ? 0 : RBD_WRITE_ZEROES_FLAG_THICK_PROVISION, 0);
   });
 }
 
 void Image::FlushAsync(Done done) {
-  Run("flush", std::move(done),
+  Run("flush", true, std::move(done),
       [&](rbd_completion_t completion) { return rbd_aio_flush(handle_, completion); });
 }
 
@@ -155,6 +210,8 @@ Result<void> Image::Flush() {
 // ---- size and snapshots
 
 Result<void> Image::Resize(uint64_t size_bytes) {
+  CheckLock();
+  if (lock_lost_.load()) return LockLost();
   const int resized = rbd_resize2(handle_, size_bytes, false, nullptr, nullptr);
   if (resized < 0) return ErrorOf(resized, "resize");
   LearnSize();
@@ -162,6 +219,8 @@ Result<void> Image::Resize(uint64_t size_bytes) {
 }
 
 Result<void> Image::CreateSnap(const std::string& name) {
+  CheckLock();
+  if (lock_lost_.load()) return LockLost();
   const int made = rbd_snap_create(handle_, name.c_str());
   if (made < 0) return ErrorOf(made, "take a snapshot of");
   return {};
@@ -226,7 +285,15 @@ Result<void> Image::Lock(bool break_others) {
   if (break_others) RETURN_IF_ERROR(BreakLock());
   const int locked = rbd_lock_acquire(handle_, RBD_LOCK_MODE_EXCLUSIVE);
   if (locked < 0) return ErrorOf(locked, "lock");
+  locked_.store(true);
   return {};
+}
+
+void Image::Unlock() {
+  if (!locked_.exchange(false) || lost()) return;
+  const int released = rbd_lock_release(handle_);
+  if (released < 0 && released != -ESHUTDOWN)
+    LOG(kWarn, "rbd", "{}", ErrorOf(released, "unlock").ToString());
 }
 
 }  // namespace blockd::rbd

@@ -3,12 +3,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "base/thread_annotations.h"
 
 namespace blockd::rbd {
 
@@ -35,7 +37,12 @@ class Image {
   const std::string& name() const { return name_; }
   // As librbd heard it last; grows when any process resizes the image.
   uint64_t size_bytes() const { return size_bytes_.load(); }
-  bool fenced() const;
+  // Nothing can be written by this handle any more: another process took the lock or fenced our
+  // connection.
+  bool lost() const;
+  // Looks whether the lock is still ours, if it was taken; if not, what waits to be written fails.
+  // Cheap: asks nobody.
+  void CheckLock();
 
   // Do not wait. The memory stays until `done` was called.
   void ReadAsync(uint64_t offset, base::MutableByteView into, Done done);
@@ -67,11 +74,18 @@ class Image {
   // whoever has it is fenced off first (its connection can't write any more); without, kConflict if
   // one keeps it.
   base::Result<void> Lock(bool break_others);
+  // Gives it up; the image is not written to any more. What fails is logged.
+  void Unlock();
 
  private:
   Image(std::shared_ptr<Cluster> cluster, void* handle, std::string name);
+  struct Pending;
   template <typename Start>
-  void Run(const char* what, Done done, const Start& start);
+  void Run(const char* what, bool needs_lock, Done done, const Start& start);
+  static void OnDone(void* completion, void* argument);
+  void End(Pending& pending, int result);
+  void FailPending() EXCLUDES(mutex_);
+  base::Error LockLost() const;
   template <typename Begin>
   static base::Result<void> Await(const Begin& begin);
   base::Error ErrorOf(int result, const char* what) const;
@@ -84,6 +98,12 @@ class Image {
   std::atomic<uint64_t> size_bytes_{0};
   uint64_t watch_ = 0;
   bool watching_ = false;
+  std::atomic<bool> locked_{false};
+  std::atomic<bool> lock_lost_{false};
+  // Of a locked image, what needs the lock: librbd 16 loses what comes just after the lock was
+  // lost.
+  base::Mutex mutex_;
+  std::list<std::shared_ptr<Pending>> pending_ GUARDED_BY(mutex_);
 };
 
 }  // namespace blockd::rbd

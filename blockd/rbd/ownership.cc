@@ -155,14 +155,14 @@ void RbdVolumeStore::Close(const std::string& id) {
     image = std::move(open->second.image);
     open_.erase(open);
   }
-  image.reset();  // gives up the lock before the claim
+  image->Unlock();  // before the claim, whoever else looks at the image now
   ReleaseClaim(id);
 }
 
 Result<std::shared_ptr<Volume>> RbdVolumeStore::Open(const std::string& id) {
   const Turns::Turn turn = turns_.Take(id);
   if (const auto open = FindOpen(id)) {
-    if (!open->image->fenced()) {
+    if (!open->image->lost()) {
       if (std::shared_ptr<Volume> volume = open->volume.lock()) return volume;
       return Hand(id, open->image);
     }
@@ -186,7 +186,7 @@ Result<std::shared_ptr<Volume>> RbdVolumeStore::Open(const std::string& id) {
 Result<RbdVolumeStore::Lease> RbdVolumeStore::Borrow(const std::string& id) {
   Lease lease;
   const auto open = FindOpen(id);
-  if (open && !open->image->fenced()) {
+  if (open && !open->image->lost()) {
     lease.image = open->image;
     return lease;
   }
@@ -210,14 +210,17 @@ Result<RbdVolumeStore::Lease> RbdVolumeStore::Borrow(const std::string& id) {
 }
 
 void RbdVolumeStore::Return(const std::string& id, Lease& lease) {
+  if (lease.claimed) {
+    lease.image->Unlock();
+    ReleaseClaim(id);
+  }
   lease.image.reset();
-  if (lease.claimed) ReleaseClaim(id);
 }
 
 // REQUIRES: the volume's turn. The claim is to be released.
 Result<void> RbdVolumeStore::ClaimAlone(const std::string& id) {
   if (const auto open = FindOpen(id)) {
-    if (!open->volume.expired() && !open->image->fenced()) return VolumeInUse(id);
+    if (!open->volume.expired() && !open->image->lost()) return VolumeInUse(id);
     Close(id);
   }
   bool existed = false;

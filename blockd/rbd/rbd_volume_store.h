@@ -82,9 +82,9 @@ class RbdVolumeStore : public VolumeStore {
   base::Result<std::vector<VolumeInfo>> Volumes() override;
   base::Result<std::vector<SnapshotInfo>> Snapshots() override;
 
-  // One round of what the background thread does: gives up what processes that are gone had begun,
-  // removes images, RBD snapshots, parents and holders that nothing uses, seals a snapshot. True if
-  // it did. What fails is logged and comes again.
+  // One round of what the background threads do: renews the lease, gives up what processes that are
+  // gone had begun, removes images, RBD snapshots, parents and holders that nothing uses, seals a
+  // snapshot. True if it did. What fails is logged and comes again.
   bool Tidy();
 
  private:
@@ -152,6 +152,7 @@ class RbdVolumeStore : public VolumeStore {
   // Background (tidy.cc, sealer.cc).
   void Run();
   void RunBeats();
+  void Beat();
   bool Did(const char* what, const base::Result<bool>& result);
   base::Result<bool> ReleaseHolders();
   base::Result<bool> GiveUpDeadPoints();

@@ -31,6 +31,7 @@ bool RbdVolumeStore::Did(const char* what, const Result<bool>& result) {
 
 bool RbdVolumeStore::Tidy() {
   bool did = false;
+  if (!options_.background) Beat();
   did |= Did("giving up snapshots", GiveUpDeadPoints());
   did |= Did("removing RBD snapshots", DropSnaps());
   did |= Did("removing images", RemoveImages());
@@ -53,10 +54,20 @@ void RbdVolumeStore::Run() {
   }
 }
 
+void RbdVolumeStore::Beat() {
+  const Result<void> beat = sessions_.Beat();
+  if (!beat) LOG(kError, "rbd", "renewing the lease: {}", beat.error().ToString());
+  std::vector<std::shared_ptr<Image>> images;
+  {
+    base::MutexLock lock(mutex_);
+    for (const auto& [id, open] : open_) images.push_back(open.image);
+  }
+  for (const std::shared_ptr<Image>& image : images) image->CheckLock();
+}
+
 void RbdVolumeStore::RunBeats() {
   while (!stopping_) {
-    const Result<void> beat = sessions_.Beat();
-    if (!beat) LOG(kError, "rbd", "renewing the lease: {}", beat.error().ToString());
+    Beat();
     base::MutexLock lock(mutex_);
     if (!stopping_) wake_beats_.WaitForMs(mutex_, options_.lease_ms / kBeatsALease);
   }
