@@ -146,8 +146,11 @@ void CephBlobStore::GetAtOnce(std::span<GetRequest> requests) {
     // RADOS takes an empty read for one of all; and no blob reaches so far.
     if (request.result && (request.into.empty() || request.offset > kMaxBlobBytes)) {
       Result<uint64_t> size = Size(request.name);
-      if (!size) request.result = std::move(size).error();
-      if (size && request.offset > *size) request.result = CutShort(request.name);
+      if (!size) {
+        request.result = size.error();
+      } else if (request.offset > *size) {
+        request.result = CutShort(request.name);
+      }
       continue;
     }
     if (!request.result) continue;
