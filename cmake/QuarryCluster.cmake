@@ -14,5 +14,5 @@ endfunction()
 
 function(quarry_cluster_properties name timeout)
   set_tests_properties(${name} PROPERTIES LABELS cluster TIMEOUT ${timeout} RESOURCE_LOCK ceph
-    ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+    ENVIRONMENT "TEST_QUARRY_BINARY=$<TARGET_FILE:quarry>;PYTHONDONTWRITEBYTECODE=1")
 endfunction()
