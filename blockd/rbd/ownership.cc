@@ -180,6 +180,14 @@ Result<std::shared_ptr<Volume>> RbdVolumeStore::Open(const std::string& id) {
   return Hand(id, *image);
 }
 
+// To take it over is what shuts it to whom it is taken from.
+Result<void> RbdVolumeStore::Fence(const std::string& id) {
+  const auto taken = Open(id);
+  if (taken || taken.error().code() == Code::kNotFound) return {};
+  if (taken.error().code() != Code::kConflict) return taken.error();
+  return Error(Code::kUnavailable, "volume " + id + " is open in a process that lives");
+}
+
 // ---- images for a change
 
 // REQUIRES: the volume's turn, until Return.

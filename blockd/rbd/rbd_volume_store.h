@@ -65,6 +65,8 @@ class RbdVolumeStore : public VolumeStore {
 
   base::Result<void> Create(const NewVolume& volume) override;
   base::Result<std::shared_ptr<Volume>> Open(const std::string& id) override;
+  // kUnavailable while the process that has it open is not taken for gone.
+  base::Result<void> Fence(const std::string& id) override;
   base::Result<void> Remove(const std::string& id) override;
   base::Result<void> Resize(const std::string& id, uint64_t size_bytes) override;
   base::Result<void> Snapshot(const std::string& volume_id,
