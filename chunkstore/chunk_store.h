@@ -283,6 +283,15 @@ class ChunkStore {
   virtual base::Result<Root> HoldAgain(std::string_view source, std::string_view holder,
                                        std::string_view attributes) = 0;
 
+  // The chunks that an ingest which has not ended has stored so far, each once, by id: for who
+  // keeps them under another name (PutKnown) once the ingest was abandoned, before the collector
+  // gives them back. Beside a living ingest it shows some state of these moments. Quarantined
+  // chunks are left out. `visit` may use the store, and returns false to stop. kNotFound unless
+  // `holder` ingests.
+  using StoredVisitor =
+      std::function<base::Result<bool>(const base::Digest256& id, uint32_t length)>;
+  virtual base::Result<void> VisitIngest(std::string_view holder, const StoredVisitor& visit) = 0;
+
   // Lets go; what only it held becomes garbage. Durable; fine if it holds nothing. Works on a full
   // disk.
   virtual base::Result<void> Release(std::string_view holder) = 0;

@@ -60,6 +60,7 @@ class ChunkStoreImpl : public ChunkStore {
                                                       std::string_view base_holder) override;
   base::Result<Root> HoldAgain(std::string_view source, std::string_view holder,
                                std::string_view attributes) override;
+  base::Result<void> VisitIngest(std::string_view holder, const StoredVisitor& visit) override;
   base::Result<void> Release(std::string_view holder) override;
   base::Result<Held> FindHolder(std::string_view holder) override;
   base::Result<std::vector<Held>> Holders(std::string_view prefix, std::string_view after,

@@ -84,6 +84,7 @@ Result<imaged::DataOptions> DataOptionsOf(const Settings& settings) {
   options.max_image_bytes = *settings.image_size_cap;
   options.upload_memory_bytes = *settings.image_upload_memory;
   options.download_memory_bytes = *settings.image_download_memory;
+  options.kept_bytes = *settings.image_kept_bytes;
   options.lease_ms = *settings.store_lease;
   options.sole_process = !SharesStore(settings);
   options.import_methods = *settings.image_import_methods;

@@ -138,6 +138,9 @@ Settings::Settings(base::ConfigBuilder& options)
       image_download_memory(options.Bytes("image.download_memory",
                                           ImageDefaults().download_memory_bytes,
                                           "decoded pieces of all downloads together")),
+      image_kept_bytes(options.Bytes("image.kept_bytes", ImageDefaults().kept_bytes,
+                                     "of one project's pushes that broke off, kept for an hour "
+                                     "for the next try; 0: nothing is")),
       image_quota_count(options.Int("image.quota_count", 0, 0, 1'000'000'000,
                                     "images of one project; 0: no limit")),
       image_quota_bytes(

@@ -64,6 +64,7 @@ struct Settings {
   Option<uint64_t>& image_size_cap;
   Option<uint64_t>& image_upload_memory;
   Option<uint64_t>& image_download_memory;
+  Option<uint64_t>& image_kept_bytes;
   Option<int64_t>& image_quota_count;
   Option<uint64_t>& image_quota_bytes;
   Option<uint64_t>& image_quota_staged_bytes;

@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "controlplane/cluster_store.h"
 #include "controlplane/embedded_store.h"
+#include "imaged/data_options.h"
 
 namespace controlplane {
 
@@ -38,7 +39,7 @@ Result<chunkstore::ChunkStoreOptions> ChunkOptionsOf(const Settings& settings,
   options.cache_bytes =
       purpose == StorePurpose::kBackups ? kBackupCacheBytes : *settings.store_cache;
   options.reserve_bytes = *settings.store_reserve;
-  options.lease_ms = *settings.store_lease;
+  options.lease_ms = imaged::kStoreLeases * *settings.store_lease;
   options.background_bytes_per_s = *settings.store_background_rate;
   return options;
 }

@@ -154,16 +154,22 @@ Result<bool> Catalog::CommitOnce(const Stored* before, const Image* after,
   std::string key = RecordKey(after == nullptr ? old_image->id : after->id);
   MetaBatch batch;
   if (before == nullptr)
-    batch.ExpectAbsent(key);
+    batch.ExpectAbsent(key).ExpectAbsent(DeletedKey(after->id));
   else
     batch.ExpectValue(key, before->bytes);
-  RETURN_IF_ERROR(AddUsage(old_image, after, &batch));
+  const Result<void> counted = AddUsage(old_image, after, &batch);
+  if (!counted.has_value()) {
+    // What was read may be of before another process changed it, and the usage of after that.
+    const Result<std::string> now = meta_.Get(kImagesPartition, key);
+    const bool lost = before != nullptr && (!now.has_value() || *now != before->bytes);
+    return lost ? Result<bool>(false) : counted.error();
+  }
   ChangeIndex(old_image, after, &batch);
   ChangeUploadEntry(old_image, after, &batch);
   const std::string since = std::to_string(clock_.NowUs());
   for (const std::string& holder : releases) batch.Put(ReleaseKey(holder), since);
   if (after == nullptr)
-    batch.Delete(TraceKey(old_image->id)).Delete(std::move(key));
+    batch.Put(DeletedKey(old_image->id), "").Delete(TraceKey(old_image->id)).Delete(std::move(key));
   else
     batch.Put(std::move(key), EncodeImage(*after));
   Result<void> committed = meta_.Commit(kImagesPartition, batch);
@@ -189,10 +195,17 @@ Result<Image> Catalog::Create(Image image) {
       return image;
     }
     // Either the id is taken, or the project's usage changed meanwhile.
-    if (Load(image.id).has_value())
+    ASSIGN_OR_RETURN(const bool was_deleted, WasDeleted(image.id));
+    if (was_deleted || Load(image.id).has_value())
       return Error(Code::kAlreadyExists, "Image ID " + image.id + " already exists!");
   }
   return Error(Code::kUnavailable, "too many changes to this project's images at once; try again");
+}
+
+Result<bool> Catalog::WasDeleted(std::string_view id) {
+  const Result<std::string> entry = meta_.Get(kImagesPartition, DeletedKey(id));
+  if (!entry.has_value() && entry.error().code() != Code::kNotFound) return entry.error();
+  return entry.has_value();
 }
 
 Result<Image> Catalog::Apply(std::string_view id, bool touch, const Step& step) {
@@ -238,7 +251,8 @@ Result<Image> Catalog::Delete(std::string_view id, const Check& check) {
 }
 
 Result<Image> Catalog::BeginUpload(std::string_view id, UploadKind kind, std::string_view holder,
-                                   int64_t lease_ms, uint64_t reserve_bytes, const Check& check) {
+                                   int64_t lease_ms, uint64_t reserve_bytes, const Check& check,
+                                   std::string_view keep_for) {
   return ApplyDurably(id, true, [&](Image& image) -> Result<Outcome> {
     RETURN_IF_ERROR(check(image));
     const Status next = StatusDuring(kind);
@@ -246,8 +260,8 @@ Result<Image> Catalog::BeginUpload(std::string_view id, UploadKind kind, std::st
     if (image.upload.has_value())
       return Error(Code::kConflict, "Image " + image.id + " is being uploaded already");
     image.status = next;
-    image.upload =
-        Upload{kind, std::string(holder), clock_.NowUs() + lease_ms * 1000, reserve_bytes};
+    image.upload = Upload{kind, std::string(holder), clock_.NowUs() + lease_ms * 1000,
+                          reserve_bytes, std::string(keep_for)};
     return Outcome{};
   });
 }

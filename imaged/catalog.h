@@ -50,6 +50,8 @@ struct UploadInFlight {
 //   g/<holder>                    a holder in the chunk store that nothing needs any more; since
 //                                 when nobody was seen to read it, in microseconds
 //   q/<project>                   what the project uses (quota.h)
+//   d/<id>                        an image that was deleted, for ever: its id is not given again,
+//                                 because others (compute hosts) keep its bytes under it
 //   t/<id>                        a boot trace (block_wire.h): gone with the record
 //
 // Thread-safe; several processes may share the store.
@@ -60,8 +62,12 @@ class Catalog {
 
   // --- records ---
 
-  // Adds an image; sets created_at and updated_at. kAlreadyExists; kQuotaExceeded.
+  // Adds an image; sets created_at and updated_at. kAlreadyExists, also if there was one of this id
+  // ever; kQuotaExceeded.
   base::Result<Image> Create(Image image);
+
+  // Whether an image of this id was deleted.
+  base::Result<bool> WasDeleted(std::string_view id);
 
   // kNotFound: "No image found with ID <id>". Any string may be asked for.
   base::Result<Image> Get(std::string_view id);
@@ -86,9 +92,11 @@ class Catalog {
 
   // queued -> saving (kData), queued -> uploading (kStage), queued or uploading -> importing
   // (kImport). The record names `holder` until Finish or Fail. `check` as for Delete (the caller's
-  // right to modify). `reserve_bytes`: the announced length, or 0. kQuotaExceeded.
+  // right to modify). `reserve_bytes`: the announced length, or 0. `keep_for` as in Upload.
+  // kQuotaExceeded.
   base::Result<Image> BeginUpload(std::string_view id, UploadKind kind, std::string_view holder,
-                                  int64_t lease_ms, uint64_t reserve_bytes, const Check& check);
+                                  int64_t lease_ms, uint64_t reserve_bytes, const Check& check,
+                                  std::string_view keep_for = {});
 
   // Keeps the upload alive (not synced: only time is lost), and raises what it reserves to
   // `reserve_bytes` (never lowers). Call it before each step beyond what was reserved, and at least

@@ -104,6 +104,8 @@ DataPath::DataPath(DataOptions options, chunkstore::ChunkStore& store, chunkstor
           metrics.GetGauge("quarry_imaged_uploads_in_flight", "uploads and imports on their way")),
       downloads_in_flight_(
           metrics.GetGauge("quarry_imaged_downloads_in_flight", "downloads on their way")),
+      kept_bytes_(metrics.GetGauge("quarry_imaged_kept_bytes",
+                                   "bytes of uploads that broke off, kept for the next try")),
       refused_by_share_(RefusedCounter(metrics, "project")),
       refused_by_memory_(RefusedCounter(metrics, "service")),
       download_memory_(MemoryOf(options_.download_memory_bytes, metrics)) {}
@@ -167,7 +169,7 @@ void DataPath::Sweep() {
   while (Pause()) {
     Result<size_t> released = ReleasePending();
     if (!released.has_value()) log("releasing the bytes of deleted images", released.error());
-    if (IsDue(&last_reconcile_ns, kReconcileMs)) {
+    if (IsDue(&last_reconcile_ns, std::min(kReconcileMs, options_.lease_ms / 3))) {
       log("looking for abandoned uploads", Reconcile(*this, Recovery::kRunning));
     }
     if (IsDue(&last_orphans_ns, kOrphanScanMs)) {
@@ -176,6 +178,11 @@ void DataPath::Sweep() {
       log("forgetting old tasks", tasks_.Expire());
     }
   }
+}
+
+bool DataPath::stopping() {
+  MutexLock lock(mutex_);
+  return stopping_;
 }
 
 std::map<std::string, DataPath::ActiveUpload> DataPath::ActiveUploads() {

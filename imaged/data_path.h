@@ -33,7 +33,7 @@
 
 namespace imaged {
 
-constexpr int64_t kReconcileMs = 10'000;       // expired uploads
+constexpr int64_t kReconcileMs = 10'000;       // expired uploads; sooner with shorter leases
 constexpr int64_t kOrphanScanMs = 600'000;     // holders that no record names ...
 constexpr int64_t kOrphanAgeUs = 600'000'000;  // ... and that are so old
 // Names of web-downloads that are being looked up, those included that nobody waits for any more.
@@ -135,12 +135,17 @@ class DataPath {
   base::Result<Digests> CompleteDigests(const chunkstore::Root& root, Digests known,
                                         const std::function<bool()>& cancelled);
 
+  // Whoever works for long without a request of a client looks here now and then.
+  bool stopping();
+
   void CountUpload(uint64_t bytes, uint64_t known_bytes, bool succeeded);
   // A chunk of an upload that the client named instead of sending it.
   void CountNamed(uint64_t bytes) { named_bytes_.Add(static_cast<double>(bytes)); }
   void CountDownload(uint64_t bytes) { downloaded_bytes_.Add(static_cast<double>(bytes)); }
   // Of an answer with blocks, their tables included.
   void CountBlockBytes(uint64_t bytes) { block_bytes_.Add(static_cast<double>(bytes)); }
+  // Bytes of all kept parts (kept_parts.h).
+  void ShowKept(uint64_t bytes) { kept_bytes_.Set(static_cast<double>(bytes)); }
   void CountDownloadBegun() { downloads_in_flight_.Add(1); }
   void CountDownloadEnded() { downloads_in_flight_.Add(-1); }
   void CountDownloadRefused(FairBudget::Refusal why) {
@@ -197,6 +202,7 @@ class DataPath {
   base::Counter& block_bytes_;
   base::Gauge& uploads_in_flight_;
   base::Gauge& downloads_in_flight_;
+  base::Gauge& kept_bytes_;
   base::Counter& refused_by_share_;
   base::Counter& refused_by_memory_;
   const DownloadMemory download_memory_;

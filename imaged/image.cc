@@ -58,6 +58,7 @@ JsonObject UploadToJson(const Upload& upload) {
   object.emplace("holder", upload.holder);
   object.emplace("lease_until", upload.lease_until_us);
   object.emplace("reserved", upload.reserved_bytes);
+  if (!upload.keep_for.empty()) object.emplace("keep_for", upload.keep_for);
   return object;
 }
 
@@ -172,6 +173,7 @@ Result<Upload> UploadFromJson(const Json& json) {
   upload.holder = reader.Text("holder");
   upload.lease_until_us = reader.Integer("lease_until");
   upload.reserved_bytes = reader.OptionalSize("reserved").value_or(0);
+  upload.keep_for = reader.OptionalText("keep_for").value_or("");
   RETURN_IF_ERROR(reader.status());
   return upload;
 }

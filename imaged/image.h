@@ -52,6 +52,7 @@ struct Upload {
   std::string holder;  // in the chunk store; what it holds is nobody's yet
   int64_t lease_until_us = 0;
   uint64_t reserved_bytes = 0;  // counted against the owner's quota meanwhile
+  std::string keep_for;  // the project that a part is kept for if it breaks off; empty: none is
   bool operator==(const Upload&) const = default;
 };
 

@@ -70,6 +70,7 @@ const std::string* FindEqual(const ListQuery& query, std::string_view key) {
 std::string RecordKey(std::string_view id) { return "i/" + std::string(id); }
 std::string UploadKey(std::string_view holder) { return std::string(kUploadPrefix).append(holder); }
 std::string TraceKey(std::string_view id) { return "t/" + std::string(id); }
+std::string DeletedKey(std::string_view id) { return "d/" + std::string(id); }
 std::string ReleaseKey(std::string_view holder) {
   return std::string(kReleasePrefix).append(holder);
 }

@@ -18,6 +18,7 @@ std::string UploadKey(std::string_view holder);
 std::string ReleaseKey(std::string_view holder);
 std::string UsageKey(std::string_view project_id);
 std::string TraceKey(std::string_view id);
+std::string DeletedKey(std::string_view id);
 constexpr std::string_view kUploadPrefix = "u/";
 constexpr std::string_view kReleasePrefix = "g/";
 

@@ -58,6 +58,23 @@ Result<bool> IsNeeded(DataPath& path, const std::string& holder) {
   return image.error();
 }
 
+// Whose part this upload is to leave; empty: it leaves none.
+std::string KeepFor(Catalog& catalog, const UploadInFlight& upload) {
+  const Result<Image> image = catalog.Get(upload.image_id);
+  if (!image.has_value() || !image->upload.has_value()) return {};
+  return image->upload->holder == upload.holder ? image->upload->keep_for : std::string();
+}
+
+// Of an upload that its process left behind, or stands still over: who gives up its ingest gives
+// back what it brought.
+void KeepWhatCame(DataPath& path, const std::string& holder, const std::string& keep_for) {
+  if (keep_for.empty()) return;
+  const Result<void> kept = KeepPart(path, keep_for, holder);
+  if (!kept.has_value()) {
+    LOG(kWarn, "imaged", "nothing is kept of what {} had: {}", holder, kept.error().ToString());
+  }
+}
+
 Result<void> ReleaseOrphansBelow(DataPath& path, Recovery recovery, std::string_view prefix) {
   std::string after;
   for (;;) {
@@ -93,11 +110,15 @@ Result<void> Reconcile(DataPath& path, Recovery recovery) {
     for (const UploadInFlight& upload : uploads) {
       after = upload.holder;
       if (imports.contains(upload.holder) || path.IsActive(upload.holder)) continue;
+      const std::string keep_for = KeepFor(path.catalog(), upload);
+      // Alone, it is kept whatever happens next; beside others, by the one who calls it off.
+      if (crashed) KeepWhatCame(path, upload.holder, keep_for);
       ASSIGN_OR_RETURN(const bool failed,
                        path.catalog().FailExpiredUpload(upload.image_id, upload.holder, now_us));
       if (!failed) continue;
       LOG(kInfo, "imaged", "the upload of image {} was abandoned: it is queued again",
           upload.image_id);
+      if (!crashed) KeepWhatCame(path, upload.holder, keep_for);
     }
     if (uploads.size() < kPage) break;
   }

@@ -150,7 +150,8 @@ Result<void> RestoreOne(World& world, const chunkstore::ChunkStore::Held& held,
   const std::string id = image->id;
   const std::string owner = image->owner;
   ASSIGN_OR_RETURN(const bool there, HasRecord(world.catalog, id, held.holder));
-  if (there) return {};
+  ASSIGN_OR_RETURN(const bool was_deleted, world.catalog.WasDeleted(id));
+  if (there || was_deleted) return {};
   ASSIGN_OR_RETURN(const auto content, world.store.Open(*held.root));
   Result<DataFacts> facts = FactsOf(world, *image, *content);
   if (!facts.has_value()) {

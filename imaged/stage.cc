@@ -77,7 +77,7 @@ struct Begun {
 
 // The record is claimed first, so that there is one ingest for it at most.
 Result<Begun> Begin(DataPath& path, UploadKind kind, const std::string& holder,
-                    const Request& request, uint64_t reserve_bytes) {
+                    const Request& request, uint64_t reserve_bytes, std::string_view keep_for) {
   auto check = [&](const Image& image) -> Result<void> {
     RETURN_IF_ERROR(CheckModify(*request.caller, image,
                                 kind == UploadKind::kData ? "upload_image" : "modify_image"));
@@ -86,9 +86,9 @@ Result<Begun> Begin(DataPath& path, UploadKind kind, const std::string& holder,
     return {};
   };
   Begun begun;
-  ASSIGN_OR_RETURN(begun.image,
-                   path.catalog().BeginUpload(request.Param("image_id"), kind, holder,
-                                              path.options().lease_ms, reserve_bytes, check));
+  ASSIGN_OR_RETURN(begun.image, path.catalog().BeginUpload(request.Param("image_id"), kind, holder,
+                                                           path.options().lease_ms, reserve_bytes,
+                                                           check, keep_for));
   std::string attributes = EncodeImage(begun.image);
   if (attributes.size() > chunkstore::kMaxAttributesBytes) attributes.clear();
   Result<std::unique_ptr<chunkstore::Ingest>> ingest = path.store().NewIngest(holder, attributes);
@@ -157,8 +157,9 @@ Task<Result<Response>> PutData(DataPath& path, UploadKind kind,
   }
   const std::string& image_id = request->Param("image_id");
   std::string holder = NewHolder(image_id);
-  auto begin = [&path, kind, holder, request, reserve = expected.value_or(0)] {
-    return Begin(path, kind, holder, *request, reserve);
+  const std::string keep_for = as_chunks ? request->caller->project_id : std::string();
+  auto begin = [&path, kind, holder, request, keep_for, reserve = expected.value_or(0)] {
+    return Begin(path, kind, holder, *request, reserve, keep_for);
   };
   Result<Begun> begun = co_await base::async::Offload(path.pool(), std::move(begin));
   if (!begun.has_value()) co_return begun.error();
@@ -169,7 +170,7 @@ Task<Result<Response>> PutData(DataPath& path, UploadKind kind,
   options.sharer = SharerOf(*request->caller);
   options.expected_bytes = expected;
   options.reserved_bytes = expected.value_or(0);
-  if (as_chunks) options.keep_for = request->caller->project_id;
+  options.keep_for = keep_for;
   if (kind == UploadKind::kData) {
     options.disk_format = begun->image.disk_format.value_or("");
     options.container_format = begun->image.container_format.value_or("");

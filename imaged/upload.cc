@@ -45,7 +45,6 @@ struct Shared {
   bool all_known GUARDED_BY(mutex) = true;
   bool any_stored GUARDED_BY(mutex) = false;  // a known chunk that is no hole
   uint64_t known_bytes GUARDED_BY(mutex) = 0;
-  uint64_t put_end GUARDED_BY(mutex) = 0;   // of the furthest chunk
   bool any_data GUARDED_BY(mutex) = false;  // a chunk that is no hole
   std::optional<Error> error GUARDED_BY(mutex);
 
@@ -93,11 +92,7 @@ void PutChunk(const std::shared_ptr<Shared>& shared, std::shared_ptr<const Chunk
     if (put.has_value() && put->known) shared->known_bytes += chunk->size;
     if (!put.has_value() || !put->known) shared->all_known = false;
     if (put.has_value() && put->known && !put->hole) shared->any_stored = true;
-    if (go_on && put.has_value()) {
-      const uint64_t end = chunk->index * chunkstore::kChunkBytes + chunk->size;
-      shared->put_end = std::max(shared->put_end, end);
-      shared->any_data = shared->any_data || !put->hole;
-    }
+    if (go_on && put.has_value() && !put->hole) shared->any_data = true;
   }
   chunk.reset();
   shared->Notify();
@@ -136,18 +131,14 @@ class Receiver {
       outcome.received = std::move(*received);
     } else {
       outcome.failure = ReceiveFailure{received.error(), bad_format_};
-      const uint64_t kept_bytes = BytesToKeep(received.error().code());
-      auto abort = [this, shared, kept_bytes]() -> Result<void> {
+      const bool keep = IsWorthKeeping(received.error().code());
+      auto abort = [this, shared, keep]() -> Result<void> {
         if (shared->ingest == nullptr) return {};
-        Result<void> aborted;
-        if (kept_bytes > 0) {
-          aborted =
-              KeepPart(path_, options_.keep_for, options_.holder, *shared->ingest, kept_bytes);
-        } else {
-          aborted = shared->ingest->Abort();
-        }
+        Result<void> kept;
+        if (keep) kept = KeepPart(path_, options_.keep_for, options_.holder);
+        RETURN_IF_ERROR(shared->ingest->Abort());
         shared->ingest.reset();
-        return aborted;
+        return kept;
       };
       Result<void> aborted = co_await base::async::Offload(path_.data_pool(), std::move(abort));
       if (!aborted.has_value()) {
@@ -161,14 +152,14 @@ class Receiver {
  private:
   enum class Digesting { kProbing, kRunning, kPutOff };
 
-  // How much of a failed upload the next try may want: nothing where the store failed, or the image
+  // Whether the next try may want what came of this one: not where the store failed, or the image
   // is not wanted any more.
-  uint64_t BytesToKeep(Code why) {
+  bool IsWorthKeeping(Code why) {
     const bool broke_off =
         why == Code::kInvalidArgument || why == Code::kUnavailable || why == Code::kConflict;
-    if (options_.keep_for.empty() || !broke_off || bad_format_) return 0;
+    if (options_.keep_for.empty() || !broke_off || bad_format_) return false;
     MutexLock lock(shared_->mutex);
-    return shared_->any_data ? shared_->put_end : 0;
+    return shared_->any_data;
   }
 
   Task<Result<void>> ReadAll() {

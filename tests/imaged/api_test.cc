@@ -227,6 +227,18 @@ TEST_F(ApiTest, SameIdTwiceIsAConflict) {
   EXPECT_THAT(again.body, HasSubstr("Image ID " + id + " already exists!"));
 }
 
+// Compute hosts keep an image's bytes under its id: another image must never come by it.
+TEST_F(ApiTest, TheIdOfADeletedImageIsNotGivenAgain) {
+  const std::string id = api_.CreateImage(me_);
+  ASSERT_EQ(api_.Call(me_, "DELETE", "/v2/images/" + id).status, 204);
+  for (const auto& who : {me_, you_, admin_}) {
+    const Response again = api_.Call(who, "POST", "/v2/images", R"({"id": ")" + id + "\"}");
+    EXPECT_EQ(again.status, 409);
+    EXPECT_THAT(again.body, HasSubstr("Image ID " + id + " already exists!"));
+  }
+  EXPECT_EQ(api_.Call(me_, "GET", "/v2/images/" + id).status, 404);
+}
+
 TEST_F(ApiTest, AdminMayChooseOwnerAndPublic) {
   const Response created =
       api_.Call(admin_, "POST", "/v2/images", R"({"owner": "you", "visibility": "public"})");

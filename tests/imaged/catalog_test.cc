@@ -70,7 +70,11 @@ TEST_F(CatalogTest, CreateGetDelete) {
   const auto gone = catalog_.Get(created.id);
   ASSERT_ERROR(gone, Code::kNotFound);
   EXPECT_EQ(gone.error().message(), "No image found with ID " + created.id);
-  EXPECT_EQ(CountKeys(""), 0U) << "nothing stays of a deleted image";
+  EXPECT_EQ(CountKeys("d/"), 1U);
+  EXPECT_EQ(CountKeys(""), 1U) << "nothing stays of a deleted image but that it was";
+  Image again = NewImage();
+  again.id = created.id;
+  ASSERT_ERROR(catalog_.Create(again), Code::kAlreadyExists);
 }
 
 TEST_F(CatalogTest, IdsCompareWithoutCase) {

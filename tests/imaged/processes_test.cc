@@ -29,6 +29,7 @@ using base::Result;
 constexpr size_t kProcesses = 4;
 constexpr int kSteps = 500;
 constexpr size_t kImages = 6;
+constexpr size_t kLives = 200;  // of each: an id is never given again
 constexpr uint64_t kQuotaBytes = 1000;
 constexpr uint64_t kQuotaImages = 2;
 constexpr char kCounter[] = "counter";
@@ -50,13 +51,14 @@ class World {
     Catalog catalog(meta_, base::SystemClock(), {.images = kQuotaImages, .bytes = kQuotaBytes});
     std::mt19937_64 random(seed);
     for (int step = 0; step < kSteps; ++step) {
-      const size_t image = random() % kImages;
+      const size_t slot = random() % kImages;
+      const size_t image = slot + kImages * lives_[slot];
       switch (random() % 8) {
         case 0:
           Create(catalog, image);
           break;
         case 1:
-          Expected(catalog.Delete(ids_[image], kAnybody));
+          Delete(catalog, slot, image);
           break;
         case 2:
         case 3:
@@ -133,6 +135,12 @@ class World {
     EXPECT_TRUE(code == Code::kNotFound || code == Code::kConflict ||
                 code == Code::kAlreadyExists || code == Code::kQuotaExceeded)
         << result.error().ToString();
+  }
+
+  void Delete(Catalog& catalog, size_t slot, size_t image) {
+    const auto deleted = catalog.Delete(ids_[image], kAnybody);
+    Expected(deleted);
+    if (deleted.has_value() && lives_[slot] + 1 < kLives) ++lives_[slot];
   }
 
   void Create(Catalog& catalog, size_t image) {
@@ -213,7 +221,8 @@ class World {
 
   chunkstore::MemoryMetaStore meta_;
   const std::string kept_id_ = base::NewUuid();
-  std::array<std::string, kImages> ids_;
+  std::array<std::string, kImages * kLives> ids_;
+  std::array<std::atomic<size_t>, kImages> lives_ = {};
   std::atomic<int> counted_{0};
   std::atomic<size_t> shared_{0};
   base::Mutex mutex_;
