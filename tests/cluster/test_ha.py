@@ -273,8 +273,8 @@ def test_whatever_process_ends_or_hangs(cloud):
     assert not errors and guest.error is None, (errors, guest.error)
 
     gap = max(one.longest_gap for one in clients)
-    print(f"\n{len(made['volumes'])} volumes, {len(made['images'])} images; longest wait for an API "
-          f"{gap:.1f} s; the guest connected {guest.connections} times, longest gap "
+    print(f"\n{len(made['volumes'])} volumes, {len(made['images'])} images; longest wait for an "
+          f"API {gap:.1f} s; the guest connected {guest.connections} times, longest gap "
           f"{guest.longest_gap:.1f} s", file=sys.stderr)
     assert made["volumes"] and made["images"] and guest.connections > 1
     check_all(cloud, client, made)
