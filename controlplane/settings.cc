@@ -230,10 +230,6 @@ Settings::Settings(base::ConfigBuilder& options)
           "data directory that backups go to: another disk, or a mounted host; none: no backups")),
       block_backup_rate(options.Bytes("block.backup_rate", BackupDefaults().bytes_per_s,
                                       "bytes a second that backups and restores may move")),
-      identity_admin_password(options.Secret(
-          "identity.admin_password",
-          "password of the user admin, if this start is the first; none: a random one. It is in "
-          "clouds.yaml then")),
       identity_token_lifetime(
           options.DurationMs("identity.token_lifetime", kHourMs, "how long a token is good for")),
       identity_token_key_rotation(options.DurationMs("identity.token_key_rotation", kDayMs,
@@ -251,6 +247,10 @@ Settings::Settings(base::ConfigBuilder& options)
       identity_unique_last_passwords(
           options.Int("identity.unique_last_passwords", 0, 0, 10,
                       "last passwords that can't be set again; 0: any can")),
+      identity_admin_password(options.Secret(
+          "identity.admin_password",
+          "password of the user admin, if this start is the first; none: a random one. It is in "
+          "clouds.yaml then")),
       auth_mode(options.Choice("auth.mode", "local", {"local", "keystone"},
                                "who vouches for tokens: this process, or a Keystone at auth.url")),
       auth_url(options.String("auth.url", "", "URL of the Keystone: http://host:port/v3")),

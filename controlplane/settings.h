@@ -101,7 +101,6 @@ struct Settings {
   Option<std::string>& block_backup_dir;
   Option<uint64_t>& block_backup_rate;
 
-  Option<std::string>& identity_admin_password;
   Option<int64_t>& identity_token_lifetime;
   Option<int64_t>& identity_token_key_rotation;
   Option<int64_t>& identity_password_passes;
@@ -110,6 +109,7 @@ struct Settings {
   Option<int64_t>& identity_lockout_failures;
   Option<int64_t>& identity_lockout_duration;
   Option<int64_t>& identity_unique_last_passwords;
+  Option<std::string>& identity_admin_password;
 
   Option<std::string>& auth_mode;
   Option<std::string>& auth_url;
