@@ -16,13 +16,16 @@ CELLS = [("4 KiB random read, depth 1", "randread", "4k", 1),
 
 
 class Fio:
-    """One job that runs beside us. `target` is an NBD URI, or a file with `direct` or not. Without
-    `seconds` it goes once over all of `size`. `jobs` are as many connections; with `window_ms` the
-    rates of such stretches of time are told, too."""
+    """One job that runs beside us. `target` is an NBD URI, "rbd:POOL/IMAGE", or a file with
+    `direct` or not. Without `seconds` it goes once over all of `size`. `jobs` are as many
+    connections; with `window_ms` the rates of such stretches of time are told, too."""
 
     def __init__(self, directory, target, mode, block, depth, seconds, size="1g", direct=None,
                  jobs=1, window_ms=None):
-        if direct is None:
+        if str(target).startswith("rbd:"):  # an image of $CEPH_CONF's cluster, POOL/IMAGE
+            pool, image = target[len("rbd:"):].split("/")
+            where = ["--ioengine=rbd", "--clientname=admin", f"--pool={pool}", f"--rbdname={image}"]
+        elif direct is None:
             where = ["--ioengine=nbd", f"--uri={target}"]
         else:
             engine = "libaio" if direct else "psync"

@@ -1,11 +1,14 @@
 // Volumes on the local stores behind an NBD server, as `quarry serve` has them, but told what to do
-// by lines on standard input instead of an API: for bench/nbd/run.py.
+// by lines on standard input instead of an API: for bench/nbd/run.py; and the same on RBD, for
+// bench/rbd/run.py.
 //
 //   quarry_bench_volumes DIR SOCKET CACHE_MIB
+//   quarry_bench_rbd_volumes DIR SOCKET CACHE_MIB
 //
 //   create VOLUME GIB [snapshot|volume|content NAME]
 //   write VOLUME MIB              (random bytes, from 0 on)
 //   scatter VOLUME MIB            (random blocks, as far from each other as can be)
+//   scatter-blocks VOLUME BLOCKS  (the same)
 //   snapshot VOLUME SNAPSHOT      remove VOLUME         unsnapshot SNAPSHOT
 //   seal SNAPSHOT                 content NAME GIB MIB  (GIB of which MIB random bytes are there)
 //   limit KEY VALUE...            (of all exports)      flush VOLUME
@@ -25,8 +28,10 @@
 #include <thread>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/log.h"
-#include "blockd/chunk/chunk_volume_store.h"
+#include "bench/nbd/make_store.h"
 #include "blockd/nbd/server.h"
 #include "blockd/qos/project.h"
 #include "blockd/qos/timer.h"
@@ -83,9 +88,7 @@ class Bench {
     options.cache_bytes = cache_bytes;
     ASSIGN_OR_RETURN(chunks_, chunkstore::ChunkStore::Open(options, *blobs_, *meta_,
                                                            base::SystemClock(), metrics_));
-    ASSIGN_OR_RETURN(store_,
-                     chunk::ChunkVolumeStore::Open({.dir = dir + "/layers"}, base::SystemFiles(),
-                                                   *chunks_, *meta_, metrics_));
+    ASSIGN_OR_RETURN(store_, MakeStore(dir, *chunks_, *meta_, metrics_));
     ASSIGN_OR_RETURN(timer_, qos::Timer::Create());
     const auto project = qos::Project::Create(base::SystemClock(), timer_.get());
     limiter_ = project->AddVolume("bench", {}, nullptr);
@@ -119,7 +122,8 @@ class Bench {
     words >> what >> name;
     if (what == "create") return Create(words, name);
     if (what == "write") return Write(words, name);
-    if (what == "scatter") return Scatter(words, name);
+    if (what == "scatter") return Scatter(words, name, base::kMiB / kBlockBytes);
+    if (what == "scatter-blocks") return Scatter(words, name, 1);
     if (what == "snapshot") return Snapshot(words, name, told);
     if (what == "remove") return store_->Remove(name);
     if (what == "unsnapshot") return store_->RemoveSnapshot(name);
@@ -160,11 +164,11 @@ class Bench {
     return {};
   }
 
-  Result<void> Scatter(std::istringstream& words, const std::string& id) {
-    uint64_t mib = 0;
-    words >> mib;
+  Result<void> Scatter(std::istringstream& words, const std::string& id, uint64_t blocks_each) {
+    uint64_t blocks = 0;
+    words >> blocks;
+    blocks *= blocks_each;
     ASSIGN_OR_RETURN(const std::shared_ptr<Volume> volume, store_->Open(id));
-    const uint64_t blocks = mib * base::kMiB / kBlockBytes;
     const uint64_t between = volume->size_bytes() / blocks / kBlockBytes * kBlockBytes;
     base::Buffer buffer(kBlockBytes);
     for (uint64_t i = 0; i < blocks; ++i) {
@@ -234,7 +238,7 @@ class Bench {
   std::unique_ptr<chunkstore::BlobStore> blobs_;
   std::unique_ptr<chunkstore::MetaStore> meta_;
   std::unique_ptr<chunkstore::ChunkStore> chunks_;
-  std::unique_ptr<chunk::ChunkVolumeStore> store_;
+  std::unique_ptr<VolumeStore> store_;
   std::unique_ptr<qos::Timer> timer_;
   std::shared_ptr<qos::VolumeLimiter> limiter_;
   std::unique_ptr<nbd::Server> server_;
