@@ -15,6 +15,8 @@ using base::Result;
 
 namespace {
 
+constexpr double kAskForMapS = 10;  // Ceph's own default
+
 Code CodeOf(int error_number) {
   switch (error_number) {
     case ENOENT:
@@ -96,10 +98,16 @@ Result<void> Cluster::Open() {
                              "setting)",
                              path.empty() ? "ceph.conf" : path));
   }
+  // Only an operation that has waited for so long makes librados ask where its object is now: one
+  // that is given up before would never find the OSDs again after all of them were away.
+  const double ask_s =
+      std::min(kAskForMapS, static_cast<double>(options_.operation_timeout_ms) / 2000);
   const std::pair<const char*, std::string> settings[] = {
       {"client_mount_timeout", Seconds(options_.connect_timeout_ms)},
       {"rados_mon_op_timeout", Seconds(options_.operation_timeout_ms)},
       {"rados_osd_op_timeout", Seconds(options_.operation_timeout_ms)},
+      {"objecter_timeout", fmt::format("{:.2f}", ask_s)},
+      {"objecter_tick_interval", fmt::format("{:.2f}", ask_s / 2)},
   };
   for (const auto& [name, value] : settings) {
     r = rados_conf_set(rados, name, value.c_str());
