@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 
 import nbd
 import pytest
@@ -62,20 +63,21 @@ class Client:
 
     def ask(self, method, path, body=None, headers=None, happened=None):
         """`happened`: what is asked before it is asked again; what it gives, if not None, is the
-        answer."""
+        answer. `body` may be made of the number of the attempt, and so may what happened."""
         began = time.monotonic()
         headers = {**getattr(self, "headers", {}), **(headers or {})}
-        again = False
+        again = 0
         while True:
             try:
-                if again and happened is not None and (found := happened()) is not None:
+                if again and happened is not None and (found := happened(again - 1)) is not None:
                     break
-                found = call(method, self.base + path, body, headers, timeout=2 * STOPPED_SECONDS)
+                found = call(method, self.base + path, body(again) if callable(body) else body,
+                             headers, timeout=2 * STOPPED_SECONDS)
                 if found.status < 500:
                     break
             except OSError:
                 pass
-            again = True
+            again += 1
             waited = time.monotonic() - began
             assert waited < 2 * STOPPED_SECONDS, f"{method} {path}: no answer for {waited:.0f} s"
             time.sleep(0.1)
@@ -93,10 +95,13 @@ class Client:
         return found[0] if found else None
 
     def volume(self, name):
+        # A process that hangs may do what it was asked once it wakes: another attempt has another
+        # name, so that one never answered for is not taken for one made twice.
         path = self.volumes + "/volumes"
-        made = self.ask("POST", path, {"volume": {"size": 1, "name": name}},
+        made = self.ask("POST", path,
+                        lambda attempt: {"volume": {"size": 1, "name": f"{name}.{attempt}"}},
                         {"OpenStack-API-Version": "volume 3.50"},
-                        happened=lambda: self.named("volumes", path, name))
+                        happened=lambda attempt: self.named("volumes", path, f"{name}.{attempt}"))
         assert isinstance(made, dict) or made.status == 202, made.body
         volume = made if isinstance(made, dict) else made.json()["volume"]
         self.wait_for(volume["id"], "available")
@@ -114,13 +119,12 @@ class Client:
             time.sleep(0.05)
 
     def image(self, name, data):
+        image = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
         made = self.ask("POST", "/image/v2/images", {
-            "name": name, "disk_format": "raw", "container_format": "bare"},
-            happened=lambda: self.named("images", "/image/v2/images", name))
-        assert isinstance(made, dict) or made.status == 201, made.body
-        image = (made if isinstance(made, dict) else made.json())["id"]
+            "id": image, "name": name, "disk_format": "raw", "container_format": "bare"})
+        assert made.status in (201, 409), made.body  # 409: an attempt that got no answer
 
-        def is_there():
+        def is_there(_=0):
             reply = call("GET", f"{self.base}/image/v2/images/{image}", None, self.headers)
             return reply if reply.status == 200 and reply.json()["status"] == "active" else None
         give_up = time.monotonic() + 3 * STOPPED_SECONDS
@@ -135,7 +139,7 @@ class Client:
         reply = self.ask("POST", self.volumes + "/attachments", {"attachment": {
             "volume_uuid": volume, "instance_uuid": "6f4620d6-3fae-4b4f-9b0a-3c1f3f1c7b10",
             "connector": {"host": "here"}}}, {"OpenStack-API-Version": "volume 3.44"},
-            happened=lambda: self.attachment_of(volume))
+            happened=lambda _: self.attachment_of(volume))
         assert reply.status == 200, reply.body
         return reply.json()["attachment"]
 
@@ -294,13 +298,14 @@ def check_all(cloud, client, made):
     """Nothing is lost, nothing is there twice, and what is counted is what is there."""
     for name, volume in made["volumes"].items():
         client.wait_for(volume, "available")
-        assert client.named("volumes", client.volumes + "/volumes", name)["id"] == volume
     for name, (image, sha256) in made["images"].items():
         data = client.ask("GET", f"/image/v2/images/{image}/file").body
         assert hashlib.sha256(data).hexdigest() == sha256, name
         assert client.named("images", "/image/v2/images", name)["id"] == image
     listed = client.ask("GET", client.volumes + "/volumes?limit=1000").json()["volumes"]
-    assert len(listed) == len(made["volumes"]) + 1
+    names = [volume["name"] for volume in listed]
+    assert len(names) == len(set(names)), "a volume was made twice"
+    assert set(made["volumes"].values()) <= {volume["id"] for volume in listed}
     usage = client.ask("GET", f"{client.volumes}/os-quota-sets/{client.project}?usage=true").json()
     assert usage["quota_set"]["volumes"]["in_use"] == len(listed)
     ceph.run(cloud.binary, "scrub", "--data-dir", cloud.folder / "data" / "controlplane.1",
